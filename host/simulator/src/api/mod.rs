@@ -1,0 +1,229 @@
+//! The wire: which request is refused before it is looked at, which is met by a fault, and who answers the rest.
+//!
+//! The checks come in the order of the hosted service: unknown path, key, beta header, version header. Only this folder
+//! knows statuses and the shapes of bodies.
+
+mod agents;
+mod environments;
+mod error;
+mod events;
+mod models;
+mod page;
+mod query;
+mod sessions;
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::Incoming;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::time::sleep;
+
+use self::{
+    error::{ApiError, ErrorBody, ErrorDetail},
+    query::Query,
+};
+use crate::{
+    endpoint::Endpoint,
+    fault::{Answer, ErrorAnswer},
+    feed::Feed,
+    line::Line,
+    record::{self, Credential},
+    world::World,
+};
+
+/// The service's cap for a request's body.
+const BODY_BYTES_MAX: usize = 32 << 20;
+const BETA: &str = "managed-agents-2026-04-01";
+
+/// The body of an answer: whole, or a stream.
+pub(crate) type Payload = Either<Full<Bytes>, Box<Feed>>;
+
+/// No answer: the connection closes.
+#[derive(Debug, thiserror::Error)]
+#[error("the script hangs up")]
+pub(crate) struct HangUp;
+
+/// A request that passed all checks.
+struct Call<'a> {
+    world: &'a Arc<World>,
+    line: &'a Arc<Line>,
+    /// The id in the path.
+    id: &'a str,
+    query: Query,
+    body: &'a Bytes,
+}
+
+/// What a call gives.
+enum Answered {
+    Json(Vec<u8>),
+    Stream(Box<Feed>),
+}
+
+/// Answers one request.
+pub(crate) async fn answer(
+    world: Arc<World>,
+    line: Arc<Line>,
+    request: Request<Incoming>,
+) -> Result<Response<Payload>, HangUp> {
+    let (head, body) = request.into_parts();
+    let request_id = world.ids.mint("req");
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        return Ok(refusal(&ApiError::TooLarge, &request_id));
+    };
+    let body = body.to_bytes();
+    let route = Endpoint::of(&head.method, head.uri.path());
+    let endpoint = route.map(|(endpoint, _)| endpoint);
+    world.recorder.add(record::Request::new(endpoint, &head.method, &head.uri, &head.headers, &body));
+    let fault = world.request_fault(endpoint).unwrap_or_default();
+    if fault.delay_ms > 0 {
+        sleep(Duration::from_millis(fault.delay_ms)).await;
+    }
+    match fault.answer {
+        Answer::Error(error) => return Ok(scripted(&error, &head.headers, &request_id)),
+        Answer::Silence => return pending().await,
+        Answer::HangUp => return Err(HangUp),
+        Answer::Real | Answer::Lost => {}
+    }
+    let answer = check(&world, route, &head).and_then(|(endpoint, id)| {
+        let query = Query::parse(head.uri.query());
+        dispatch(endpoint, &Call { world: &world, line: &line, id, query, body: &body })
+    });
+    if fault.answer == Answer::Lost {
+        return Err(HangUp);
+    }
+    Ok(match answer {
+        Ok(Answered::Json(json)) => respond(StatusCode::OK, "application/json", &request_id, whole(json)),
+        Ok(Answered::Stream(feed)) => stream(feed, &request_id),
+        Err(refused) => refusal(&refused, &request_id),
+    })
+}
+
+/// The checks that come before any look at the body, in the service's order.
+fn check<'a>(world: &World, route: Option<(Endpoint, &'a str)>, head: &Parts) -> Result<(Endpoint, &'a str), ApiError> {
+    let (endpoint, id) = route.ok_or_else(|| ApiError::NotFound("Not found".to_owned()))?;
+    let credential = Credential::of(&head.headers).ok_or(ApiError::Unauthenticated)?;
+    let expected = world.options.api_key.as_deref();
+    if credential.key().is_empty() || expected.is_some_and(|key| key != credential.key()) {
+        return Err(ApiError::Unauthenticated);
+    }
+    let betas = head.headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok());
+    if endpoint.is_beta() && !betas.flat_map(|list| list.split(',')).any(|beta| beta.trim() == BETA) {
+        return Err(ApiError::NotFound("not found".to_owned()));
+    }
+    if !head.headers.contains_key("anthropic-version") {
+        return Err(ApiError::invalid("anthropic-version: header is required"));
+    }
+    Ok((endpoint, id))
+}
+
+fn dispatch(endpoint: Endpoint, call: &Call<'_>) -> Result<Answered, ApiError> {
+    match endpoint {
+        Endpoint::AgentsCreate => agents::create(call),
+        Endpoint::AgentsRetrieve => agents::retrieve(call),
+        Endpoint::AgentsUpdate => agents::update(call),
+        Endpoint::AgentsList => agents::list(call),
+        Endpoint::AgentsArchive => agents::archive(call),
+        Endpoint::AgentsVersionsList => agents::versions(call),
+        Endpoint::EnvironmentsCreate => environments::create(call),
+        Endpoint::EnvironmentsRetrieve => environments::retrieve(call),
+        Endpoint::EnvironmentsUpdate => environments::update(call),
+        Endpoint::EnvironmentsList => environments::list(call),
+        Endpoint::EnvironmentsDelete => environments::delete(call),
+        Endpoint::EnvironmentsArchive => environments::archive(call),
+        Endpoint::SessionsCreate => sessions::create(call),
+        Endpoint::SessionsRetrieve => sessions::retrieve(call),
+        Endpoint::SessionsUpdate => sessions::update(call),
+        Endpoint::SessionsList => sessions::list(call),
+        Endpoint::SessionsDelete => sessions::delete(call),
+        Endpoint::SessionsArchive => sessions::archive(call),
+        Endpoint::EventsSend => events::send(call),
+        Endpoint::EventsList => events::list(call),
+        Endpoint::EventsStream => events::stream(call),
+        Endpoint::ModelsList => models::list(),
+    }
+}
+
+impl Call<'_> {
+    /// The body, which is an object; an empty body has no fields.
+    fn fields(&self) -> Result<Map<String, Value>, ApiError> {
+        if self.body.is_empty() {
+            return Ok(Map::new());
+        }
+        serde_json::from_slice(self.body).map_err(|error| ApiError::invalid(format!("invalid JSON body: {error}")))
+    }
+}
+
+impl Answered {
+    fn json(value: &impl Serialize) -> Result<Self, ApiError> {
+        serde_json::to_vec(value).map(Self::Json).map_err(|error| ApiError::invalid(error.to_string()))
+    }
+}
+
+/// `{"id": …, "type": "…_deleted"}`
+#[derive(Serialize)]
+struct Deleted<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+/// A page of a list that leads forward only.
+#[derive(Serialize)]
+struct Forward<T> {
+    data: Vec<T>,
+    next_page: Option<String>,
+}
+
+fn whole(body: impl Into<Bytes>) -> Payload {
+    Either::Left(Full::new(body.into()))
+}
+
+fn respond(status: StatusCode, content_type: &'static str, request_id: &str, body: Payload) -> Response<Payload> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert(HeaderName::from_static("request-id"), value);
+    }
+    response
+}
+
+fn stream(feed: Box<Feed>, request_id: &str) -> Response<Payload> {
+    let mut response = respond(StatusCode::OK, "text/event-stream; charset=utf-8", request_id, Either::Right(feed));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn refusal(error: &ApiError, request_id: &str) -> Response<Payload> {
+    let body = error_body(error.kind(), &error.to_string(), request_id);
+    respond(error.status(), "application/json", request_id, whole(body))
+}
+
+fn error_body(kind: &str, message: &str, request_id: &str) -> Vec<u8> {
+    // Three texts always serialise.
+    serde_json::to_vec(&ErrorBody { error: ErrorDetail { kind, message }, request_id }).unwrap_or_default()
+}
+
+/// The error of a script, with all its oddities.
+fn scripted(error: &ErrorAnswer, headers: &HeaderMap, request_id: &str) -> Response<Payload> {
+    let mut message = error.message.clone();
+    if error.echo_credential
+        && let Some(credential) = Credential::of(headers)
+    {
+        message = format!("{message} (credential {})", credential.key());
+    }
+    let body = error.body.clone().map_or_else(|| error_body(&error.kind, &message, request_id), String::into_bytes);
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = respond(status, "application/json", request_id, whole(body));
+    for (name, value) in &error.headers {
+        // A header that HTTP does not know is left out: nobody could receive it.
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}

@@ -1,0 +1,259 @@
+//! What goes wrong: with the answer to a request, with the bytes of a stream, with a list.
+//!
+//! Faults are armed when a script is set, and count from there. This file says which fault meets which request;
+//! `api` carries out those of requests, `shape.rs` those of streams.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::Endpoint;
+
+/// All faults of a script. Of each list the first entry applies that matches and is not used up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Faults {
+    /// Other answers than the real ones.
+    pub requests: Vec<RequestFault>,
+    /// Streams that are not delivered as they should be. The turn behind them always goes on.
+    pub streams: Vec<StreamFault>,
+    /// The list of events lags behind the stream.
+    pub list: ListLag,
+    /// A session is shown as `running` for so many milliseconds after its stream said that it is idle.
+    pub status_lag_ms: u64,
+}
+
+/// Another answer than the real one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestFault {
+    /// Which requests; none is every request.
+    pub endpoint: Option<Endpoint>,
+    /// So many matching requests pass first.
+    pub skip: u64,
+    /// So many are met after that.
+    pub times: u64,
+    /// Milliseconds before the head of the answer.
+    pub delay_ms: u64,
+    /// What they get.
+    pub answer: Answer,
+}
+
+/// What a request gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// What it should: for a fault that only delays.
+    #[default]
+    Real,
+    /// An error, before anything is looked at.
+    Error(ErrorAnswer),
+    /// Nothing, ever.
+    Silence,
+    /// The connection is closed, and nothing was done.
+    HangUp,
+    /// The connection is closed after the request was carried out.
+    Lost,
+}
+
+/// An error answer; by default a 500.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ErrorAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The error's `type`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The error's `message`.
+    pub message: String,
+    /// Further headers, e.g. `retry-after`; a `content-type` here goes with `body`.
+    pub headers: BTreeMap<String, String>,
+    /// Sent as it is in place of the JSON.
+    pub body: Option<String>,
+    /// The credential of the request is repeated in the message.
+    pub echo_credential: bool,
+}
+
+/// A stream that is not delivered as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamFault {
+    /// So many streams pass first.
+    pub skip: u64,
+    /// So many are met after that.
+    pub times: u64,
+    /// The stream begins with everything the session ever said.
+    pub replay: bool,
+    /// Where the stream breaks.
+    pub cut: Option<Cut>,
+    /// After so many frames nothing more comes, not even a heartbeat, and the connection stays open.
+    pub silence_after: Option<u64>,
+    /// Each frame comes in pieces of these sizes, in turn; a size of 0 is the rest of the frame.
+    pub pieces: Vec<usize>,
+    /// Every so-manieth frame comes twice; 0 is never.
+    pub duplicate_every: u64,
+    /// Every so-manieth frame comes after its follower, except those of `session.…`; 0 is never.
+    pub swap_every: u64,
+    /// Lines end with CR LF.
+    pub crlf: bool,
+}
+
+/// Where and how a stream breaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cut {
+    /// After so many whole frames.
+    pub after_frames: u64,
+    /// Where then.
+    pub at: CutAt,
+    /// In which way.
+    pub by: CutBy,
+}
+
+/// Where a stream breaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutAt {
+    /// Between two frames.
+    #[default]
+    Boundary,
+    /// So many bytes into the next frame.
+    Byte(usize),
+    /// Within the next character of several bytes.
+    Character,
+}
+
+/// In which way a stream breaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutBy {
+    /// The connection is closed within the body: the client can tell.
+    #[default]
+    Close,
+    /// The connection is reset.
+    Reset,
+    /// The body ends as if it were complete.
+    End,
+}
+
+/// What the list of events does not show yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListLag {
+    /// The newest so many events.
+    pub newest: u64,
+    /// The events of the last so many milliseconds.
+    pub younger_ms: i64,
+}
+
+impl Default for RequestFault {
+    fn default() -> Self {
+        Self { endpoint: None, skip: 0, times: 1, delay_ms: 0, answer: Answer::Real }
+    }
+}
+
+impl Default for ErrorAnswer {
+    fn default() -> Self {
+        Self {
+            status: 500,
+            kind: "api_error".to_owned(),
+            message: "Internal server error".to_owned(),
+            headers: BTreeMap::new(),
+            body: None,
+            echo_credential: false,
+        }
+    }
+}
+
+impl Default for StreamFault {
+    fn default() -> Self {
+        Self {
+            skip: 0,
+            times: u64::MAX,
+            replay: false,
+            cut: None,
+            silence_after: None,
+            pieces: Vec::new(),
+            duplicate_every: 0,
+            swap_every: 0,
+            crlf: false,
+        }
+    }
+}
+
+impl RequestFault {
+    /// The next `times` requests of this kind are answered with an error.
+    #[must_use]
+    pub fn error(endpoint: Endpoint, times: u64, status: u16, kind: &str) -> Self {
+        let answer = ErrorAnswer { status, kind: kind.to_owned(), message: kind.to_owned(), ..ErrorAnswer::default() };
+        Self { endpoint: Some(endpoint), times, answer: Answer::Error(answer), ..Self::default() }
+    }
+}
+
+/// Faults that count what they have met.
+#[derive(Default)]
+pub(crate) struct Armed {
+    faults: Arc<Faults>,
+    requests_met: Vec<u64>,
+    streams_met: Vec<u64>,
+}
+
+impl Armed {
+    pub(crate) fn new(faults: Faults) -> Self {
+        Self {
+            requests_met: vec![0; faults.requests.len()],
+            streams_met: vec![0; faults.streams.len()],
+            faults: Arc::new(faults),
+        }
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// The fault of a request that just came.
+    pub(crate) fn request(&mut self, endpoint: Option<Endpoint>) -> Option<RequestFault> {
+        let faults = self.faults.requests.iter().zip(&mut self.requests_met);
+        faults
+            .filter(|(fault, _)| fault.endpoint.is_none() || fault.endpoint == endpoint)
+            .find_map(|(fault, met)| meets(met, fault.skip, fault.times).then(|| fault.clone()))
+    }
+
+    /// The fault of a stream that is about to open.
+    pub(crate) fn stream(&mut self) -> Option<StreamFault> {
+        let faults = self.faults.streams.iter().zip(&mut self.streams_met);
+        faults.into_iter().find_map(|(fault, met)| meets(met, fault.skip, fault.times).then(|| fault.clone()))
+    }
+}
+
+/// Counts one more, and says whether it is among the `times` after `skip`.
+fn meets(met: &mut u64, skip: u64, times: u64) -> bool {
+    *met += 1;
+    *met > skip && *met - skip <= times
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_skips_then_meets_then_makes_way_for_the_next() {
+        let first = RequestFault { skip: 1, ..RequestFault::error(Endpoint::AgentsCreate, 2, 429, "rate_limit_error") };
+        let second = RequestFault::error(Endpoint::AgentsCreate, 1, 529, "overloaded_error");
+        let mut armed = Armed::new(Faults { requests: vec![first.clone(), second.clone()], ..Faults::default() });
+        let mut ask = |endpoint| armed.request(Some(endpoint));
+        assert_eq!(ask(Endpoint::SessionsCreate), None);
+        // The first passes one on, and the second takes it.
+        assert_eq!(ask(Endpoint::AgentsCreate), Some(second));
+        assert_eq!(ask(Endpoint::AgentsCreate), Some(first.clone()));
+        assert_eq!(ask(Endpoint::AgentsCreate), Some(first));
+        assert_eq!(ask(Endpoint::AgentsCreate), None);
+    }
+
+    #[test]
+    fn a_stream_fault_lasts_unless_told_otherwise() {
+        let mut armed = Armed::new(Faults { streams: vec![StreamFault::default()], ..Faults::default() });
+        assert!((0..100).all(|_| armed.stream().is_some()));
+    }
+}

@@ -1,0 +1,168 @@
+//! Sealed rows in `vault.redb`: what agents and provisions have in common on disk.
+
+use std::{fmt::Write, sync::Arc};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use zeroize::Zeroizing;
+
+use crate::vault::{self, IntegrityError, Place, Sealer, Vault};
+
+/// Why a row was not read or not written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A row is not what was written.
+    #[error("the store is damaged: {0}")]
+    Integrity(#[from] IntegrityError),
+    /// A row is whole, but of a form that this version does not understand.
+    #[error("the row {0} cannot be understood by this version")]
+    Malformed(String),
+    /// The commit failed: the change may or may not be on disk. The store takes no more changes until it is reopened.
+    #[error("the store could not confirm the change")]
+    OutcomeUnknown(#[source] Box<redb::Error>),
+    /// The database refuses. Nothing was changed.
+    #[error("the store cannot be read")]
+    Database(#[source] Box<redb::Error>),
+}
+
+impl StoreError {
+    fn database(error: impl Into<redb::Error>) -> Self {
+        Self::Database(Box::new(error.into()))
+    }
+}
+
+/// A table of sealed rows.
+pub(super) struct Table {
+    db: Arc<Database>,
+    sealer: Sealer,
+    name: &'static str,
+}
+
+/// A row that is open for reading.
+pub(super) struct Row {
+    name: String,
+    plain: Zeroizing<Vec<u8>>,
+}
+
+impl Row {
+    /// The value that was stored.
+    pub(super) fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T, StoreError> {
+        serde_json::from_slice(&self.plain).map_err(|_| StoreError::Malformed(self.name.clone()))
+    }
+}
+
+/// What becomes of a row.
+enum Change {
+    Put(Vec<u8>),
+    Remove,
+}
+
+impl Table {
+    pub(super) fn new(vault: &Vault, name: &'static str) -> Self {
+        Self { db: vault.database(), sealer: vault.sealer(), name }
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Row>, StoreError> {
+        let transaction = self.db.begin_read().map_err(StoreError::database)?;
+        let table = match transaction.open_table(self.definition()) {
+            // Nothing was ever written to it.
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            table => table.map_err(StoreError::database)?,
+        };
+        let row = table.get(key).map_err(StoreError::database)?;
+        row.map(|sealed| self.open(key, sealed.value())).transpose()
+    }
+
+    /// Every row, in the order of the keys.
+    pub(super) fn all(&self) -> Result<Vec<Row>, StoreError> {
+        let transaction = self.db.begin_read().map_err(StoreError::database)?;
+        let table = match transaction.open_table(self.definition()) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            table => table.map_err(StoreError::database)?,
+        };
+        let rows = table.iter().map_err(StoreError::database)?;
+        rows.map(|row| {
+            let (key, sealed) = row.map_err(StoreError::database)?;
+            self.open(key.value(), sealed.value())
+        })
+        .collect()
+    }
+
+    pub(super) fn put(&self, key: &[u8], value: &impl serde::Serialize) -> Result<(), StoreError> {
+        let plain = self.plain(key, value)?;
+        self.change(key, |_| Ok(Some((Change::Put(plain), ())))).map(|_| ())
+    }
+
+    /// Changes a row, reading it and writing it as one. Nothing when there is none.
+    pub(super) fn update<T>(&self, key: &[u8], change: impl FnOnce(&mut T)) -> Result<Option<T>, StoreError>
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned,
+    {
+        self.change(key, |row| {
+            let Some(row) = row else { return Ok(None) };
+            let mut value = row.parse()?;
+            change(&mut value);
+            Ok(Some((Change::Put(self.plain(key, &value)?), value)))
+        })
+    }
+
+    /// Removes a row; false when there was none.
+    pub(super) fn remove(&self, key: &[u8]) -> Result<bool, StoreError> {
+        self.change(key, |row| Ok(row.map(|_| (Change::Remove, ())))).map(|removed| removed.is_some())
+    }
+
+    /// One write transaction around one row. `None` of `decide` leaves everything as it is.
+    fn change<T>(
+        &self,
+        key: &[u8],
+        decide: impl FnOnce(Option<Row>) -> Result<Option<(Change, T)>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut transaction = self.db.begin_write().map_err(StoreError::database)?;
+        // As for the credentials: the commit survives a crash during the recovery after it, too.
+        transaction.set_two_phase_commit(true);
+        let done = {
+            let mut table = transaction.open_table(self.definition()).map_err(StoreError::database)?;
+            let sealed = table.get(key).map_err(StoreError::database)?.map(|row| row.value().to_vec());
+            let version = sealed.as_deref().and_then(vault::version).unwrap_or(0) + 1;
+            let row = sealed.map(|sealed| self.open(key, &sealed)).transpose()?;
+            let Some((change, done)) = decide(row)? else { return Ok(None) };
+            match change {
+                Change::Put(plain) => {
+                    let sealed = self.sealer.seal(&self.place(&hex(key)), version, &plain);
+                    table.insert(key, &sealed[..]).map_err(StoreError::database)?;
+                }
+                Change::Remove => {
+                    table.remove(key).map_err(StoreError::database)?;
+                }
+            }
+            done
+        };
+        transaction.commit().map_err(|error| StoreError::OutcomeUnknown(Box::new(error.into())))?;
+        Ok(Some(done))
+    }
+
+    fn definition(&self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+        TableDefinition::new(self.name)
+    }
+
+    fn place<'a>(&'a self, id: &'a str) -> Place<'a> {
+        Place { table: self.name, owner: "", id, field: "row" }
+    }
+
+    fn open(&self, key: &[u8], sealed: &[u8]) -> Result<Row, StoreError> {
+        let id = hex(key);
+        let plain = self.sealer.open(&self.place(&id), sealed)?;
+        Ok(Row { name: format!("{}/{id}", self.name), plain })
+    }
+
+    fn plain(&self, key: &[u8], value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(value).map_err(|_| StoreError::Malformed(format!("{}/{}", self.name, hex(key))))
+    }
+}
+
+fn hex(key: &[u8]) -> String {
+    key.iter().fold(String::with_capacity(key.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _written = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,17 @@
+//! The only place that asks what time it is.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the epoch, by the wall clock. For what people see; a timeout uses tokio's monotonic clock.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Now as RFC 3339 in UTC with milliseconds, as events carry it.
+#[must_use]
+pub fn rfc3339() -> String {
+    let now = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(now).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}

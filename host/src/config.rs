@@ -1,0 +1,362 @@
+//! Every setting, with its unit and default, and where it comes from: a flag, the environment, a file, in this order.
+//!
+//! Whatever cannot be meant is refused at the start: an unknown field, an empty key, a level that is none. Only this
+//! module reads the environment.
+
+mod master_key;
+
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+pub use self::master_key::{KeyFault, MasterKeyError, MasterKeySource};
+
+use crate::{
+    runtime::GUESTS_MAX,
+    upstream::{NetworkPolicy, NetworkPolicyError},
+};
+
+/// Where the host listens unless it is told otherwise: on this machine alone.
+const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4000));
+const DATA_DIR: &str = "./data";
+/// Each connection costs at most about 100 KiB, most of it in the kernel.
+const CONNECTIONS_MAX: usize = 16_384;
+/// Address space is reserved for each, and several hosts may share a process in tests.
+const GUESTS_MAX_OF_A_DEMO: u32 = 64;
+const LOG_LEVEL: &str = "info";
+
+/// A host for agent runtimes that you need not trust.
+#[derive(Debug, clap::Parser)]
+#[command(name = "lap", version, about)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Serve the API
+    Serve(ServeArgs),
+    /// Show the whole main job on this machine, offline
+    Demo(DemoArgs),
+    /// Simulate an upstream, for tests and for authors of runtimes
+    Simulate(SimulateArgs),
+    /// Ask the host that these settings describe whether it is ready; exit with 0 or 1
+    Healthcheck(ServeArgs),
+}
+
+/// What `serve` takes.
+#[derive(Debug, Default, clap::Args)]
+pub struct ServeArgs {
+    /// A TOML file with settings: those below, with `_` in place of `-`
+    #[arg(long, env = "LAP_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What `demo` takes.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Where to listen; a free port of this machine by default
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// End after the turn
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// What `simulate` takes.
+#[derive(Debug, clap::Args)]
+pub struct SimulateArgs {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:4100", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// What the upstream shall do; by default it answers every prompt
+    #[arg(long, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+    /// The key that it takes; any by default. For made-up keys only: other users of the machine can see it
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
+}
+
+/// The settings, as they stand in flags, environment and file alike. What is absent is decided elsewhere.
+#[derive(Debug, Default, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    /// Where to listen [default: 127.0.0.1:4000]
+    #[arg(long, env = "LAP_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// The directory with everything that is stored [default: ./data]
+    #[arg(long, env = "LAP_DATA_DIR", value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+    /// A file with the key that clients must show. Without it the key is in `LAP_MASTER_KEY` or `LITELLM_MASTER_KEY`, or
+    /// is made at the first start and kept in <data-dir>/master.key
+    #[arg(long, env = "LAP_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
+    /// The file with the key that the store is encrypted with [default: <data-dir>/vault.key]
+    #[arg(long, env = "LAP_VAULT_KEY_FILE", value_name = "FILE")]
+    vault_key_file: Option<PathBuf>,
+    /// A private network where upstreams may be, such as 10.0.0.0/8, or an origin that may be spoken to in clear text,
+    /// such as http://gateway.internal:8080; may be repeated [default: none]
+    #[arg(long, env = "LAP_ALLOW_UPSTREAM", value_delimiter = ',', value_name = "NETWORK|ORIGIN")]
+    allow_upstream: Option<Vec<String>>,
+    /// How many connections may be open at the same time [default: 16384]
+    #[arg(long, env = "LAP_CONNECTIONS_MAX", value_name = "NUMBER")]
+    connections_max: Option<usize>,
+    /// How many sessions may run a turn at the same time [default: 6000]
+    #[arg(long, env = "LAP_GUESTS_MAX", value_name = "NUMBER")]
+    guests_max: Option<u32>,
+    /// How the log is written [default: text]
+    #[arg(long, env = "LAP_LOG_FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// What is logged: a level, or module=level pairs [default: info]
+    #[arg(long, env = "LAP_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl Settings {
+    fn or(self, other: Self) -> Self {
+        Self {
+            listen: self.listen.or(other.listen),
+            data_dir: self.data_dir.or(other.data_dir),
+            master_key_file: self.master_key_file.or(other.master_key_file),
+            vault_key_file: self.vault_key_file.or(other.vault_key_file),
+            allow_upstream: self.allow_upstream.or(other.allow_upstream),
+            connections_max: self.connections_max.or(other.connections_max),
+            guests_max: self.guests_max.or(other.guests_max),
+            log_format: self.log_format.or(other.log_format),
+            log_level: self.log_level.or(other.log_level),
+        }
+    }
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: an object on each line.
+    Json,
+}
+
+/// The log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// How it is written.
+    pub format: LogFormat,
+    /// A level, or `module=level` pairs.
+    pub level: String,
+}
+
+/// What a host is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The directory with everything that it stores.
+    pub data_dir: PathBuf,
+    /// Where the key that clients must show comes from.
+    pub master_key: MasterKeySource,
+    /// The file with the key of the store.
+    pub vault_key_file: PathBuf,
+    /// Where upstreams may be, beyond the internet and this machine.
+    pub networks: NetworkPolicy,
+    /// How many connections may be open.
+    pub connections_max: usize,
+    /// How many guests may live at once.
+    pub guests_max: u32,
+    /// The log.
+    pub log: Log,
+}
+
+/// Settings that a host cannot be started with. Each text says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file of settings cannot be read.
+    #[error("the settings in {} cannot be read: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file of settings is not one.
+    #[error("the settings in {} cannot be understood: {reason}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line, and what is wrong there.
+        reason: String,
+    },
+    /// An entry of the list of upstreams is none.
+    #[error("allow-upstream: {0}")]
+    Networks(#[from] NetworkPolicyError),
+    /// Nobody could connect.
+    #[error("connections-max must be at least 1")]
+    NoConnections,
+    /// A variable of the environment holds no key.
+    #[error("{variable} {fault}: set it to a key, or unset it")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong with its value.
+        fault: KeyFault,
+    },
+}
+
+impl Config {
+    /// What arguments, environment and file amount to. No key file is touched.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be meant.
+    pub fn new(args: ServeArgs) -> Result<Self, ConfigError> {
+        Self::merge(args, |variable| env::var_os(variable))
+    }
+
+    /// Settings for a host whose directory nobody needs tomorrow.
+    #[must_use]
+    pub fn demo(listen: SocketAddr, data_dir: &Path, master_key: &str) -> Self {
+        Self {
+            listen,
+            data_dir: data_dir.to_owned(),
+            master_key: MasterKeySource::Given(Zeroizing::new(master_key.to_owned())),
+            vault_key_file: data_dir.join("vault.key"),
+            networks: NetworkPolicy::default(),
+            connections_max: CONNECTIONS_MAX,
+            guests_max: GUESTS_MAX_OF_A_DEMO,
+            log: Log { format: LogFormat::Text, level: LOG_LEVEL.to_owned() },
+        }
+    }
+
+    fn merge(args: ServeArgs, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let ServeArgs { config, settings } = args;
+        let file = config.map_or_else(|| Ok(Settings::default()), |path| read(&path))?;
+        // A file that the arguments name beats a key in the environment, which beats a file that the file names.
+        let key = match &settings.master_key_file {
+            Some(path) => Some(MasterKeySource::File(path.clone())),
+            None => MasterKeySource::of_environment(variable)?
+                .or_else(|| file.master_key_file.clone().map(MasterKeySource::File)),
+        };
+        let settings = settings.or(file);
+        let data_dir = settings.data_dir.unwrap_or_else(|| DATA_DIR.into());
+        let connections_max = settings.connections_max.unwrap_or(CONNECTIONS_MAX);
+        if connections_max == 0 {
+            return Err(ConfigError::NoConnections);
+        }
+        Ok(Self {
+            listen: settings.listen.unwrap_or(LISTEN),
+            master_key: key.unwrap_or_else(|| MasterKeySource::Own(data_dir.join("master.key"))),
+            vault_key_file: settings.vault_key_file.unwrap_or_else(|| data_dir.join("vault.key")),
+            networks: NetworkPolicy::parse(settings.allow_upstream.iter().flatten().map(String::as_str))?,
+            connections_max,
+            guests_max: settings.guests_max.unwrap_or(GUESTS_MAX),
+            log: Log {
+                format: settings.log_format.unwrap_or_default(),
+                level: settings.log_level.unwrap_or_else(|| LOG_LEVEL.to_owned()),
+            },
+            data_dir,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Settings, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+        let reason = format!("line {line}: {}", error.message().replace('\n', " "));
+        ConfigError::Malformed { path: path.to_owned(), reason }
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn merged(settings: Settings, file: Option<&str>, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lap.toml");
+        let config = file.map(|text| fs::write(&path, text).map(|()| path.clone()).unwrap());
+        let variable = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        Config::merge(ServeArgs { config, settings }, variable)
+    }
+
+    fn listening(port: u16) -> Settings {
+        Settings { listen: Some(SocketAddr::from(([127, 0, 0, 1], port))), ..Settings::default() }
+    }
+
+    #[test]
+    fn nothing_given_means_this_machine_alone_and_a_key_of_its_own() {
+        let config = merged(Settings::default(), None, &[]).unwrap();
+        assert_eq!((config.listen.to_string(), config.connections_max), ("127.0.0.1:4000".to_owned(), 16_384));
+        assert_eq!(config.vault_key_file, Path::new("./data/vault.key"));
+        assert!(matches!(&config.master_key, MasterKeySource::Own(path) if path == Path::new("./data/master.key")));
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_which_beats_the_default() {
+        let file =
+            "listen = \"127.0.0.1:2\"\ndata_dir = \"/d\"\nallow_upstream = [\"10.0.0.0/8\"]\nlog_format = \"json\"";
+        let config = merged(listening(1), Some(file), &[]).unwrap();
+        assert_eq!((config.listen.port(), &*config.data_dir), (1, Path::new("/d")));
+        assert_eq!((config.vault_key_file, config.log.format), ("/d/vault.key".into(), LogFormat::Json));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name() {
+        let refused = |file: &str| merged(Settings::default(), Some(file), &[]).unwrap_err().to_string();
+        assert!(refused("\nlistn = 1").contains("line 2"), "{}", refused("\nlistn = 1"));
+        assert!(refused("listn = 1").contains("listn"));
+        assert!(refused("allow_upstream = [\"10.0.0.1/8\"]").contains("10.0.0.1/8"));
+        assert!(refused("connections_max = 0").contains("connections-max"));
+        let missing = ServeArgs { config: Some("/nowhere/lap.toml".into()), ..ServeArgs::default() };
+        assert!(matches!(Config::new(missing), Err(ConfigError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn the_key_s_places_have_an_order() {
+        let own_name = ("LAP_MASTER_KEY", "sk-a");
+        let other_name = ("LITELLM_MASTER_KEY", "sk-b");
+        let file = Some("master_key_file = \"/file\"");
+        let named = Settings { master_key_file: Some("/flag".into()), ..Settings::default() };
+        let source = |settings, file, environment: &[_]| merged(settings, file, environment).unwrap().master_key;
+        assert!(matches!(source(named, file, &[own_name]), MasterKeySource::File(path) if path == Path::new("/flag")));
+        let given = source(Settings::default(), file, &[other_name, own_name]);
+        assert!(matches!(&given, MasterKeySource::Given(key) if **key == "sk-a"));
+        assert!(!format!("{given:?} {given}").contains("sk-a"), "a key is not printed");
+        assert!(
+            matches!(source(Settings::default(), None, &[other_name]), MasterKeySource::Given(key) if *key == "sk-b")
+        );
+        assert!(
+            matches!(source(Settings::default(), file, &[]), MasterKeySource::File(path) if path == Path::new("/file"))
+        );
+    }
+
+    #[test]
+    fn a_key_that_no_client_can_show_is_refused() {
+        for (value, fault) in
+            [("", KeyFault::Empty), ("a b", KeyFault::Character), (&"k".repeat(129), KeyFault::TooLong)]
+        {
+            let error = merged(Settings::default(), None, &[("LAP_MASTER_KEY", value)]).unwrap_err();
+            assert!(matches!(error, ConfigError::Variable { fault: found, .. } if found == fault), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

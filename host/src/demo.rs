@@ -1,0 +1,128 @@
+//! `lap demo`: the whole main job on this machine, offline. A simulated upstream and a host, both over real HTTP, and
+//! a client that does what the documentation says, aloud.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context, bail};
+use lap_simulator::{Options, Script, Simulator};
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::{
+    config::{Config, DemoArgs},
+    host::Host,
+    id::RequestId,
+    upstream::{Frame, SseParser},
+};
+
+const RUNTIME: &str = "claude_managed_agents";
+
+/// Shows one turn, then serves until the process is told to end; with `once`, ends after the turn.
+///
+/// # Errors
+/// When something of it does not work.
+pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
+    let upstream_key = format!("sk-ant-demo-{}", RequestId::fresh());
+    let options = Options { api_key: Some(upstream_key.clone()), ..Options::default() };
+    let simulator = Simulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Script::default(), options)?;
+    println!("A simulated Anthropic API listens at {}", simulator.base_url());
+
+    let directory = tempfile::tempdir().context("no temporary directory")?;
+    let master_key = format!("sk-demo-{}", RequestId::fresh());
+    let config = Config::demo(args.listen, directory.path(), &master_key);
+    let host = Host::start(config).await?;
+    let client = Demo { http: Client::new(), base: format!("http://{}", host.address()), key: master_key };
+    println!("The host listens at {} and stores in {}\n", client.base, directory.path().display());
+
+    client.turn(&simulator.base_url(), &upstream_key).await?;
+    if !args.once {
+        println!("\nThe host goes on until you press Ctrl-C.");
+        tokio::signal::ctrl_c().await.context("no signals")?;
+    }
+    host.shutdown().await;
+    Ok(())
+}
+
+struct Demo {
+    http: Client,
+    base: String,
+    key: String,
+}
+
+impl Demo {
+    /// The four requests of the documentation, and what the stream says.
+    async fn turn(&self, upstream: &str, upstream_key: &str) -> anyhow::Result<()> {
+        let credentials = json!({"api_key": upstream_key, "api_base": upstream});
+        let path = format!("/api/agent-runtimes/{RUNTIME}/credentials");
+        println!("PUT  {path}\n     the key goes into the vault, and no client sees it again");
+        self.call(self.http.put(self.url(&path)).json(&credentials)).await?;
+
+        let agent = json!({
+            "name": "demo", "owner_id": "local-user", "runtime": RUNTIME, "model": "claude-sonnet-4-6",
+            "system": "You are a helpful assistant.",
+        });
+        println!("POST /api/agents\n     {agent}");
+        let agent = self.call(self.http.post(self.url("/api/agents")).json(&agent)).await?;
+
+        let session = json!({"runtime": RUNTIME, "agent_id": agent["id"], "prompt": "What is in this directory?"});
+        println!("POST /session\n     {session}");
+        let session = self.call(self.http.post(self.url("/session")).json(&session)).await?;
+        let id = session["id"].as_str().context("the session has no id")?;
+        println!("GET  /v1/sessions/{id}/events/stream?until=idle\n");
+        self.watch(id).await?;
+        self.hint(id, &agent["id"]);
+        Ok(())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn call(&self, request: RequestBuilder) -> anyhow::Result<Value> {
+        let answer = request.bearer_auth(&self.key).send().await?;
+        let status = answer.status();
+        let body: Value = serde_json::from_slice(&answer.bytes().await?).unwrap_or_default();
+        if !status.is_success() {
+            bail!("the host answered {status}: {}", body["error"]["message"]);
+        }
+        Ok(body)
+    }
+
+    async fn watch(&self, session: &str) -> anyhow::Result<()> {
+        let url = self.url(&format!("/v1/sessions/{session}/events/stream?until=idle"));
+        let mut stream = self.http.get(url).bearer_auth(&self.key).send().await?.error_for_status()?;
+        let (mut parser, mut frames) = (SseParser::default(), Vec::new());
+        while let Some(chunk) = stream.chunk().await? {
+            parser.push(&chunk, &mut frames)?;
+            frames.drain(..).for_each(|frame| println!("{}", line(&frame)));
+        }
+        Ok(())
+    }
+
+    fn hint(&self, session: &str, agent: &Value) {
+        let Self { base, key, .. } = self;
+        println!("\nGo on with curl:\n");
+        println!("export MASTER_KEY={key} SESSION={session}");
+        println!("curl -N {base}/v1/sessions/$SESSION/events/stream -H \"Authorization: Bearer $MASTER_KEY\" &");
+        println!(
+            "curl {base}/session/$SESSION/prompt_async -H \"Authorization: Bearer $MASTER_KEY\" \\\n     \
+             -H 'content-type: application/json' -d '{{\"parts\":[{{\"type\":\"text\",\"text\":\"And now?\"}}]}}'"
+        );
+        println!(
+            "curl {base}/session -H \"Authorization: Bearer $MASTER_KEY\" \\\n     \
+             -H 'content-type: application/json' -d '{{\"runtime\":\"{RUNTIME}\",\"agent_id\":{agent},\"prompt\":\"Hello\"}}'"
+        );
+    }
+}
+
+/// An event for people: its type, and what it says.
+fn line(frame: &Frame) -> String {
+    let event: Value = serde_json::from_str(&frame.data).unwrap_or_default();
+    let said = match (&event["content"][0]["text"], &event["input"], &event["stop_reason"]["type"]) {
+        (Value::String(text), _, _) => text.clone(),
+        (_, Value::Object(input), _) => format!("{} {}", event["name"].as_str().unwrap_or_default(), json!(input)),
+        (_, _, Value::String(reason)) => reason.clone(),
+        _ => String::new(),
+    };
+    format!("{:<28} {said}", frame.name)
+}

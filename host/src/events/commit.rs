@@ -1,0 +1,292 @@
+//! The one thread that writes: takes whatever waits, commits it as one transaction, then shows it to readers.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::{Arc, Weak, atomic::Ordering, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{AppendError, Channel, Shared, Tail, lock, record::Batch, table};
+use crate::id::SessionId;
+
+/// How much one commit takes at the most; more waits for the next.
+const OPS_MAX: usize = 1024;
+/// From this size on the batches of a session get a row of their own at once.
+const ROW_BYTES: usize = 16 * 1024;
+/// For how long small batches may stay in the journal.
+const JOURNAL_AGE: Duration = Duration::from_secs(2);
+/// How many bytes may stay in the journal, and so in memory, before the oldest are moved early.
+const JOURNAL_BYTES: usize = 16 * 1024 * 1024;
+/// What a commit moves at the least when there is something to move: below this a transaction is not worth it.
+const MOVE_BYTES: usize = 64 * 1024;
+/// What a channel keeps in memory for readers close behind, beyond what the journal needs.
+const TAIL_BYTES: usize = 32 * 1024;
+
+type Ack = oneshot::Sender<Result<(), AppendError>>;
+
+pub(super) enum Op {
+    Append(Append),
+    Delete { session: SessionId, ack: Ack },
+}
+
+pub(super) struct Append {
+    pub(super) channel: Arc<Channel>,
+    pub(super) events: Option<(Batch, Vec<u8>)>,
+    pub(super) records: Vec<table::SealedRecord>,
+    pub(super) settled: bool,
+    pub(super) ack: Ack,
+    /// Given back when the commit is over.
+    pub(super) _room: OwnedSemaphorePermit,
+}
+
+/// A session's batches that are in the journal only.
+struct Pending {
+    channel: Arc<Channel>,
+    since: Instant,
+    framed: Vec<u8>,
+    first: u64,
+    /// The journal row of each batch.
+    commits: Vec<u64>,
+}
+
+struct Committer {
+    shared: Weak<Shared>,
+    next_commit: u64,
+    pending: HashMap<SessionId, Pending>,
+    pending_bytes: usize,
+    /// Sessions by the time when their oldest pending batch came. An entry of a moved session is stale: its time differs.
+    oldest: VecDeque<(Instant, SessionId)>,
+    /// For each journal row, how many of its batches are pending still.
+    journal: VecDeque<(u64, usize)>,
+}
+
+/// What a commit will do once it holds.
+#[derive(Default)]
+struct Outcome {
+    acks: Vec<(Ack, Result<(), AppendError>)>,
+    published: Vec<(Arc<Channel>, Option<Batch>, bool)>,
+    moved: Vec<Arc<Channel>>,
+    deleted: Vec<SessionId>,
+    rooms: Vec<OwnedSemaphorePermit>,
+}
+
+pub(super) fn spawn(shared: Weak<Shared>, ops: mpsc::Receiver<Op>, next_commit: u64) -> io::Result<()> {
+    let committer = Committer {
+        shared,
+        next_commit,
+        pending: HashMap::new(),
+        pending_bytes: 0,
+        oldest: VecDeque::new(),
+        journal: VecDeque::new(),
+    };
+    thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run(&ops))?;
+    Ok(())
+}
+
+impl Committer {
+    fn run(mut self, ops: &mpsc::Receiver<Op>) {
+        loop {
+            let first = match self.oldest.front() {
+                None => ops.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+                Some((since, _)) => ops.recv_timeout(JOURNAL_AGE.saturating_sub(since.elapsed())),
+            };
+            let taken = match first {
+                Ok(op) => std::iter::once(op).chain(ops.try_iter()).take(OPS_MAX).collect(),
+                Err(mpsc::RecvTimeoutError::Timeout) => Vec::new(),
+                // What is in the journal stays there: the next start puts it away.
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
+            let Some(shared) = self.shared.upgrade() else { return };
+            self.commit(&shared, taken);
+        }
+    }
+
+    fn commit(&mut self, shared: &Shared, ops: Vec<Op>) {
+        let mut outcome = Outcome::default();
+        let mut changes = table::Changes::default();
+        let mut journal_row = Vec::new();
+        for op in ops {
+            match op {
+                Op::Append(append) => self.admit(append, &mut journal_row, &mut changes, &mut outcome),
+                Op::Delete { session, ack } => {
+                    self.forget(session);
+                    changes.deleted.push(session);
+                    outcome.deleted.push(session);
+                    outcome.acks.push((ack, Ok(())));
+                }
+            }
+        }
+        let journaled = journal_row.len();
+        if journaled > 0 {
+            changes.journal = Some((self.next_commit, journal_row));
+            self.next_commit += 1;
+        }
+        self.move_old(journaled, &mut changes, &mut outcome);
+        self.drop_settled(&mut changes);
+        let fenced = *shared.fenced.borrow();
+        let result = if fenced { Err(()) } else { table::write(&shared.db, &changes).map_err(|error| report(&error)) };
+        match result {
+            Ok(()) => outcome.publish(shared),
+            Err(()) => {
+                shared.fenced.send_replace(true);
+                outcome.fail();
+            }
+        }
+    }
+
+    /// Decides where an append's batch goes: into the journal, or with its session's pending ones into a row.
+    fn admit(
+        &mut self,
+        append: Append,
+        journal_row: &mut Vec<u8>,
+        changes: &mut table::Changes,
+        outcome: &mut Outcome,
+    ) {
+        let Append { channel, events, records, settled, ack, _room } = append;
+        outcome.rooms.push(_room);
+        if let Some((batch, sealed)) = &events {
+            if channel.accepted.load(Ordering::Relaxed) + 1 != batch.first() {
+                outcome.acks.push((ack, Err(AppendError::Fenced)));
+                return;
+            }
+            channel.accepted.store(batch.last(), Ordering::Relaxed);
+            let framed = table::frame(batch, sealed);
+            let waiting = self.pending.get(&channel.session).map_or(0, |pending| pending.framed.len());
+            if waiting + framed.len() >= ROW_BYTES {
+                self.row(&channel, batch.first(), &framed, changes);
+                outcome.moved.push(Arc::clone(&channel));
+            } else {
+                table::journal_entry(journal_row, channel.session, &framed);
+                self.keep(&channel, batch.first(), &framed);
+            }
+        }
+        changes.records.extend(records);
+        outcome.acks.push((ack, Ok(())));
+        outcome.published.push((channel, events.map(|(batch, _)| batch), settled));
+    }
+
+    /// Notes a batch that this commit writes into the journal.
+    fn keep(&mut self, channel: &Arc<Channel>, first: u64, framed: &[u8]) {
+        let pending = self.pending.entry(channel.session).or_insert_with(|| {
+            let since = Instant::now();
+            self.oldest.push_back((since, channel.session));
+            Pending { channel: Arc::clone(channel), since, framed: Vec::new(), first, commits: Vec::new() }
+        });
+        pending.framed.extend_from_slice(framed);
+        pending.commits.push(self.next_commit);
+        self.pending_bytes += framed.len();
+        match self.journal.back_mut() {
+            Some((number, batches)) if *number == self.next_commit => *batches += 1,
+            _ => self.journal.push_back((self.next_commit, 1)),
+        }
+    }
+
+    /// Writes a row of a session's pending batches and `framed` behind them.
+    fn row(&mut self, channel: &Channel, first: u64, framed: &[u8], changes: &mut table::Changes) {
+        let (first, mut row) = self.forget(channel.session).map_or((first, Vec::new()), |old| (old.first, old.framed));
+        row.extend_from_slice(framed);
+        changes.rows.push((table::key(channel.session, first), row));
+    }
+
+    /// Takes a session's batches out of the books of the journal.
+    fn forget(&mut self, session: SessionId) -> Option<Pending> {
+        let pending = self.pending.remove(&session)?;
+        self.pending_bytes -= pending.framed.len();
+        let front = self.journal.front().map_or(0, |(number, _)| *number);
+        for commit in &pending.commits {
+            // Rows have consecutive numbers, so a number is an index.
+            let at = usize::try_from(commit - front).unwrap_or(usize::MAX);
+            if let Some((_, batches)) = self.journal.get_mut(at) {
+                *batches -= 1;
+            }
+        }
+        Some(pending)
+    }
+
+    /// Moves what has waited for long, a little more than has just come, so that the journal keeps its size.
+    fn move_old(&mut self, journaled: usize, changes: &mut table::Changes, outcome: &mut Outcome) {
+        let budget = (journaled + journaled / 4).max(MOVE_BYTES);
+        let mut moved = 0;
+        while let Some(&(since, session)) = self.oldest.front() {
+            let stale = self.pending.get(&session).is_none_or(|pending| pending.since != since);
+            let due = since.elapsed() >= JOURNAL_AGE || self.pending_bytes > JOURNAL_BYTES;
+            if !stale && (!due || moved >= budget) {
+                return;
+            }
+            self.oldest.pop_front();
+            if !stale && let Some(pending) = self.forget(session) {
+                moved += pending.framed.len();
+                changes.rows.push((table::key(session, pending.first), pending.framed));
+                outcome.moved.push(pending.channel);
+            }
+        }
+    }
+
+    fn drop_settled(&mut self, changes: &mut table::Changes) {
+        while let Some(&(number, 0)) = self.journal.front() {
+            self.journal.pop_front();
+            changes.journal_settled = Some(number);
+        }
+    }
+}
+
+fn report(error: &table::DatabaseError) {
+    tracing::error!(error = %error, "a commit to the event log failed; the log takes no more writes until a restart");
+}
+
+impl Outcome {
+    fn publish(self, shared: &Shared) {
+        for (channel, batch, settled) in self.published {
+            let seq = batch.as_ref().map(Batch::last);
+            if let Some(batch) = batch {
+                lock(&channel.tail).push(batch);
+            }
+            channel.head.send_modify(|head| {
+                head.seq = seq.unwrap_or(head.seq);
+                head.settled = settled;
+            });
+        }
+        for channel in self.moved {
+            lock(&channel.tail).trim(TAIL_BYTES);
+        }
+        for session in self.deleted {
+            let channel = lock(&shared.channels).get(&session).and_then(Weak::upgrade);
+            if let Some(channel) = channel {
+                channel.head.send_modify(|head| head.deleted = true);
+            }
+        }
+        for (ack, result) in self.acks {
+            acknowledge(ack, result);
+        }
+    }
+
+    fn fail(self) {
+        for (ack, result) in self.acks {
+            acknowledge(ack, result.and(Err(AppendError::OutcomeUnknown)));
+        }
+    }
+}
+
+fn acknowledge(ack: Ack, result: Result<(), AppendError>) {
+    if ack.send(result).is_err() {
+        tracing::debug!("a writer went away before its append was over");
+    }
+}
+
+impl Tail {
+    fn push(&mut self, batch: Batch) {
+        self.bytes += batch.text_bytes();
+        self.batches.push_back(batch);
+    }
+
+    fn trim(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max {
+            let Some(batch) = self.batches.pop_front() else { return };
+            self.bytes -= batch.text_bytes();
+        }
+    }
+}

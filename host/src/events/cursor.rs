@@ -1,0 +1,106 @@
+//! How readers follow a log: they pull pages behind a cursor, from memory where it reaches and from the file elsewhere.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Channel, Head, ReadError, Shared, lock, record::Batch, record::Event, table};
+
+/// A place in a session's log, and the way on from it.
+pub struct Reader {
+    channel: Arc<Channel>,
+    shared: Arc<Shared>,
+    head: watch::Receiver<Head>,
+    after: u64,
+}
+
+/// Some events in a row.
+#[derive(Default)]
+pub struct Page {
+    batches: Vec<Batch>,
+    after: u64,
+    end: u64,
+}
+
+impl Page {
+    /// The events, in order.
+    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        let wanted = self.after + 1..=self.end;
+        self.batches.iter().flat_map(Batch::events).filter(move |event| wanted.contains(&event.seq))
+    }
+
+    /// True when nothing is behind the cursor.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.end <= self.after
+    }
+}
+
+impl Reader {
+    pub(super) fn new(channel: Arc<Channel>, shared: Arc<Shared>, after: u64) -> Self {
+        let head = channel.head.subscribe();
+        Self { channel, shared, head, after }
+    }
+
+    /// How far the log goes now.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        *self.head.borrow()
+    }
+
+    /// The seq of the event before the next one.
+    #[must_use]
+    pub const fn after(&self) -> u64 {
+        self.after
+    }
+
+    /// Takes the next events, at most `events_max` of them and about `bytes_max` bytes, and moves behind them. Empty
+    /// when the cursor is at the head.
+    ///
+    /// # Errors
+    /// When the log cannot be read; the cursor stays.
+    pub fn next_page(&mut self, events_max: u64, bytes_max: usize) -> Result<Page, ReadError> {
+        let head = self.head.borrow_and_update().seq;
+        if self.after >= head {
+            return Ok(Page::default());
+        }
+        let batches = match self.in_memory(bytes_max) {
+            Ok(batches) => batches,
+            Err(memory_from) => {
+                let span = (self.after, memory_from);
+                table::batches(&self.shared, self.channel.session, &self.channel.key, span, bytes_max)?
+            }
+        };
+        let last = batches.last().map_or(self.after, Batch::last);
+        let end = last.min(head).min(self.after.saturating_add(events_max));
+        let page = Page { batches, after: self.after, end };
+        self.after = end.max(self.after);
+        Ok(page)
+    }
+
+    /// The batches behind the cursor, or the seq from which memory has them.
+    fn in_memory(&self, bytes_max: usize) -> Result<Vec<Batch>, u64> {
+        let tail = lock(&self.channel.tail);
+        let memory_from = tail.batches.front().map_or(u64::MAX, Batch::first);
+        if memory_from > self.after + 1 {
+            return Err(memory_from);
+        }
+        let start = tail.batches.partition_point(|batch| batch.last() <= self.after);
+        let mut bytes = 0;
+        let fits = |batch: &&Batch| {
+            let fits = bytes < bytes_max;
+            bytes += batch.text_bytes();
+            fits
+        };
+        Ok(tail.batches.range(start..).take_while(fits).cloned().collect())
+    }
+
+    /// Waits until there is something behind the cursor, or the head says something new.
+    pub async fn changed(&mut self) -> Head {
+        if self.head.borrow().seq <= self.after {
+            // The sender lives in the channel, which this reader holds.
+            drop(self.head.changed().await);
+        }
+        *self.head.borrow_and_update()
+    }
+}

@@ -1,0 +1,325 @@
+//! The log: what happened in each session, durable before anybody sees it.
+//!
+//! For the session's one writer, which appends, and for any number of readers, which pull by cursor. A session's
+//! events have gapless numbers from 1, given by its writer and checked by the committer; the same number means the
+//! same bytes for ever. A slow reader costs its cursor and nothing else.
+//!
+//! Must not know what an event means, who may read it, or how it looks on the wire.
+//!
+//! Layout of `events.redb`. A commit must be cheap however many sessions it serves, so it writes what arrived as one
+//! row of the *journal*. Batches stay there, and in memory, until enough of one session has come together for a row of
+//! its own in *events*; large batches go there at once. A later commit moves them, a little each time.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `journal` | commit number | the sealed batches of one commit, of many sessions |
+//! | `events` | session, seq of the first event | the sealed batches of one session |
+//! | `sessions` | session | the sealed record that the session module keeps |
+//! | `messages` | session, number | a sealed user message |
+
+mod commit;
+mod cursor;
+mod record;
+mod table;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+};
+
+use redb::Database;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+pub use self::{
+    cursor::{Page, Reader},
+    record::{Batch, Draft, Event},
+    table::{Record, StartError},
+};
+use crate::{
+    id::SessionId,
+    vault::{Sealer, StreamKey},
+};
+
+/// What may wait for the committer, in KiB: writers then wait in turn, and with them their upstreams.
+const QUEUE_KIB: u32 = 32 * 1024;
+
+/// Why an append was not acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The disk failed during the commit, so nobody knows whether it holds. The log takes no further writes; a restart
+    /// reads what the disk has.
+    #[error("the event log failed to commit; whether the write holds is unknown until the host restarts")]
+    OutcomeUnknown,
+    /// Another writer has appended to the session. The write did not happen.
+    #[error("another writer owns this session")]
+    Fenced,
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The database cannot be read.
+    #[error("the event log cannot be read")]
+    Database(#[from] redb::Error),
+    /// What the database holds is not what was written.
+    #[error("a record of session {session} is damaged")]
+    Damaged {
+        /// Whose record.
+        session: SessionId,
+    },
+}
+
+/// How far a session's log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The seq of the last event; 0 when there is none.
+    pub seq: u64,
+    /// True while the session neither runs a turn nor has one waiting.
+    pub settled: bool,
+    /// True once the session is deleted: nothing follows.
+    pub deleted: bool,
+}
+
+/// The log of all sessions. A handle: clones share everything.
+#[derive(Clone)]
+pub struct EventLog {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    db: Database,
+    sealer: Sealer,
+    channels: Mutex<HashMap<SessionId, Weak<Channel>>>,
+    queue: mpsc::Sender<commit::Op>,
+    room: Arc<Semaphore>,
+    fenced: watch::Sender<bool>,
+}
+
+/// What writer, committer and readers of one session share. Lives while one of them does.
+struct Channel {
+    session: SessionId,
+    key: StreamKey,
+    head: watch::Sender<Head>,
+    tail: Mutex<Tail>,
+    has_writer: AtomicBool,
+    /// The last seq that the committer took; its alone.
+    accepted: AtomicU64,
+    shared: Weak<Shared>,
+}
+
+/// The latest committed batches, oldest first, without a gap, up to the head. All that is not in `events` yet is here.
+#[derive(Default)]
+struct Tail {
+    batches: VecDeque<Batch>,
+    bytes: usize,
+}
+
+/// Locks a mutex whose holder cannot leave it inconsistent: each critical section is a few lines that do not panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl EventLog {
+    /// Makes an empty log in the file `path`.
+    ///
+    /// # Errors
+    /// When the file exists or cannot be made.
+    pub fn create(path: &Path, sealer: Sealer) -> Result<Self, StartError> {
+        Self::start(table::create(path)?, sealer)
+    }
+
+    /// Opens the log in the file `path` and puts away what the last process left in the journal.
+    ///
+    /// # Errors
+    /// When the file is missing, is in use by another process, or cannot be read.
+    pub fn open(path: &Path, sealer: Sealer) -> Result<Self, StartError> {
+        Self::start(table::open(path)?, sealer)
+    }
+
+    fn start(db: Database, sealer: Sealer) -> Result<Self, StartError> {
+        let next_commit = table::settle_journal(&db)?;
+        let (queue, ops) = mpsc::channel();
+        let shared = Arc::new(Shared {
+            db,
+            sealer,
+            channels: Mutex::default(),
+            queue,
+            room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
+            fenced: watch::Sender::new(false),
+        });
+        commit::spawn(Arc::downgrade(&shared), ops, next_commit).map_err(StartError::Thread)?;
+        Ok(Self { shared })
+    }
+
+    /// The right to append to a session; there is one at a time. `settled` is what readers see until the first append.
+    ///
+    /// # Errors
+    /// When the session has a writer, or its log cannot be read.
+    pub fn writer(&self, session: SessionId, settled: bool) -> Result<Writer, WriterError> {
+        let channel = self.channel(session, settled)?;
+        if channel.has_writer.swap(true, Ordering::AcqRel) {
+            return Err(WriterError::Taken);
+        }
+        let next = channel.head.borrow().seq + 1;
+        Ok(Writer { channel, shared: Arc::clone(&self.shared), next })
+    }
+
+    /// A cursor into a session's log, behind the event `after`. `settled` as for [`Self::writer`].
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn reader(&self, session: SessionId, settled: bool, after: u64) -> Result<Reader, ReadError> {
+        Ok(Reader::new(self.channel(session, settled)?, Arc::clone(&self.shared), after))
+    }
+
+    /// The stored record of a session.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn session(&self, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
+        table::session(&self.shared, session)
+    }
+
+    /// Records of sessions, the latest first, from the one made before `before`; at most `limit`.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn sessions(&self, before: Option<SessionId>, limit: usize) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
+        table::sessions(&self.shared, before, limit)
+    }
+
+    /// Numbered user messages of a session, from number `from` on.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn messages(&self, session: SessionId, from: u64) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+        table::messages(&self.shared, session, from)
+    }
+
+    /// Removes a session: its events, its messages and its record, in one commit.
+    ///
+    /// # Errors
+    /// When the commit fails.
+    pub async fn delete(&self, session: SessionId) -> Result<(), AppendError> {
+        let (ack, done) = oneshot::channel();
+        self.shared.submit(commit::Op::Delete { session, ack })?;
+        done.await.unwrap_or(Err(AppendError::OutcomeUnknown))
+    }
+
+    /// Turns true when a commit has failed and the process should end, so that the next one reads what the disk has.
+    #[must_use]
+    pub fn fenced(&self) -> watch::Receiver<bool> {
+        self.shared.fenced.subscribe()
+    }
+
+    fn channel(&self, session: SessionId, settled: bool) -> Result<Arc<Channel>, ReadError> {
+        if let Some(channel) = lock(&self.shared.channels).get(&session).and_then(Weak::upgrade) {
+            return Ok(channel);
+        }
+        // Without a channel nothing of the session is under way or in memory: the file knows the head.
+        let seq = table::head(&self.shared.db, session)?;
+        let key = self.shared.sealer.stream_key(&session.to_bytes());
+        let mut channels = lock(&self.shared.channels);
+        if let Some(channel) = channels.get(&session).and_then(Weak::upgrade) {
+            return Ok(channel);
+        }
+        let channel = Arc::new(Channel {
+            session,
+            key,
+            head: watch::Sender::new(Head { seq, settled, deleted: false }),
+            tail: Mutex::default(),
+            has_writer: AtomicBool::new(false),
+            accepted: AtomicU64::new(seq),
+            shared: Arc::downgrade(&self.shared),
+        });
+        channels.insert(session, Arc::downgrade(&channel));
+        Ok(channel)
+    }
+}
+
+impl Shared {
+    fn submit(&self, op: commit::Op) -> Result<(), AppendError> {
+        self.queue.send(op).map_err(|_| AppendError::OutcomeUnknown)
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut channels = lock(&shared.channels);
+        // A successor may have taken the place already.
+        if channels.get(&self.session).is_some_and(|channel| channel.strong_count() == 0) {
+            channels.remove(&self.session);
+        }
+    }
+}
+
+/// Why there is no writer.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    /// Somebody else appends to this session.
+    #[error("the session has a writer already")]
+    Taken,
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// The one that appends to a session.
+pub struct Writer {
+    channel: Arc<Channel>,
+    shared: Arc<Shared>,
+    next: u64,
+}
+
+impl Writer {
+    /// The seq that the next event will have.
+    #[must_use]
+    pub const fn next_seq(&self) -> u64 {
+        self.next
+    }
+
+    /// Appends events, and stores or removes records, in one commit; waits until it is durable and then shown to
+    /// readers. `settled` is what they learn with it.
+    ///
+    /// # Errors
+    /// When the commit fails. The writer is of no use after that.
+    pub async fn append(&mut self, draft: Draft, records: Vec<Record>, settled: bool) -> Result<(), AppendError> {
+        let batch = (!draft.is_empty()).then(|| draft.at(self.next));
+        let sealed = batch.as_ref().map(|batch| self.channel.key.seal(batch.first(), batch.count(), &batch.pack()));
+        let records =
+            records.into_iter().map(|record| record.seal(&self.shared.sealer, self.channel.session)).collect();
+        let kib = u32::try_from(sealed.as_ref().map_or(0, Vec::len) / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
+        let room = Arc::clone(&self.shared.room).acquire_many_owned(kib).await;
+        let (ack, done) = oneshot::channel();
+        let last = batch.as_ref().map_or(self.next - 1, Batch::last);
+        self.shared.submit(commit::Op::Append(commit::Append {
+            channel: Arc::clone(&self.channel),
+            events: batch.zip(sealed),
+            records,
+            settled,
+            ack,
+            _room: room.map_err(|_| AppendError::OutcomeUnknown)?,
+        }))?;
+        done.await.unwrap_or(Err(AppendError::OutcomeUnknown))?;
+        self.next = last + 1;
+        Ok(())
+    }
+
+    /// A cursor behind the event `after`, for finding out what the log already has.
+    #[must_use]
+    pub fn reader(&self, after: u64) -> Reader {
+        Reader::new(Arc::clone(&self.channel), Arc::clone(&self.shared), after)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.channel.has_writer.store(false, Ordering::Release);
+    }
+}

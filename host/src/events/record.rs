@@ -1,0 +1,173 @@
+//! The bytes of events at rest. What arrived together is one batch: packed, sealed and stored as one.
+//!
+//! A packed batch, little-endian: format (1 byte, now 1), count (4), then for each event the length of its type (1)
+//! and of its JSON (4), then the text: type and JSON of each event in turn.
+
+use std::sync::Arc;
+
+const FORMAT: u8 = 1;
+const HEAD_BYTES: usize = 5;
+const ENTRY_BYTES: usize = 5;
+
+/// Bytes that are no packed batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the stored batch cannot be read")]
+pub(super) struct Malformed;
+
+/// One event of a session's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// Its place in the session, from 1, without gaps.
+    pub seq: u64,
+    /// Its `type`, as in its JSON.
+    pub kind: &'a str,
+    /// A JSON object on one line.
+    pub json: &'a str,
+}
+
+/// Events in the making: they have no place in a log yet.
+#[derive(Default)]
+pub struct Draft {
+    lengths: Vec<(u8, u32)>,
+    text: String,
+}
+
+impl Draft {
+    /// Adds an event. Its type is at most 64 bytes and its JSON at most 1 MiB: the session has checked both.
+    pub fn push(&mut self, kind: &str, json: &str) {
+        let lengths = (u8::try_from(kind.len()), u32::try_from(json.len()));
+        let (Ok(kind_len), Ok(json_len)) = lengths else { return };
+        self.lengths.push((kind_len, json_len));
+        self.text.push_str(kind);
+        self.text.push_str(json);
+    }
+
+    /// How many events there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// True when there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    pub(super) fn at(self, first: u64) -> Batch {
+        Batch { first, lengths: self.lengths.into(), text: self.text.into() }
+    }
+}
+
+/// Neighbouring events of one session. Never changes, so readers share it.
+#[derive(Clone)]
+pub struct Batch {
+    first: u64,
+    lengths: Arc<[(u8, u32)]>,
+    text: Arc<str>,
+}
+
+impl Batch {
+    /// The seq of the first event.
+    #[must_use]
+    pub const fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The seq of the last event.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.first + self.lengths.len() as u64 - 1
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.lengths.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The events, in order.
+    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        let mut rest = &*self.text;
+        self.lengths.iter().zip(self.first..).filter_map(move |(&(kind_len, json_len), seq)| {
+            let (kind, after) = rest.split_at_checked(usize::from(kind_len))?;
+            let (json, after) = after.split_at_checked(json_len as usize)?;
+            rest = after;
+            Some(Event { seq, kind, json })
+        })
+    }
+
+    pub(super) fn pack(&self) -> Vec<u8> {
+        let mut packed = Vec::with_capacity(HEAD_BYTES + self.lengths.len() * ENTRY_BYTES + self.text.len());
+        packed.push(FORMAT);
+        packed.extend_from_slice(&self.count().to_le_bytes());
+        for (kind_len, json_len) in self.lengths.iter() {
+            packed.push(*kind_len);
+            packed.extend_from_slice(&json_len.to_le_bytes());
+        }
+        packed.extend_from_slice(self.text.as_bytes());
+        packed
+    }
+
+    pub(super) fn unpack(first: u64, packed: &[u8]) -> Result<Self, Malformed> {
+        let (&[FORMAT, c0, c1, c2, c3], rest) = packed.split_first_chunk::<HEAD_BYTES>().ok_or(Malformed)? else {
+            return Err(Malformed);
+        };
+        let count = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
+        let entries_bytes = count.checked_mul(ENTRY_BYTES).ok_or(Malformed)?;
+        let (entries, text) = rest.split_at_checked(entries_bytes).ok_or(Malformed)?;
+        let lengths: Arc<[(u8, u32)]> = entries
+            .as_chunks::<ENTRY_BYTES>()
+            .0
+            .iter()
+            .map(|&[kind_len, j0, j1, j2, j3]| (kind_len, u32::from_le_bytes([j0, j1, j2, j3])))
+            .collect();
+        let batch = Self { first, lengths, text: std::str::from_utf8(text).map_err(|_| Malformed)?.into() };
+        let spoken_for: usize = batch.lengths.iter().map(|&(kind, json)| usize::from(kind) + json as usize).sum();
+        // An event cut inside a character would be left out by `events`, and every later seq would be wrong.
+        if count == 0 || spoken_for != text.len() || batch.events().count() != count {
+            return Err(Malformed);
+        }
+        Ok(batch)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn batch() -> Batch {
+        let mut draft = Draft::default();
+        draft.push("agent.message", r#"{"type":"agent.message","text":"grüß dich"}"#);
+        draft.push("session.status_idle", r#"{"type":"session.status_idle"}"#);
+        draft.at(41)
+    }
+
+    #[test]
+    fn what_is_packed_unpacks_to_the_same_events() {
+        let batch = batch();
+        let again = Batch::unpack(41, &batch.pack()).unwrap();
+        assert_eq!(again.events().collect::<Vec<_>>(), batch.events().collect::<Vec<_>>());
+        assert_eq!((again.first(), again.last()), (41, 42));
+        let last = again.events().last().unwrap();
+        assert_eq!((last.seq, last.kind), (42, "session.status_idle"));
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_length_is_refused_or_whole() {
+        let packed = batch().pack();
+        for cut in 0..packed.len() {
+            assert!(Batch::unpack(1, &packed[..cut]).is_err(), "cut at {cut}");
+        }
+        for at in 0..HEAD_BYTES + 2 * ENTRY_BYTES {
+            let mut bent = packed.clone();
+            bent[at] ^= 1;
+            if let Ok(batch) = Batch::unpack(1, &bent) {
+                assert_eq!(batch.events().count(), 2, "byte {at}");
+            }
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! The tables of `events.redb`, and how a row looks. Nobody else of this module names a key.
+
+use std::{io, path::Path};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::{ReadError, Shared, record::Batch};
+use crate::{
+    id::SessionId,
+    vault::{Place, Sealer, StreamKey},
+};
+
+/// The page cache. Live readers are served from memory; this is for those who read history.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+pub(super) type Key = [u8; 24];
+
+const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
+const EVENTS: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("events");
+const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("sessions");
+const MESSAGES: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("messages");
+
+/// Why the log cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The file cannot be made or opened.
+    #[error("the event log's file cannot be opened")]
+    Io(#[from] io::Error),
+    /// Another process has it open.
+    #[error("the event log is in use by another process")]
+    InUse,
+    /// The database refuses the file.
+    #[error("the event log cannot be read: {0}")]
+    Database(redb::Error),
+    /// The committer has no thread.
+    #[error("no thread for the event log")]
+    Thread(#[source] io::Error),
+}
+
+/// Any error of the database; redb has one type for each step.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct DatabaseError(redb::Error);
+
+impl<E: Into<redb::Error>> From<E> for DatabaseError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<DatabaseError> for ReadError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database(error.0)
+    }
+}
+
+impl From<DatabaseError> for StartError {
+    fn from(error: DatabaseError) -> Self {
+        match error.0 {
+            redb::Error::DatabaseAlreadyOpen => Self::InUse,
+            other => Self::Database(other),
+        }
+    }
+}
+
+type DatabaseResult<T> = Result<T, DatabaseError>;
+
+pub(super) fn create(path: &Path) -> Result<Database, StartError> {
+    let file = crate::vault::create_private_file(path)?;
+    let backend = redb::backends::FileBackend::new(file).map_err(DatabaseError::from)?;
+    let db =
+        redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(DatabaseError::from)?;
+    let transaction = begin(&db)?;
+    make_tables(&transaction)?;
+    transaction.commit().map_err(DatabaseError::from)?;
+    Ok(db)
+}
+
+fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
+    transaction.open_table(JOURNAL)?;
+    transaction.open_table(EVENTS)?;
+    transaction.open_table(SESSIONS)?;
+    transaction.open_table(MESSAGES)?;
+    Ok(())
+}
+
+pub(super) fn open(path: &Path) -> Result<Database, StartError> {
+    // `open` never makes a file: a missing one must not become an empty log.
+    Ok(redb::Builder::new().set_cache_size(CACHE_BYTES).open(path).map_err(DatabaseError::from)?)
+}
+
+/// Quick repair stores the allocator's state with each commit, so that a 4 GiB log opens at once after a crash.
+pub(super) fn begin(db: &Database) -> DatabaseResult<WriteTransaction> {
+    let mut transaction = db.begin_write()?;
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+/// Something that is stored with a session beside its events.
+pub enum Record {
+    /// The session's own record; `version` counts its changes.
+    Session {
+        /// Higher than in the record before.
+        version: u64,
+        /// What the session module wants back.
+        bytes: Vec<u8>,
+    },
+    /// A user message.
+    Message {
+        /// Its place among the session's messages, from 0.
+        number: u64,
+        /// What the session module wants back.
+        bytes: Vec<u8>,
+    },
+}
+
+/// A record as it goes into its table.
+pub(super) enum SealedRecord {
+    Session([u8; 16], Vec<u8>),
+    Message(Key, Vec<u8>),
+}
+
+impl Record {
+    pub(super) fn seal(self, sealer: &Sealer, session: SessionId) -> SealedRecord {
+        match self {
+            Self::Session { version, bytes } => {
+                let sealed = sealer.seal(&session_place(&session.to_string()), version, &bytes);
+                SealedRecord::Session(session.to_bytes(), sealed)
+            }
+            Self::Message { number, bytes } => {
+                let sealed = sealer.seal(&message_place(&session.to_string(), &number.to_string()), 1, &bytes);
+                SealedRecord::Message(key(session, number), sealed)
+            }
+        }
+    }
+}
+
+fn session_place(session: &str) -> Place<'_> {
+    Place { table: "sessions", owner: "", id: session, field: "record" }
+}
+
+fn message_place<'a>(session: &'a str, number: &'a str) -> Place<'a> {
+    Place { table: "messages", owner: session, id: number, field: "record" }
+}
+
+pub(super) fn key(session: SessionId, number: u64) -> Key {
+    let mut key = [0; 24];
+    key[..16].copy_from_slice(&session.to_bytes());
+    key[16..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn split_key(key: &Key) -> (SessionId, u64) {
+    let mut session = [0; 16];
+    session.copy_from_slice(&key[..16]);
+    let mut number = [0; 8];
+    number.copy_from_slice(&key[16..]);
+    (SessionId::from_bytes(session), u64::from_be_bytes(number))
+}
+
+/// What one commit writes.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// Deleted before anything else is written.
+    pub(super) deleted: Vec<SessionId>,
+    pub(super) journal: Option<(u64, Vec<u8>)>,
+    /// Journal rows up to this number are in `events` with this commit.
+    pub(super) journal_settled: Option<u64>,
+    pub(super) rows: Vec<(Key, Vec<u8>)>,
+    pub(super) records: Vec<SealedRecord>,
+}
+
+pub(super) fn write(db: &Database, changes: &Changes) -> DatabaseResult<()> {
+    let transaction = begin(db)?;
+    for &session in &changes.deleted {
+        delete(&transaction, session)?;
+    }
+    if changes.journal.is_some() || changes.journal_settled.is_some() {
+        let mut journal = transaction.open_table(JOURNAL)?;
+        if let Some((number, row)) = &changes.journal {
+            journal.insert(number, row.as_slice())?;
+        }
+        if let Some(settled) = changes.journal_settled {
+            journal.retain_in(..=settled, |_, _| false)?;
+        }
+    }
+    if !changes.rows.is_empty() {
+        let mut events = transaction.open_table(EVENTS)?;
+        for (key, row) in &changes.rows {
+            events.insert(key, row.as_slice())?;
+        }
+    }
+    write_records(&transaction, &changes.records)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> DatabaseResult<()> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let mut sessions = transaction.open_table(SESSIONS)?;
+    let mut messages = transaction.open_table(MESSAGES)?;
+    for record in records {
+        match record {
+            SealedRecord::Session(key, value) => drop(sessions.insert(key, value.as_slice())?),
+            SealedRecord::Message(key, value) => drop(messages.insert(key, value.as_slice())?),
+        }
+    }
+    Ok(())
+}
+
+fn delete(transaction: &WriteTransaction, session: SessionId) -> DatabaseResult<()> {
+    let all = key(session, 0)..=key(session, u64::MAX);
+    transaction.open_table(EVENTS)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
+    transaction.open_table(MESSAGES)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
+    transaction.open_table(SESSIONS)?.remove(&session.to_bytes())?;
+    Ok(())
+}
+
+/// Moves what the journal holds into `events`, and says which number the next journal row takes.
+pub(super) fn settle_journal(db: &Database) -> Result<u64, StartError> {
+    Ok(settle(db)?)
+}
+
+fn settle(db: &Database) -> DatabaseResult<u64> {
+    let transaction = begin(db)?;
+    let mut last = 0;
+    {
+        let mut journal = transaction.open_table(JOURNAL)?;
+        let mut events = transaction.open_table(EVENTS)?;
+        let sessions = transaction.open_table(SESSIONS)?;
+        for row in journal.iter()? {
+            let (number, row) = row?;
+            last = number.value();
+            for (session, framed) in journaled(row.value()) {
+                let first = framed_first(framed);
+                // A deleted session's batches may still be here, and so may batches that have been moved.
+                let wanted = sessions.get(&session.to_bytes())?.is_some() && head_in(&events, session)? < first;
+                if wanted {
+                    events.insert(&key(session, first), framed)?;
+                }
+            }
+        }
+        journal.retain(|_, _| false)?;
+    }
+    transaction.commit()?;
+    Ok(last + 1)
+}
+
+/// A sealed batch in a row: seq of the first event (8 bytes), number of events (4), length (4), the sealed bytes.
+pub(super) fn frame(batch: &Batch, sealed: &[u8]) -> Vec<u8> {
+    let mut framed = Vec::with_capacity(FRAME_HEAD + sealed.len());
+    framed.extend_from_slice(&batch.first().to_be_bytes());
+    framed.extend_from_slice(&batch.count().to_be_bytes());
+    framed.extend_from_slice(&u32::try_from(sealed.len()).unwrap_or(u32::MAX).to_be_bytes());
+    framed.extend_from_slice(sealed);
+    framed
+}
+
+const FRAME_HEAD: usize = 16;
+
+struct Framed<'a> {
+    first: u64,
+    count: u32,
+    sealed: &'a [u8],
+    rest: &'a [u8],
+}
+
+fn next_framed(row: &[u8]) -> Option<Framed<'_>> {
+    let (first, rest) = row.split_first_chunk::<8>()?;
+    let (count, rest) = rest.split_first_chunk::<4>()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (sealed, rest) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+    Some(Framed { first: u64::from_be_bytes(*first), count: u32::from_be_bytes(*count), sealed, rest })
+}
+
+fn framed_first(framed: &[u8]) -> u64 {
+    next_framed(framed).map_or(0, |framed| framed.first)
+}
+
+/// A journal row is a sequence of session and framed batch.
+pub(super) fn journal_entry(row: &mut Vec<u8>, session: SessionId, framed: &[u8]) {
+    row.extend_from_slice(&session.to_bytes());
+    row.extend_from_slice(framed);
+}
+
+fn journaled(mut row: &[u8]) -> impl Iterator<Item = (SessionId, &[u8])> {
+    std::iter::from_fn(move || {
+        let (session, framed) = row.split_first_chunk::<16>()?;
+        let len = framed.len() - next_framed(framed)?.rest.len();
+        let (framed, rest) = framed.split_at(len);
+        row = rest;
+        Some((SessionId::from_bytes(*session), framed))
+    })
+}
+
+/// The seq of a session's last event in `events`; 0 when there is none.
+pub(super) fn head(db: &Database, session: SessionId) -> Result<u64, ReadError> {
+    let read = || -> DatabaseResult<u64> { head_in(&db.begin_read()?.open_table(EVENTS)?, session) };
+    Ok(read()?)
+}
+
+fn head_in(events: &impl ReadableTable<&'static Key, &'static [u8]>, session: SessionId) -> DatabaseResult<u64> {
+    let Some(row) = events.range::<&Key>(&key(session, 0)..=&key(session, u64::MAX))?.next_back() else { return Ok(0) };
+    let (_, row) = row?;
+    let (mut rest, mut head) = (row.value(), 0);
+    while let Some(framed) = next_framed(rest) {
+        head = framed.first + u64::from(framed.count) - 1;
+        rest = framed.rest;
+    }
+    Ok(head)
+}
+
+/// Batches of a session that hold events behind `after` and before `end`: from the first such, until `bytes_max` of
+/// sealed bytes have been read. Holds a read transaction only while it copies.
+pub(super) fn batches(
+    shared: &Shared,
+    session: SessionId,
+    stream_key: &StreamKey,
+    (after, end): (u64, u64),
+    bytes_max: usize,
+) -> Result<Vec<Batch>, ReadError> {
+    let read = || -> DatabaseResult<Vec<(u64, u32, Vec<u8>)>> {
+        let events = shared.db.begin_read()?.open_table(EVENTS)?;
+        let wanted = key(session, after + 1);
+        // The row that holds the event behind the cursor starts at it or before it.
+        let holder = events.range::<&Key>(&key(session, 0)..=&wanted)?.next_back().transpose()?;
+        let start = holder.map_or(wanted, |(key, _)| *key.value());
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for row in events.range::<&Key>(&start..&key(session, end))? {
+            let (_, row) = row?;
+            let mut rest = row.value();
+            while let Some(framed) = next_framed(rest) {
+                rest = framed.rest;
+                let last = framed.first + u64::from(framed.count) - 1;
+                if last > after && framed.first < end && bytes < bytes_max {
+                    bytes += framed.sealed.len();
+                    found.push((framed.first, framed.count, framed.sealed.to_vec()));
+                }
+            }
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(found)
+    };
+    let damaged = || ReadError::Damaged { session };
+    let mut batches = Vec::new();
+    for (first, count, sealed) in read()? {
+        let packed = stream_key.open(first, count, &sealed).map_err(|_| damaged())?;
+        batches.push(Batch::unpack(first, &packed).map_err(|_| damaged())?);
+    }
+    Ok(batches)
+}
+
+pub(super) fn session(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
+    let read = || -> DatabaseResult<Option<Vec<u8>>> {
+        let sessions = shared.db.begin_read()?.open_table(SESSIONS)?;
+        Ok(sessions.get(&session.to_bytes())?.map(|value| value.value().to_vec()))
+    };
+    read()?.map(|sealed| open_session(shared, session, &sealed)).transpose()
+}
+
+fn open_session(shared: &Shared, session: SessionId, sealed: &[u8]) -> Result<Vec<u8>, ReadError> {
+    let opened = shared.sealer.open(&session_place(&session.to_string()), sealed);
+    Ok(opened.map_err(|_| ReadError::Damaged { session })?.to_vec())
+}
+
+pub(super) fn sessions(
+    shared: &Shared,
+    before: Option<SessionId>,
+    limit: usize,
+) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
+    let read = || -> DatabaseResult<Vec<(SessionId, Vec<u8>)>> {
+        let sessions = shared.db.begin_read()?.open_table(SESSIONS)?;
+        let end = before.map_or([0xff; 16], SessionId::to_bytes);
+        let rows = sessions.range::<&[u8; 16]>(..&end)?.rev().take(limit);
+        rows.map(|row| {
+            let (key, value) = row?;
+            Ok((SessionId::from_bytes(*key.value()), value.value().to_vec()))
+        })
+        .collect()
+    };
+    read()?.into_iter().map(|(id, sealed)| Ok((id, open_session(shared, id, &sealed)?))).collect()
+}
+
+pub(super) fn messages(shared: &Shared, session: SessionId, from: u64) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+    let read = || -> DatabaseResult<Vec<(u64, Vec<u8>)>> {
+        let messages = shared.db.begin_read()?.open_table(MESSAGES)?;
+        let rows = messages.range::<&Key>(&key(session, from)..=&key(session, u64::MAX))?;
+        rows.map(|row| {
+            let (key, value) = row?;
+            Ok((split_key(key.value()).1, value.value().to_vec()))
+        })
+        .collect()
+    };
+    let owner = session.to_string();
+    let open = |(number, sealed): (u64, Vec<u8>)| {
+        let opened = shared.sealer.open(&message_place(&owner, &number.to_string()), &sealed);
+        Ok((number, opened.map_err(|_| ReadError::Damaged { session })?.to_vec()))
+    };
+    read()?.into_iter().map(open).collect()
+}

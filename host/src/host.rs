@@ -1,0 +1,273 @@
+//! The process: puts the parts together, in the order in which they need each other, and takes them apart.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime as Executor},
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    agents::{Agents, Provisions},
+    config::{Config, MasterKeyError},
+    events::{self, EventLog},
+    http::{self, App, MasterKey, Services},
+    runtime::{self, Runtimes},
+    session::Sessions,
+    upstream::{Client, ClientError},
+    vault::{InitError, KeyFileError, OpenError, Presence, Vault, VaultKey},
+};
+
+include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
+
+/// How long pumps may take to leave when the host stops. What they have not committed is fetched again.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// The log's file in the data directory.
+const EVENTS_FILE: &str = "events.redb";
+
+/// Why the host does not start. Every text is one line that says what and where.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("the data directory {} cannot be used: {source}", .path.display())]
+    DataDirectory {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Parts of the store are missing.
+    #[error("the store in {} is damaged: {reason}", .path.display())]
+    Damaged {
+        /// The data directory.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// The vault's key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// A new store cannot be made.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Vault(#[from] OpenError),
+    /// The log cannot be opened.
+    #[error("{}: {source}", .path.display())]
+    Log {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: events::StartError,
+    },
+    /// A runtime cannot be loaded.
+    #[error(transparent)]
+    Runtime(#[from] runtime::StartError),
+    /// There is no HTTP client.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The key of the API cannot be used.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// The system gives no random bytes.
+    #[error(transparent)]
+    NoRandom(#[from] http::NoRandom),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system gives no threads.
+    #[error("no threads: {0}")]
+    Threads(io::Error),
+}
+
+impl StartError {
+    /// What the process ends with: 69 when something else has what it needs, 78 when the operator must look.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Vault(OpenError::AlreadyOpen(_))
+            | Self::Log { source: events::StartError::InUse, .. }
+            | Self::Listen { .. } => 69,
+            _ => 78,
+        }
+    }
+}
+
+/// A running host. Dropping it ends it at once, as a crash would: nothing that was acknowledged is lost.
+pub struct Host {
+    address: SocketAddr,
+    log: EventLog,
+    stop: oneshot::Sender<()>,
+    server: Server,
+    guests: Guests,
+}
+
+/// The task that serves.
+struct Server(JoinHandle<()>);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The threads of pumps and guests. An executor must not be dropped on a thread of another one, so this is told to stop
+/// and not waited for.
+struct Guests(Option<Executor>);
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        if let Some(executor) = self.0.take() {
+            executor.shutdown_background();
+        }
+    }
+}
+
+impl Host {
+    /// Starts a host; it serves when this returns. The first start in an empty data directory makes a store.
+    ///
+    /// # Errors
+    /// When something that it needs is missing or refused. Nothing that was there has been changed then, unless the
+    /// text says so.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let vault = open_vault(&config)?;
+        let master_key = MasterKey::new(&config.master_key.load()?)?;
+        let log = open_log(&config.data_dir, &vault)?;
+        let cache = config.data_dir.join("cache");
+        let unusable = |source| StartError::DataDirectory { path: cache.clone(), source };
+        make_directory(&cache).map_err(unusable)?;
+        // wasmtime takes no other path.
+        let cache = fs::canonicalize(&cache).map_err(unusable)?;
+        let runtimes = Arc::new(Runtimes::load(&cache, config.guests_max, BUNDLED).await?);
+        let client = Client::new(config.networks.clone())?;
+        let executor =
+            Builder::new_multi_thread().enable_all().thread_name("guest").build().map_err(StartError::Threads)?;
+        let sessions = Sessions::new(
+            log.clone(),
+            Arc::clone(&runtimes),
+            vault.clone(),
+            Provisions::new(&vault),
+            client,
+            executor.handle().clone(),
+        );
+        let listening = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
+        resume(&sessions);
+        let app = App::new(Services {
+            sessions,
+            agents: Agents::new(&vault),
+            vault: Arc::new(vault),
+            runtimes,
+            master_key,
+            networks: config.networks,
+            fenced: log.fenced(),
+            connections_max: config.connections_max,
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        // The other end going away means the same as a word from it.
+        let stopped = async { drop(stopped.await) };
+        let server = Server(tokio::spawn(http::serve(listener, app, stopped)));
+        Ok(Self { address, log, stop, server, guests: Guests(Some(executor)) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Turns true when the log has failed and the process should end.
+    #[must_use]
+    pub fn fenced(&self) -> watch::Receiver<bool> {
+        self.log.fenced()
+    }
+
+    /// Stops: takes no more connections, ends streams after a word on when to come back, lets requests finish. What
+    /// runs upstream runs on, and the next start goes on with it.
+    pub async fn shutdown(self) {
+        let Self { log, stop, mut server, mut guests, .. } = self;
+        drop(stop);
+        if (&mut server.0).await.is_err() {
+            tracing::error!("the server crashed");
+        }
+        if let Some(executor) = guests.0.take() {
+            let left = tokio::task::spawn_blocking(move || executor.shutdown_timeout(LEAVE)).await;
+            if left.is_err() {
+                tracing::error!("the guests' threads did not stop");
+            }
+        }
+        drop(log);
+    }
+}
+
+/// Sessions that had something to do go on. Looking for them takes a pass over all sessions, so nobody waits for it.
+fn resume(sessions: &Sessions) {
+    let sessions = sessions.clone();
+    tokio::task::spawn_blocking(move || match sessions.resume() {
+        Ok(0) => {}
+        Ok(resumed) => tracing::info!(resumed, "sessions go on where the last process left them"),
+        Err(error) => tracing::error!(%error, "sessions cannot be resumed"),
+    });
+}
+
+fn open_vault(config: &Config) -> Result<Vault, StartError> {
+    let directory = config.data_dir.as_path();
+    let unusable = |source| StartError::DataDirectory { path: directory.to_owned(), source };
+    match Vault::presence(directory).map_err(unusable)? {
+        Presence::Damaged(reason) => Err(StartError::Damaged { path: directory.to_owned(), reason }),
+        Presence::Store => Ok(Vault::open(directory, VaultKey::load(&config.vault_key_file)?)?),
+        Presence::Empty => {
+            make_directory(directory).map_err(unusable)?;
+            let key = first_key(&config.vault_key_file)?;
+            Vault::init(directory, &key)?;
+            let vault = Vault::open(directory, key)?;
+            let path = directory.join(EVENTS_FILE);
+            EventLog::create(&path, vault.sealer()).map_err(|source| StartError::Log { path, source })?;
+            tracing::info!(data_dir = %directory.display(), "made a new store");
+            Ok(vault)
+        }
+    }
+}
+
+/// The key of a new store: the one that the operator has put there, or a new one.
+fn first_key(path: &Path) -> Result<VaultKey, StartError> {
+    match VaultKey::load(path) {
+        Err(KeyFileError::Missing { .. }) => {
+            let key = VaultKey::generate_file(path)?;
+            tracing::info!(file = %path.display(), key = %key.id(), "made a new vault key; keep a copy of it elsewhere");
+            Ok(key)
+        }
+        loaded => Ok(loaded?),
+    }
+}
+
+fn open_log(directory: &Path, vault: &Vault) -> Result<EventLog, StartError> {
+    let path = directory.join(EVENTS_FILE);
+    EventLog::open(&path, vault.sealer()).map_err(|source| StartError::Log { path, source })
+}
+
+/// A directory that only its owner may enter. One that exists keeps its mode, with a word about it.
+fn make_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    if fs::metadata(path)?.permissions().mode() & 0o007 != 0 {
+        tracing::warn!(path = %path.display(), "others on this machine may look into this directory; `chmod 700` it");
+    }
+    Ok(())
+}

@@ -1,0 +1,404 @@
+//! From what went wrong to what the client is told: status, stable code, what to do, and whether a retry is safe.
+//!
+//! Each error of another module has one exhaustive match here. The body is written when the request's id is known, by
+//! `exchange.rs`. What only helps the operator goes into the log, not into the answer.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use crate::{
+    agents,
+    events::{AppendError, ReadError},
+    runtime::{self, CallError, ErrorKind, Fault},
+    session::{CreateError, DeleteError, InterruptError, LinkError, ModelsError, PromptError, Refused},
+    vault,
+};
+
+/// When the upstream says that it is overloaded or throttles, and not for how long.
+const UPSTREAM_RETRY: Duration = Duration::from_secs(5);
+
+/// When a session has too much to do.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// A refusal or failure, as the client sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Error {
+    pub(super) status: StatusCode,
+    /// Stable, for programs.
+    pub(super) code: &'static str,
+    /// What is wrong and what to do about it.
+    pub(super) message: String,
+    pub(super) retry: Retry,
+    /// For the log alone.
+    pub(super) cause: Option<String>,
+}
+
+/// Whether to send the same request again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// It would fail again, or might do twice what was asked for once.
+    No,
+    /// It is safe and may succeed.
+    Yes,
+    /// As `Yes`, but not before this time.
+    After(Duration),
+}
+
+/// An error on its way out, in the extensions of a response whose body is not written yet.
+#[derive(Clone)]
+pub(super) struct Refusal(pub(super) Arc<Error>);
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(Refusal(Arc::new(self)));
+        response
+    }
+}
+
+impl Error {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry: Retry::No, cause: None }
+    }
+
+    /// A request that cannot be understood, with the words that clients of the platform know.
+    pub(super) fn invalid(message: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", format!("invalid request json: {message}"))
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "unauthorized")
+    }
+
+    pub(super) fn session_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "session_not_found", "session not found")
+    }
+
+    pub(super) fn unsupported_runtime(runtime: &str) -> Self {
+        let message = format!("invalid request json: unsupported runtime: {runtime}");
+        Self::new(StatusCode::BAD_REQUEST, "unsupported_runtime", message)
+    }
+
+    /// Something that must not happen; the client learns only that it did.
+    pub(super) fn internal(cause: impl std::fmt::Display) -> Self {
+        let message = "the host failed; its log says more under this request id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message).because(cause)
+    }
+
+    /// What the framework refused by status alone.
+    pub(super) fn of_status(status: StatusCode) -> Self {
+        let (code, message) = match status {
+            StatusCode::NOT_FOUND => ("not_found", "not found"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("method_not_allowed", "this path does not take this method; the `allow` header names those it takes")
+            }
+            _ if status.is_client_error() => ("invalid_request", "the request cannot be understood"),
+            _ => ("internal", "the host failed; its log says more under this request id"),
+        };
+        Self::new(status, code, message)
+    }
+
+    pub(super) fn with_retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
+    fn because(self, cause: impl std::fmt::Display) -> Self {
+        Self { cause: Some(cause.to_string()), ..self }
+    }
+}
+
+impl From<AppendError> for Error {
+    fn from(error: AppendError) -> Self {
+        let unavailable = |code, message| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+        match error {
+            AppendError::OutcomeUnknown => unavailable(
+                "outcome_unknown",
+                "the disk failed while this was stored: it may or may not have happened; look before you send it again",
+            ),
+            AppendError::Fenced => {
+                let message = "the session was busy elsewhere and nothing was stored; send the request again";
+                unavailable("session_busy", message).with_retry(Retry::After(BUSY_RETRY))
+            }
+        }
+        .because(error)
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        let cause = error.to_string();
+        match error {
+            ReadError::Database(source) => {
+                let message = "the event log cannot be read; the operator must look at the host's disk";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_unreadable", message)
+                    .because(format!("{cause}: {source}"))
+            }
+            ReadError::Damaged { session } => {
+                let message = format!("the stored record of session {session} is damaged; restore it from a backup");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "record_damaged", message).because(cause)
+            }
+        }
+    }
+}
+
+impl From<agents::StoreError> for Error {
+    fn from(error: agents::StoreError) -> Self {
+        let internal = |code, message| Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, message);
+        match &error {
+            agents::StoreError::Integrity(_) => {
+                internal("record_damaged", "a stored record is damaged; restore it from a backup").because(&error)
+            }
+            agents::StoreError::Malformed(_) => {
+                let message = "a stored record cannot be understood; a newer version of the host may have written it";
+                internal("record_damaged", message).because(&error)
+            }
+            agents::StoreError::OutcomeUnknown(source) => {
+                Self::from(AppendError::OutcomeUnknown).because(format!("{error}: {source}"))
+            }
+            agents::StoreError::Database(source) => {
+                let message = "the store cannot be read; the operator must look at the host's disk";
+                internal("store_unreadable", message).because(format!("{error}: {source}"))
+            }
+        }
+    }
+}
+
+impl From<vault::StoreError> for Error {
+    fn from(error: vault::StoreError) -> Self {
+        let internal = |code, message| Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, message);
+        match &error {
+            vault::StoreError::Unusable(unusable) => Self::invalid(format_args!("api_key: {unusable}")),
+            vault::StoreError::Integrity(_) => {
+                internal("vault_damaged", "a stored credential is damaged; restore the vault from a backup")
+                    .because(&error)
+            }
+            vault::StoreError::OutcomeUnknown(source) => {
+                Self::from(AppendError::OutcomeUnknown).because(format!("{error}: {source}"))
+            }
+            vault::StoreError::Database(source) => {
+                let message = "the vault cannot be read; the operator must look at the host's disk";
+                internal("vault_unreadable", message).because(format!("{error}: {source}"))
+            }
+        }
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Declared(error) => declared(error),
+            CallError::Fault(fault) => Self::from(fault),
+        }
+    }
+}
+
+/// What the runtime says of its upstream. No status of the upstream is passed on as it is: a client must be able to
+/// tell the upstream's refusal of the host from the host's refusal of the client.
+fn declared(error: runtime::Error) -> Error {
+    let runtime::Error { kind, message, retry_after_ms, status } = error;
+    let told = retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
+    let later = Retry::After(told.unwrap_or(UPSTREAM_RETRY));
+    let new = |status, code, message: String| Error::new(status, code, message);
+    let answer = match kind {
+        ErrorKind::Auth => {
+            let hint = "store a valid one with PUT /api/agent-runtimes/{id}/credentials";
+            let message = format!("the upstream refuses the stored credential ({message}); {hint}");
+            new(StatusCode::BAD_GATEWAY, "upstream_auth", message)
+        }
+        ErrorKind::Throttled => new(StatusCode::TOO_MANY_REQUESTS, "upstream_throttled", message).with_retry(later),
+        ErrorKind::Quota => new(StatusCode::PAYMENT_REQUIRED, "upstream_quota", message),
+        ErrorKind::Overloaded => new(StatusCode::SERVICE_UNAVAILABLE, "upstream_overloaded", message).with_retry(later),
+        ErrorKind::BadRequest => new(StatusCode::UNPROCESSABLE_ENTITY, "upstream_rejected", message),
+        ErrorKind::NotFound => new(StatusCode::NOT_FOUND, "upstream_not_found", message),
+        ErrorKind::Conflict => new(StatusCode::CONFLICT, "upstream_conflict", message),
+        ErrorKind::Gone => new(StatusCode::GONE, "upstream_gone", message),
+        ErrorKind::Unsupported => new(StatusCode::NOT_IMPLEMENTED, "unsupported", message),
+        ErrorKind::Upstream => new(StatusCode::BAD_GATEWAY, "upstream_unavailable", message)
+            .with_retry(told.map_or(Retry::Yes, Retry::After)),
+        ErrorKind::Internal => new(StatusCode::BAD_GATEWAY, "runtime_fault", message),
+    };
+    match status {
+        Some(status) => answer.because(format_args!("the upstream answered {status}")),
+        None => answer,
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        let (status, code, retry) = match &fault {
+            // Nothing that a client asks of a runtime directly is lost or done twice by asking again.
+            Fault::Busy => (StatusCode::SERVICE_UNAVAILABLE, "host_busy", Retry::After(Duration::from_secs(5))),
+            Fault::Wall => (StatusCode::GATEWAY_TIMEOUT, "runtime_timeout", Retry::Yes),
+            Fault::Cpu => (StatusCode::GATEWAY_TIMEOUT, "runtime_timeout", Retry::No),
+            Fault::Memory => (StatusCode::BAD_GATEWAY, "runtime_memory", Retry::No),
+            Fault::Trap(_) | Fault::Contract(_) => (StatusCode::BAD_GATEWAY, "runtime_fault", Retry::No),
+        };
+        let cause = match &fault {
+            Fault::Trap(trace) => trace.clone(),
+            Fault::Busy | Fault::Cpu | Fault::Wall | Fault::Memory | Fault::Contract(_) => fault.to_string(),
+        };
+        let message = format!("{fault}; neither you nor the upstream is at fault");
+        Self::new(status, code, message).with_retry(retry).because(cause)
+    }
+}
+
+impl From<LinkError> for Error {
+    fn from(error: LinkError) -> Self {
+        let conflict = |code, message| Self::new(StatusCode::CONFLICT, code, message);
+        match &error {
+            LinkError::UnknownRuntime => {
+                conflict("runtime_missing", "this host does not have the session's runtime; start it with that runtime")
+            }
+            LinkError::NoCredential => no_credential("runtime"),
+            LinkError::BadCredential(cause) => {
+                let message = "the stored credential cannot be used; store it again with PUT /api/agent-runtimes/{id}/credentials";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "credential_unusable", message).because(cause)
+            }
+            LinkError::Moved => conflict(
+                "base_moved",
+                "the session lives at another base URL than the runtime's credential names now; store the credential with the \
+                 old api_base to go on with this session, or start a new one",
+            ),
+        }
+    }
+}
+
+/// `whose` is the vendor, as far as it is known.
+pub(super) fn no_credential(whose: &str) -> Error {
+    let hint = "store one with PUT /api/agent-runtimes/{id}/credentials";
+    let message = format!("invalid request json: {whose} provider credentials are not configured; {hint}");
+    Error::new(StatusCode::BAD_REQUEST, "no_credential", message)
+}
+
+fn session_busy() -> Error {
+    let message = "the session has too much to do just now; send the request again a little later";
+    Error::new(StatusCode::TOO_MANY_REQUESTS, "session_busy", message).with_retry(Retry::After(BUSY_RETRY))
+}
+
+impl From<CreateError> for Error {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Link(error) => error.into(),
+            CreateError::Upstream(error) => error.into(),
+            CreateError::Store(error) => error.into(),
+            CreateError::Read(error) => error.into(),
+            CreateError::Provision(cause) => Self::internal(cause),
+        }
+    }
+}
+
+impl From<PromptError> for Error {
+    fn from(error: PromptError) -> Self {
+        match error {
+            PromptError::NotFound => Self::session_not_found(),
+            PromptError::Refused(refused @ Refused::Terminated) => {
+                Self::new(StatusCode::CONFLICT, "session_terminated", refused.to_string())
+            }
+            PromptError::Refused(refused @ Refused::NothingToSend) => Self::internal(refused),
+            PromptError::Busy => session_busy(),
+            PromptError::Store(error) => error.into(),
+            PromptError::Read(error) => error.into(),
+        }
+    }
+}
+
+impl From<InterruptError> for Error {
+    fn from(error: InterruptError) -> Self {
+        match error {
+            InterruptError::NotFound => Self::session_not_found(),
+            InterruptError::Link(error) => error.into(),
+            InterruptError::Upstream(error) => error.into(),
+            InterruptError::Busy => session_busy(),
+            InterruptError::Store(error) => error.into(),
+            InterruptError::Read(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeleteError> for Error {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::Link(error) => error.into(),
+            DeleteError::Upstream(error) => error.into(),
+            DeleteError::Busy => session_busy(),
+            DeleteError::Store(error) => error.into(),
+            DeleteError::Read(error) => error.into(),
+        }
+    }
+}
+
+impl From<ModelsError> for Error {
+    fn from(error: ModelsError) -> Self {
+        match error {
+            ModelsError::Link(error) => error.into(),
+            ModelsError::Upstream(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_kind(kind: ErrorKind, retry_after_ms: Option<u32>) -> Error {
+        Error::from(CallError::Declared(runtime::Error {
+            kind,
+            message: "why".to_owned(),
+            retry_after_ms,
+            status: Some(499),
+        }))
+    }
+
+    #[test]
+    fn an_upstream_s_error_has_a_status_of_its_own_and_says_whether_to_retry() {
+        let table = [
+            (ErrorKind::Auth, 502, "upstream_auth", Retry::No),
+            (ErrorKind::Throttled, 429, "upstream_throttled", Retry::After(UPSTREAM_RETRY)),
+            (ErrorKind::Quota, 402, "upstream_quota", Retry::No),
+            (ErrorKind::Overloaded, 503, "upstream_overloaded", Retry::After(UPSTREAM_RETRY)),
+            (ErrorKind::BadRequest, 422, "upstream_rejected", Retry::No),
+            (ErrorKind::NotFound, 404, "upstream_not_found", Retry::No),
+            (ErrorKind::Conflict, 409, "upstream_conflict", Retry::No),
+            (ErrorKind::Gone, 410, "upstream_gone", Retry::No),
+            (ErrorKind::Unsupported, 501, "unsupported", Retry::No),
+            (ErrorKind::Upstream, 502, "upstream_unavailable", Retry::Yes),
+            (ErrorKind::Internal, 502, "runtime_fault", Retry::No),
+        ];
+        for (kind, status, code, retry) in table {
+            let error = of_kind(kind, None);
+            assert_eq!((error.status.as_u16(), error.code, error.retry), (status, code, retry), "{kind:?}");
+            assert!(error.message.contains("why"), "{kind:?}");
+        }
+        let told = of_kind(ErrorKind::Throttled, Some(1500));
+        assert_eq!(told.retry, Retry::After(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn a_runtime_s_fault_is_not_blamed_on_the_upstream_and_its_trace_stays_in_the_log() {
+        let table = [
+            (Fault::Wall, 504, "runtime_timeout"),
+            (Fault::Cpu, 504, "runtime_timeout"),
+            (Fault::Memory, 502, "runtime_memory"),
+            (Fault::Contract("no"), 502, "runtime_fault"),
+            (Fault::Trap("at 0x7f".to_owned()), 502, "runtime_fault"),
+        ];
+        for (fault, status, code) in table {
+            let error = Error::from(fault);
+            assert_eq!((error.status.as_u16(), error.code), (status, code));
+            assert!(!error.message.contains("0x7f"));
+        }
+        assert_eq!(Error::from(Fault::Trap("at 0x7f".to_owned())).cause.as_deref(), Some("at 0x7f"));
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_not_to_be_retried_and_a_busy_session_is() {
+        let unknown = Error::from(PromptError::Store(AppendError::OutcomeUnknown));
+        assert_eq!((unknown.status.as_u16(), unknown.code, unknown.retry), (503, "outcome_unknown", Retry::No));
+        let busy = Error::from(DeleteError::Busy);
+        assert_eq!((busy.status.as_u16(), busy.code, busy.retry), (429, "session_busy", Retry::After(BUSY_RETRY)));
+        let ended = Error::from(PromptError::Refused(Refused::Terminated));
+        assert_eq!((ended.status.as_u16(), ended.code, ended.retry), (409, "session_terminated", Retry::No));
+    }
+}

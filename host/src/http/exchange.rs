@@ -1,0 +1,203 @@
+//! One request and its response, whatever the route: a name for it, refusal of keys in URLs, a body for each error,
+//! headers that keep browsers from guessing, and a line in the log.
+
+use axum::{
+    Router,
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::{
+    error::{Error, Refusal, Retry},
+    json,
+};
+use crate::id::RequestId;
+
+/// Query parameters that other platforms take keys from. Every proxy on the way would have written them down.
+const KEY_PARAMETERS: [&str; 3] = ["key", "api_key", "token"];
+
+/// The route that took a request, as in the table; in the extensions of its response. The log names no path but this
+/// one, for a path may hold what its sender did not mean to show.
+#[derive(Clone, Copy)]
+pub(super) struct Template(pub(super) &'static str);
+
+/// Answers one request.
+pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> Response {
+    let id = RequestId::fresh();
+    let started = Instant::now();
+    let method = request.method().clone();
+    let response = if has_key(request.uri().query().unwrap_or_default()) {
+        key_in_url().into_response()
+    } else {
+        let Ok(response) = router.call(request.map(Body::new)).await;
+        response
+    };
+    let template = response.extensions().get::<Template>().map_or("-", |template| template.0);
+    let (response, refusal) = finish(response, id);
+    let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
+    match refusal {
+        Some(Error { code, cause: Some(cause), .. }) => {
+            tracing::warn!(target: "lap::access", request = %id, %method, route = template, status, ms, code, cause);
+        }
+        Some(Error { code, .. }) => {
+            tracing::info!(target: "lap::access", request = %id, %method, route = template, status, ms, code);
+        }
+        None => tracing::info!(target: "lap::access", request = %id, %method, route = template, status, ms),
+    }
+    response
+}
+
+/// True when a parameter has one of the names; its value does not matter, for an empty one shows the same habit.
+fn has_key(query: &str) -> bool {
+    query.split('&').any(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        KEY_PARAMETERS.iter().any(|key| name.eq_ignore_ascii_case(key))
+    })
+}
+
+fn key_in_url() -> Error {
+    let message = "a key does not belong into a URL, which proxies log: send it as `Authorization: Bearer <key>`, and replace \
+                   this one if it was real";
+    Error::new(StatusCode::BAD_REQUEST, "key_in_url", message)
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: Detail<'a>,
+    request_id: RequestId,
+}
+
+#[derive(Serialize)]
+struct Detail<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    message: &'a str,
+    code: &'static str,
+    retryable: bool,
+}
+
+/// Gives an error its body, and every response the headers that all have.
+fn finish(mut response: Response, id: RequestId) -> (Response, Option<Error>) {
+    let status = response.status();
+    let known = response.extensions_mut().remove::<Refusal>().map(|refusal| (*refusal.0).clone());
+    let by_framework = || (status.is_client_error() || status.is_server_error()).then(|| Error::of_status(status));
+    let refusal = known.or_else(by_framework);
+    if let Some(error) = &refusal {
+        response = with_body(&response, error, id);
+    }
+    let headers = response.headers_mut();
+    // An id is plain ASCII.
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert("request-id", id);
+    }
+    for (name, value) in SECURITY {
+        headers.entry(name).or_insert_with(|| HeaderValue::from_static(value));
+    }
+    (response, refusal)
+}
+
+/// What a route may set otherwise for its own pages.
+const SECURITY: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+fn with_body(response: &Response, error: &Error, id: RequestId) -> Response {
+    let detail = Detail {
+        kind: "gateway_error",
+        message: &error.message,
+        code: error.code,
+        retryable: error.retry != Retry::No,
+    };
+    let mut answer = json::json(error.status, &Envelope { kind: "error", error: detail, request_id: id });
+    let headers = answer.headers_mut();
+    // Official SDKs retry some statuses by themselves; this overrules them.
+    let again = if error.retry == Retry::No { "false" } else { "true" };
+    headers.insert("x-should-retry", HeaderValue::from_static(again));
+    if let Retry::After(delay) = error.retry {
+        // Rounded up: a second too early is another refusal.
+        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if error.status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        headers.insert(header::ALLOW, allow.clone());
+    }
+    answer
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    async fn finished(response: Response) -> (Response, serde_json::Value) {
+        let (response, _) = finish(response, RequestId::fresh());
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 4096).await.unwrap();
+        (Response::from_parts(parts, Body::empty()), serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    #[test]
+    fn a_key_in_a_url_is_found_however_it_is_spelt() {
+        for query in ["key=x", "a=1&api_key=x", "token=", "TOKEN", "%6bey=x", "Api%5FKey=x"] {
+            assert!(has_key(query), "{query}");
+        }
+        for query in ["", "a=key", "keys=1", "after=7&until=idle", "api-key=1"] {
+            assert!(!has_key(query), "{query}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_has_one_body_and_names_its_request() {
+        let error = Error::new(StatusCode::CONFLICT, "c", "m").with_retry(Retry::After(Duration::from_millis(1200)));
+        let (response, body) = finished(error.into_response()).await;
+        let headers = response.headers();
+        let id = headers["request-id"].to_str().unwrap();
+        assert!(id.starts_with("req_"));
+        assert_eq!(
+            (response.status(), &headers["retry-after"], &headers["x-should-retry"]),
+            (StatusCode::CONFLICT, &HeaderValue::from(2), &HeaderValue::from_static("true"))
+        );
+        let expected = serde_json::json!({"type": "error", "error": {"type": "gateway_error", "message": "m", "code": "c", "retryable": true}, "request_id": id});
+        assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
+    async fn what_the_framework_refuses_gets_the_same_body_and_keeps_its_allow_header() {
+        let mut bare = StatusCode::METHOD_NOT_ALLOWED.into_response();
+        bare.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        let (response, body) = finished(bare).await;
+        assert_eq!(
+            (response.headers()["allow"].to_str().unwrap(), body["error"]["code"].as_str()),
+            ("GET", Some("method_not_allowed"))
+        );
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    }
+
+    #[tokio::test]
+    async fn a_good_response_keeps_its_own_headers_and_body() {
+        let mut response = json::text(StatusCode::OK, "{}");
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=1"));
+        let (response, body) = finished(response).await;
+        assert_eq!((response.headers()["cache-control"].to_str().unwrap(), body), ("max-age=1", serde_json::json!({})));
+    }
+}

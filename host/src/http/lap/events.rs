@@ -1,0 +1,81 @@
+//! A session's events: as a list, page by page, and as a stream.
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use super::{
+    super::{App, Query, error::Error, json, on_disk, principal::Principal, sse},
+    sessions::named,
+};
+use crate::{id::SessionId, session::Sessions};
+
+/// How many events a page has, and at the most.
+const LIMIT: u64 = 1000;
+
+/// A page ends with the event that reaches this size.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+#[derive(Deserialize)]
+pub(in super::super) struct Wish {
+    #[serde(default)]
+    limit: Option<u64>,
+    /// The seq of the event before the first.
+    #[serde(default)]
+    after: Option<String>,
+    /// What the page before said; it means the same, but clients are not to know.
+    #[serde(default)]
+    page: Option<String>,
+}
+
+pub(in super::super) async fn list(
+    _: Principal,
+    State(sessions): State<Sessions>,
+    Path(id): Path<String>,
+    Query(wish): Query<Wish>,
+) -> Result<Response, Error> {
+    let session = named(&id)?;
+    let cursor = wish.page.or(wish.after).filter(|cursor| !cursor.is_empty());
+    let after = cursor.as_deref().map_or(Ok(0), sse::cursor_of)?;
+    let limit = wish.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
+    let body = on_disk(move || page(&sessions, session, after, limit)).await??;
+    Ok(json::text(StatusCode::OK, body))
+}
+
+/// The events as they are in the log, which are JSON already.
+fn page(sessions: &Sessions, session: SessionId, after: u64, limit: u64) -> Result<String, Error> {
+    let mut reader = sse::reader(sessions, session, after)?;
+    let mut body = String::from("{\"data\":[");
+    let end = after.saturating_add(limit);
+    while reader.after() < end && body.len() < PAGE_BYTES {
+        let events = reader.next_page(end - reader.after(), PAGE_BYTES - body.len())?;
+        if events.is_empty() {
+            break;
+        }
+        for event in events.events() {
+            if !body.ends_with('[') {
+                body.push(',');
+            }
+            body.push_str(event.json);
+        }
+    }
+    if reader.after() < reader.head().seq {
+        body.push_str(&format!("],\"next_page\":\"{}\"}}", reader.after()));
+    } else {
+        body.push_str("],\"next_page\":null}");
+    }
+    Ok(body)
+}
+
+pub(in super::super) async fn stream(
+    _: Principal,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Query(wish): Query<sse::Wish>,
+) -> Result<Response, Error> {
+    sse::respond(&app.services.sessions, named(&id)?, &headers, &wish, app.draining())
+}

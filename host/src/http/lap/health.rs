@@ -1,0 +1,34 @@
+//! How the host is, for whoever can reach it.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+
+use super::super::{
+    App,
+    error::{Error, Retry},
+    json, on_disk,
+};
+
+/// The process lives.
+pub(in super::super) async fn health() -> Response {
+    json::text(StatusCode::OK, r#"{"status":"ok"}"#)
+}
+
+/// Requests can be served: the log takes writes, the disk can be read, and the host is not about to end.
+pub(in super::super) async fn ready(State(app): State<App>) -> Response {
+    let not_ready = |why: &str| Error::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why).with_retry(Retry::Yes);
+    if *app.draining.borrow() {
+        return not_ready("the host is shutting down").into_response();
+    }
+    if *app.services.fenced.borrow() {
+        return not_ready("the event log failed to commit; the host must be restarted").into_response();
+    }
+    let sessions = app.services.sessions.clone();
+    match on_disk(move || sessions.list(None, 1)).await.and_then(|read| read.map_err(Error::from)) {
+        Ok(_) => json::text(StatusCode::OK, r#"{"status":"ready"}"#),
+        Err(error) => error.into_response(),
+    }
+}

@@ -1,0 +1,163 @@
+//! The runtimes: what they are, which credential they use, which models it may use.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::super::{
+    Query,
+    error::{Error, no_credential},
+    json::{self, Json},
+    on_disk,
+    principal::Principal,
+};
+use crate::{
+    id::RuntimeId,
+    runtime::{self, Runtime, Runtimes},
+    session::{LinkError, ModelsError, Sessions},
+    upstream::{BaseUrl, NetworkPolicy},
+    vault::{Credential, Secret, StoreError, Vault},
+};
+
+#[derive(Serialize)]
+struct List {
+    runtimes: Vec<Item>,
+}
+
+#[derive(Serialize)]
+struct Item {
+    id: RuntimeId,
+    name: String,
+    default_api_base: String,
+    credential_provider_id: String,
+    credential_provider_name: String,
+    tools: Vec<Tool>,
+    connected: bool,
+    api_base: Option<String>,
+    masked_api_key: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Tool {
+    id: String,
+    name: String,
+    description: String,
+    enabled_by_default: bool,
+}
+
+impl Item {
+    fn new(runtime: &Runtime, credential: Option<Credential>) -> Self {
+        let description = runtime.description().clone();
+        let tool = |tool: runtime::Tool| {
+            let runtime::Tool { id, name, description, enabled_by_default } = tool;
+            Tool { id, name, description, enabled_by_default }
+        };
+        Self {
+            id: runtime.id().clone(),
+            name: description.name,
+            default_api_base: description.default_base,
+            credential_provider_id: description.provider_id,
+            credential_provider_name: description.provider_name,
+            tools: description.tools.into_iter().map(tool).collect(),
+            connected: credential.is_some(),
+            api_base: credential.as_ref().map(|credential| credential.base.to_string()),
+            masked_api_key: credential.map(|credential| credential.masked),
+        }
+    }
+}
+
+pub(in super::super) async fn list(
+    _: Principal,
+    State(runtimes): State<Arc<Runtimes>>,
+    State(vault): State<Arc<Vault>>,
+) -> Result<Response, Error> {
+    let runtimes = on_disk(move || {
+        let item = |runtime: &Runtime| Ok(Item::new(runtime, vault.credential(runtime.id())?));
+        runtimes.iter().map(item).collect::<Result<_, StoreError>>()
+    });
+    let runtimes = runtimes.await??;
+    Ok(json::json(StatusCode::OK, &List { runtimes }))
+}
+
+#[derive(Deserialize)]
+pub(in super::super) struct NewCredential {
+    #[serde(default)]
+    api_key: Option<Secret>,
+    #[serde(default)]
+    api_base: Option<String>,
+}
+
+pub(in super::super) async fn put_credential(
+    principal: Principal,
+    State(runtimes): State<Arc<Runtimes>>,
+    State(vault): State<Arc<Vault>>,
+    State(networks): State<NetworkPolicy>,
+    Path(id): Path<String>,
+    Json(new): Json<NewCredential>,
+) -> Result<Response, Error> {
+    let runtime = runtimes.get(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
+    let api_key = new.api_key.ok_or_else(|| Error::invalid("api_key is required"))?;
+    let given = new.api_base.as_deref().map(str::trim).filter(|base| !base.is_empty());
+    let base = given.unwrap_or(&runtime.description().default_base);
+    let base = BaseUrl::parse(base, &networks).map_err(|error| Error::invalid(format_args!("api_base: {error}")))?;
+    let store = Arc::clone(&vault);
+    on_disk(move || store.put_credential(runtime.id(), api_key, base)).await??;
+    list(principal, State(runtimes), State(vault)).await
+}
+
+pub(in super::super) async fn remove_credential(
+    _: Principal,
+    State(runtimes): State<Arc<Runtimes>>,
+    State(vault): State<Arc<Vault>>,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    let runtime = runtimes.get(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
+    let removed = on_disk(move || vault.remove_credential(runtime.id())).await??;
+    Ok(json::text(StatusCode::OK, format!("{{\"ok\":{removed}}}")))
+}
+
+#[derive(Deserialize)]
+pub(in super::super) struct Whose {
+    #[serde(default)]
+    runtime: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Models<'a> {
+    object: &'a str,
+    data: Vec<Model<'a>>,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    id: &'a str,
+    object: &'a str,
+    created: u64,
+    owned_by: &'a str,
+}
+
+/// The models of a runtime's credential. Without a runtime, those of the host itself: it has none.
+pub(in super::super) async fn models(
+    _: Principal,
+    State(runtimes): State<Arc<Runtimes>>,
+    State(sessions): State<Sessions>,
+    Query(whose): Query<Whose>,
+) -> Result<Response, Error> {
+    let Some(id) = whose.runtime else {
+        return Ok(json::json(StatusCode::OK, &Models { object: "list", data: Vec::new() }));
+    };
+    let runtime = runtimes.get(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
+    let description = runtime.description();
+    let models = sessions.models(runtime.id()).await.map_err(|error| match error {
+        ModelsError::Link(LinkError::NoCredential) => no_credential(&description.provider_name),
+        other => other.into(),
+    })?;
+    let owned_by = &*description.provider_id;
+    let data = models.iter().map(|model| Model { id: &model.id, object: "model", created: 0, owned_by }).collect();
+    Ok(json::json(StatusCode::OK, &Models { object: "list", data }))
+}

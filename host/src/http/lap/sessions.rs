@@ -1,0 +1,378 @@
+//! Sessions: started, listed, prompted, interrupted, deleted.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::super::{
+    Query,
+    error::{Error, no_credential},
+    json::{self, Json},
+    on_disk,
+    principal::Principal,
+};
+use crate::{
+    agents::{Agent, Agents, Status},
+    id::{AgentId, MessageId, ProvisionId, RuntimeId, SessionId},
+    runtime::{Runtime, Runtimes},
+    session::{CreateError, LinkError, Message, NewSession, Session, Sessions},
+};
+
+/// How many sessions a list has, and at the most.
+const LIMIT: usize = 1000;
+
+/// The session that a path names.
+pub(super) fn named(id: &str) -> Result<SessionId, Error> {
+    id.parse().map_err(|_| Error::session_not_found())
+}
+
+/// A session as clients see it. What is not known is absent, not null.
+#[derive(Serialize)]
+struct Item<'a> {
+    id: SessionId,
+    title: &'a str,
+    agent: AgentId,
+    agent_id: AgentId,
+    harness: &'a RuntimeId,
+    runtime: &'a RuntimeId,
+    runtime_agent_ref_id: ProvisionId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_session_id: Option<&'a str>,
+    status: &'static str,
+    environment: &'a RawValue,
+    time: Time,
+}
+
+#[derive(Serialize)]
+struct Time {
+    created: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated: Option<u64>,
+}
+
+impl<'a> From<&'a Session> for Item<'a> {
+    fn from(session: &'a Session) -> Self {
+        Self {
+            id: session.id,
+            title: &session.title,
+            agent: session.agent,
+            agent_id: session.agent,
+            harness: &session.runtime,
+            runtime: &session.runtime,
+            runtime_agent_ref_id: session.provision,
+            provider_session_id: session.upstream_id.as_deref(),
+            status: session.status().as_str(),
+            environment: &session.environment,
+            time: Time { created: session.created_ms, updated: Some(session.updated_ms) },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(in super::super) struct Wish {
+    #[serde(default)]
+    limit: Option<usize>,
+    /// The last session of the page before.
+    #[serde(default)]
+    after: Option<String>,
+}
+
+/// The latest first. A list that goes on names its last session in `x-next-page`.
+pub(in super::super) async fn list(
+    _: Principal,
+    State(sessions): State<Sessions>,
+    Query(wish): Query<Wish>,
+) -> Result<Response, Error> {
+    let limit = wish.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
+    let before = wish.after.as_deref().map(str::parse).transpose().map_err(|_| {
+        Error::new(
+            StatusCode::BAD_REQUEST,
+            "cursor_invalid",
+            "`after` must be the id of a session, as in `x-next-page`",
+        )
+    })?;
+    on_disk(move || {
+        // One more tells whether there are more.
+        let mut page = sessions.list(before, limit + 1)?;
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let mut response = json::json(StatusCode::OK, &page.iter().map(Item::from).collect::<Vec<_>>());
+        let next = page.last().filter(|_| more).and_then(|last| HeaderValue::from_str(&last.id.to_string()).ok());
+        if let Some(next) = next {
+            response.headers_mut().insert("x-next-page", next);
+        }
+        Ok(response)
+    })
+    .await?
+}
+
+#[derive(Deserialize)]
+pub(in super::super) struct New {
+    #[serde(default)]
+    title: Option<String>,
+    #[serde(default)]
+    runtime: Option<String>,
+    #[serde(default)]
+    agent_id: Option<String>,
+    #[serde(default)]
+    agent: Option<String>,
+    #[serde(default)]
+    prompt: Option<String>,
+    #[serde(default)]
+    environment: Option<Box<RawValue>>,
+}
+
+/// The wish of a session that the platform reads; the others are the runtime's.
+#[derive(Deserialize)]
+struct Environment {
+    #[serde(default)]
+    model: Option<String>,
+}
+
+pub(in super::super) async fn create(
+    _: Principal,
+    State(agents): State<Agents>,
+    State(runtimes): State<Arc<Runtimes>>,
+    State(sessions): State<Sessions>,
+    Json(new): Json<New>,
+) -> Result<Response, Error> {
+    let named = new.runtime.as_deref().filter(|id| !id.trim().is_empty());
+    let named = named.map(|id| supported(&runtimes, id)).transpose()?;
+    let agent = agent(&agents, new.agent_id.or(new.agent).as_deref())?;
+    let runtime = match named {
+        Some(runtime) => runtime,
+        None => own_runtime(&runtimes, &agent)?,
+    };
+    let (environment, model) = wishes(new.environment)?;
+    let wanted = NewSession {
+        agent: agent.id,
+        spec: agent.spec(model.as_deref()),
+        runtime: runtime.id().clone(),
+        title: new.title.filter(|title| !title.trim().is_empty()).unwrap_or(agent.definition.name),
+        environment,
+        prompt: new.prompt.filter(|prompt| !prompt.trim().is_empty()),
+    };
+    let session = sessions.create(wanted).await.map_err(|error| match error {
+        CreateError::Link(LinkError::NoCredential) => no_credential(&runtime.description().provider_name),
+        other => other.into(),
+    })?;
+    Ok(json::json(StatusCode::OK, &Item::from(&session)))
+}
+
+fn supported(runtimes: &Runtimes, id: &str) -> Result<Arc<Runtime>, Error> {
+    runtimes.get(id).ok_or_else(|| Error::unsupported_runtime(id))
+}
+
+/// The agent of a new session, if it takes one.
+fn agent(agents: &Agents, id: Option<&str>) -> Result<Agent, Error> {
+    let id = id.filter(|id| !id.trim().is_empty()).ok_or_else(|| Error::invalid("agent_id is required"))?;
+    let known = id.parse().map_or(Ok(None), |id| agents.get(id))?;
+    let agent =
+        known.ok_or_else(|| Error::new(StatusCode::NOT_FOUND, "agent_not_found", format!("unknown agent: {id}")))?;
+    match agent.definition.status {
+        Status::Active => Ok(agent),
+        Status::Paused => {
+            let message =
+                format!("the agent is paused and takes no new sessions; POST /api/agents/{id}/resume lets it");
+            Err(Error::new(StatusCode::CONFLICT, "agent_paused", message))
+        }
+    }
+}
+
+/// The runtime of an agent whose session names none.
+fn own_runtime(runtimes: &Runtimes, agent: &Agent) -> Result<Arc<Runtime>, Error> {
+    let id = agent.definition.runtime().ok_or_else(|| {
+        Error::invalid(
+            "give the session or its agent a `runtime`: sessions without one, on the host itself, are not served",
+        )
+    })?;
+    supported(runtimes, id.as_str())
+}
+
+/// The environment as given, and the model in it.
+fn wishes(environment: Option<Box<RawValue>>) -> Result<(Box<RawValue>, Option<String>), Error> {
+    let Some(given) = environment else { return Ok((empty_object(), None)) };
+    // Otherwise an array would pass for a struct whose fields it lists.
+    if !given.get().starts_with('{') {
+        return Err(Error::invalid("environment must be an object"));
+    }
+    let Environment { model } =
+        serde_json::from_str(given.get()).map_err(|error| Error::invalid(format_args!("environment: {error}")))?;
+    Ok((given, model))
+}
+
+fn empty_object() -> Box<RawValue> {
+    // Two characters that are JSON.
+    RawValue::from_string("{}".to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+pub(in super::super) async fn get(
+    _: Principal,
+    State(sessions): State<Sessions>,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    let session = sessions.get(named(&id)?)?.ok_or_else(Error::session_not_found)?;
+    Ok(json::json(StatusCode::OK, &Item::from(&session)))
+}
+
+/// `true` once it is gone, also upstream; `false` when there was none.
+pub(in super::super) async fn delete(
+    _: Principal,
+    State(sessions): State<Sessions>,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    let deleted = match id.parse() {
+        Ok(id) => sessions.delete(id).await?,
+        Err(crate::id::Invalid) => false,
+    };
+    Ok(json::text(StatusCode::OK, if deleted { "true" } else { "false" }))
+}
+
+/// A message as clients see it.
+#[derive(Serialize)]
+struct MessageItem<'a> {
+    info: Info,
+    parts: [TextPart<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Info {
+    id: MessageId,
+    role: &'static str,
+    #[serde(rename = "sessionID")]
+    session: SessionId,
+    time: Time,
+}
+
+#[derive(Serialize)]
+struct TextPart<'a> {
+    id: String,
+    #[serde(rename = "messageID")]
+    message: MessageId,
+    #[serde(rename = "sessionID")]
+    session: SessionId,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    text: &'a str,
+}
+
+impl<'a> MessageItem<'a> {
+    fn new(session: SessionId, message: &'a Message) -> Self {
+        let Message { id, created_ms, text } = message;
+        let time = Time { created: *created_ms, updated: None };
+        let part = TextPart { id: format!("{id}_text"), message: *id, session, kind: "text", text };
+        Self { info: Info { id: *id, role: "user", session, time }, parts: [part] }
+    }
+}
+
+async fn message_list(sessions: Sessions, id: SessionId) -> Result<Response, Error> {
+    on_disk(move || {
+        let messages = sessions.messages(id)?;
+        let items: Vec<_> = messages.iter().map(|message| MessageItem::new(id, message)).collect();
+        Ok(json::json(StatusCode::OK, &items))
+    })
+    .await?
+}
+
+pub(in super::super) async fn messages(
+    _: Principal,
+    State(sessions): State<Sessions>,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    let id = named(&id)?;
+    sessions.get(id)?.ok_or_else(Error::session_not_found)?;
+    message_list(sessions, id).await
+}
+
+/// A prompt. The model that clients send with it is the session's own choice, made when it began.
+#[derive(Deserialize)]
+pub(in super::super) struct Prompt {
+    #[serde(default)]
+    parts: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    text: Option<String>,
+}
+
+impl Prompt {
+    fn text(self) -> Result<String, Error> {
+        let texts = self.parts.into_iter().filter(|part| part.kind == "text").filter_map(|part| part.text);
+        let text = texts.collect::<Vec<_>>().join("\n");
+        if text.trim().is_empty() { Err(Error::invalid("prompt text is required")) } else { Ok(text) }
+    }
+}
+
+/// Takes the prompt, and answers as soon as it is safe on disk.
+pub(in super::super) async fn prompt(
+    _: Principal,
+    State(sessions): State<Sessions>,
+    Path(id): Path<String>,
+    Json(prompt): Json<Prompt>,
+) -> Result<Response, Error> {
+    sessions.prompt(named(&id)?, prompt.text()?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// As `prompt`, but answers with the session's messages.
+pub(in super::super) async fn message(
+    _: Principal,
+    State(sessions): State<Sessions>,
+    Path(id): Path<String>,
+    Json(prompt): Json<Prompt>,
+) -> Result<Response, Error> {
+    let id = named(&id)?;
+    sessions.prompt(id, prompt.text()?).await?;
+    message_list(sessions, id).await
+}
+
+pub(in super::super) async fn interrupt(
+    _: Principal,
+    State(sessions): State<Sessions>,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    sessions.interrupt(named(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn text_of(json: &str) -> Result<String, String> {
+        serde_json::from_str::<Prompt>(json).unwrap().text().map_err(|error| error.message)
+    }
+
+    #[test]
+    fn a_prompt_is_the_text_of_its_text_parts() {
+        let parts = r#"{"model":{"modelID":"m"},"parts":[{"type":"text","text":"a"},{"type":"file","text":"x"},{"type":"text","text":"b"}]}"#;
+        assert_eq!(text_of(parts), Ok("a\nb".to_owned()));
+        for blank in
+            ["{}", r#"{"parts":[]}"#, r#"{"parts":[{"type":"text","text":" "}]}"#, r#"{"parts":[{"type":"file"}]}"#]
+        {
+            assert_eq!(text_of(blank), Err("invalid request json: prompt text is required".to_owned()), "{blank}");
+        }
+    }
+
+    #[test]
+    fn an_environment_is_an_object_and_may_name_a_model() {
+        let wished = |json: &str| wishes(Some(RawValue::from_string(json.to_owned()).unwrap()));
+        assert_eq!(wishes(None).unwrap().0.get(), "{}");
+        assert_eq!(wished(r#"{"model":"m","ref":1}"#).unwrap().1.as_deref(), Some("m"));
+        assert_eq!(wished(r#"{ "b": 1, "a": 2 }"#).unwrap().0.get(), r#"{ "b": 1, "a": 2 }"#, "as it was given");
+        for json in ["[]", "[\"m\"]", "1", r#"{"model":1}"#] {
+            assert_eq!(wished(json).unwrap_err().code, "invalid_request", "{json}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Wire in, wire out. The only module that knows axum, statuses and the JSON that clients see.
+//!
+//! For `lib.rs`, which calls [`serve`]. Every way in stands in the table [`routes`], with who may use it: the router is
+//! made of the table and of nothing else. A key is checked before a byte of the body is read.
+//!
+//! * `serve.rs` connections · `exchange.rs` what every request and response have in common · `principal.rs` who asks
+//! * `json.rs` bodies · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
+//! * `lap/` the dialect of the LiteLLM Agent Platform, a file for each noun
+//! * `probe.rs` the other end: asks a running host how it is
+//!
+//! Must not decide anything about a session, an agent or a credential; handlers translate and delegate.
+
+mod error;
+mod exchange;
+mod json;
+mod lap;
+mod principal;
+mod probe;
+mod serve;
+mod sse;
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{FromRef, FromRequestParts, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, MethodRouter, on},
+};
+use futures_util::FutureExt;
+use http::{Method, StatusCode, request::Parts};
+use serde::de::DeserializeOwned;
+use tokio::{sync::watch, task::spawn_blocking};
+
+use self::{
+    error::Error,
+    exchange::Template,
+    lap::{agents, capabilities, events, health, runtimes, sessions},
+    principal::Principal,
+};
+pub use self::{
+    principal::{MasterKey, NoRandom},
+    probe::{ProbeError, probe},
+    serve::serve,
+};
+use crate::{agents::Agents, runtime::Runtimes, session::Sessions, upstream::NetworkPolicy, vault::Vault};
+
+/// What an [`App`] is made of.
+pub struct Services {
+    /// The sessions.
+    pub sessions: Sessions,
+    /// The agents.
+    pub agents: Agents,
+    /// Where credentials are stored.
+    pub vault: Arc<Vault>,
+    /// The runtimes that there are.
+    pub runtimes: Arc<Runtimes>,
+    /// The key that clients must show.
+    pub master_key: MasterKey,
+    /// Which base URLs a credential may be stored for.
+    pub networks: NetworkPolicy,
+    /// Turns true when the event log takes no more writes.
+    pub fenced: watch::Receiver<bool>,
+    /// How many connections may be open.
+    pub connections_max: usize,
+}
+
+/// What handlers work with. A handle: clones share everything.
+#[derive(Clone)]
+pub struct App {
+    services: Arc<Services>,
+    /// Turns true when the host shuts down.
+    draining: watch::Sender<bool>,
+}
+
+impl App {
+    /// Ready to be served.
+    #[must_use]
+    pub fn new(services: Services) -> Self {
+        Self { services: Arc::new(services), draining: watch::Sender::new(false) }
+    }
+
+    fn connections_max(&self) -> usize {
+        self.services.connections_max
+    }
+
+    fn draining(&self) -> Draining {
+        Draining(self.draining.subscribe())
+    }
+
+    fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+}
+
+/// What waits for the host to shut down.
+struct Draining(watch::Receiver<bool>);
+
+impl Draining {
+    /// Returns once it does.
+    async fn begun(&mut self) {
+        // An error says that the host is gone already, which is the same to who waits.
+        drop(self.0.wait_for(|draining| *draining).await);
+    }
+}
+
+macro_rules! handles {
+    ($($handle:ty: $app:ident => $from:expr;)*) => {$(
+        impl FromRef<App> for $handle {
+            fn from_ref($app: &App) -> Self {
+                $from
+            }
+        }
+    )*};
+}
+
+// What a handler may ask for: the handle that it needs and no more.
+handles! {
+    Sessions: app => app.services.sessions.clone();
+    Agents: app => app.services.agents.clone();
+    Arc<Vault>: app => Arc::clone(&app.services.vault);
+    Arc<Runtimes>: app => Arc::clone(&app.services.runtimes);
+    NetworkPolicy: app => app.services.networks.clone();
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody who can reach the port.
+    Anyone,
+    /// Whoever shows a valid key.
+    Key,
+}
+
+/// One way in.
+pub struct RouteInfo {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{id}` for what varies.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    handler: fn(MethodFilter) -> MethodRouter<App>,
+}
+
+const fn open(method: Method, path: &'static str, handler: fn(MethodFilter) -> MethodRouter<App>) -> RouteInfo {
+    RouteInfo { method, path, access: Access::Anyone, handler }
+}
+
+const fn keyed(method: Method, path: &'static str, handler: fn(MethodFilter) -> MethodRouter<App>) -> RouteInfo {
+    RouteInfo { method, path, access: Access::Key, handler }
+}
+
+static ROUTES: &[RouteInfo] = &[
+    open(Method::GET, "/health", |m| on(m, health::health)),
+    open(Method::GET, "/healthz", |m| on(m, health::health)),
+    open(Method::GET, "/readyz", |m| on(m, health::ready)),
+    keyed(Method::GET, "/api/capabilities", |m| on(m, capabilities::get)),
+    keyed(Method::GET, "/api/agent-runtimes", |m| on(m, runtimes::list)),
+    keyed(Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),
+    keyed(Method::DELETE, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::remove_credential)),
+    keyed(Method::GET, "/v1/models", |m| on(m, runtimes::models)),
+    keyed(Method::GET, "/api/agents", |m| on(m, agents::list)),
+    keyed(Method::POST, "/api/agents", |m| on(m, agents::create)),
+    keyed(Method::GET, "/api/agents/{id}", |m| on(m, agents::get)),
+    keyed(Method::PATCH, "/api/agents/{id}", |m| on(m, agents::update)),
+    keyed(Method::DELETE, "/api/agents/{id}", |m| on(m, agents::delete)),
+    keyed(Method::POST, "/api/agents/{id}/pause", |m| on(m, agents::pause)),
+    keyed(Method::POST, "/api/agents/{id}/resume", |m| on(m, agents::resume)),
+    keyed(Method::GET, "/session", |m| on(m, sessions::list)),
+    keyed(Method::POST, "/session", |m| on(m, sessions::create)),
+    keyed(Method::GET, "/session/{id}", |m| on(m, sessions::get)),
+    keyed(Method::DELETE, "/session/{id}", |m| on(m, sessions::delete)),
+    keyed(Method::GET, "/session/{id}/message", |m| on(m, sessions::messages)),
+    keyed(Method::POST, "/session/{id}/message", |m| on(m, sessions::message)),
+    keyed(Method::POST, "/session/{id}/prompt_async", |m| on(m, sessions::prompt)),
+    keyed(Method::POST, "/session/{id}/interrupt", |m| on(m, sessions::interrupt)),
+    keyed(Method::POST, "/session/{id}/abort", |m| on(m, sessions::interrupt)),
+    keyed(Method::GET, "/session/{id}/runtime_events", |m| on(m, events::stream)),
+    keyed(Method::GET, "/session/{id}/runtime_events/list", |m| on(m, events::list)),
+    keyed(Method::GET, "/v1/sessions/{id}/events", |m| on(m, events::list)),
+    keyed(Method::GET, "/v1/sessions/{id}/events/stream", |m| on(m, events::stream)),
+];
+
+/// Every way in.
+#[must_use]
+pub fn routes() -> &'static [RouteInfo] {
+    ROUTES
+}
+
+fn router(app: &App) -> Router {
+    let table = routes().iter().fold(Router::new(), |router, route| {
+        // The table's methods are the standard ones, for each of which there is a filter.
+        let filter = MethodFilter::try_from(route.method.clone()).unwrap_or(MethodFilter::GET);
+        let guard = middleware::from_fn_with_state((app.clone(), route), guard);
+        router.route(route.path, (route.handler)(filter).route_layer(guard))
+    });
+    table.with_state(app.clone())
+}
+
+/// Lets a request pass to its handler, or not. Nothing of the body is read before that.
+async fn guard(State((app, route)): State<(App, &'static RouteInfo)>, mut request: Request, next: Next) -> Response {
+    let mut response = match (route.access, Principal::prove(&app.services.master_key, request.headers())) {
+        (Access::Key, None) => Error::unauthorized().into_response(),
+        (Access::Key, Some(principal)) => {
+            request.extensions_mut().insert(principal);
+            unharmed(next.run(request)).await
+        }
+        (Access::Anyone, _) => unharmed(next.run(request)).await,
+    };
+    response.extensions_mut().insert(Template(route.path));
+    response
+}
+
+/// The response of a handler, also of one that panics. That is a defect of the host's, and no other request's concern.
+async fn unharmed(handled: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(handled).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Error::internal(format_args!("a handler panicked: {}", text.unwrap_or("no text"))).into_response()
+    })
+}
+
+/// The query of a URL.
+struct Query<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query.map(|query| Self(query.0)).map_err(|rejection| {
+            Error::new(
+                StatusCode::BAD_REQUEST,
+                "query_invalid",
+                format!("the query of the URL: {}", rejection.body_text()),
+            )
+        })
+    }
+}
+
+/// Does what blocks on the disk where it holds nobody up.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    spawn_blocking(work).await.map_err(|error| Error::internal(format_args!("a handler panicked: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_tells_nothing_is_open_to_anyone() {
+        let open = routes().iter().filter(|route| route.access == Access::Anyone).map(|route| route.path);
+        assert_eq!(open.collect::<Vec<_>>(), ["/health", "/healthz", "/readyz"]);
+    }
+
+    #[test]
+    fn every_method_of_the_table_has_a_filter() {
+        assert!(routes().iter().all(|route| MethodFilter::try_from(route.method.clone()).is_ok()));
+    }
+}

@@ -1,0 +1,316 @@
+//! A cursor turned into a stream of server-sent events.
+//!
+//! The stream pulls: it holds a place in the log and nothing else while it waits, so a slow client costs its place. Each
+//! event is a frame of `id`, `event` and `data`; the id is what a client gives back to go on behind it. Comments keep
+//! proxies from closing what is silent.
+
+use std::{
+    fmt::Write,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use axum::{body::Body, response::Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use tokio::time::sleep;
+
+use super::{Draining, error::Error};
+use crate::{
+    events::{Page, ReadError, Reader},
+    id::SessionId,
+    session::Sessions,
+};
+
+/// What is written at once. A client that does not read holds this much, and what hyper and the kernel hold.
+const CHUNK_BYTES: usize = 32 * 1024;
+const CHUNK_EVENTS: u64 = 256;
+
+/// Proxies close what is silent for a minute, some after 15 seconds.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// How long to wait before looking again for events that should be there.
+const BEHIND: Duration = Duration::from_millis(10);
+
+/// Clients reconnect after a time between these, so that after a restart they do not come in one wave.
+const RETRY_MS: std::ops::Range<u64> = 2000..5000;
+
+/// What a client asks of a stream in its URL.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Wish {
+    #[serde(default)]
+    after: Option<String>,
+    #[serde(default)]
+    until: Option<Until>,
+}
+
+/// When a stream ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Until {
+    /// As soon as nothing will happen any more before a client does something.
+    Idle,
+}
+
+/// Where a stream starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// With the event behind this one; 0 is before the first.
+    After(u64),
+    /// With what happens from now on.
+    Now,
+}
+
+impl Start {
+    /// What the client has names the place, in the header as browsers send it, or in the URL. Otherwise a client of the
+    /// Anthropic dialect expects no replay, and any other the session from its beginning.
+    fn of(headers: &HeaderMap, after: Option<&str>) -> Result<Self, Error> {
+        let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("not text"));
+        match last.filter(|last| !last.is_empty()).or(after.filter(|after| !after.is_empty())) {
+            Some(cursor) => cursor_of(cursor).map(Self::After),
+            None if headers.contains_key("anthropic-beta") => Ok(Self::Now),
+            None => Ok(Self::After(0)),
+        }
+    }
+}
+
+/// Reads the seq of an event as a client gives it back.
+pub(super) fn cursor_of(text: &str) -> Result<u64, Error> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| plain).ok_or_else(|| {
+        let message = "the cursor must be the id of an event: a number, as in the stream's `id:` lines";
+        Error::new(StatusCode::BAD_REQUEST, "cursor_invalid", message)
+    })
+}
+
+/// A reader behind the event `after`, which must exist.
+pub(super) fn reader(sessions: &Sessions, session: SessionId, after: u64) -> Result<Reader, Error> {
+    let reader = sessions.events(session, after)?.ok_or_else(Error::session_not_found)?;
+    let head = reader.head().seq;
+    if after > head {
+        let message = format!("there is no event {after} yet: the session's last one is {head}");
+        return Err(Error::new(StatusCode::CONFLICT, "cursor_invalid", message));
+    }
+    Ok(reader)
+}
+
+/// The stream of a session's events.
+pub(super) fn respond(
+    sessions: &Sessions,
+    session: SessionId,
+    headers: &HeaderMap,
+    wish: &Wish,
+    draining: Draining,
+) -> Result<Response, Error> {
+    let reader = match Start::of(headers, wish.after.as_deref())? {
+        Start::After(after) => reader(sessions, session, after)?,
+        Start::Now => {
+            let first = reader(sessions, session, 0)?;
+            reader(sessions, session, first.head().seq)?
+        }
+    };
+    let frames = Frames { reader, draining, until: wish.until, stage: Stage::Greeting };
+    let mut response = Response::new(Body::from_stream(stream::unfold(frames, Frames::next)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    // nginx would collect the frames of a minute before it sends one.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+struct Frames {
+    reader: Reader,
+    draining: Draining,
+    until: Option<Until>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Nothing was sent yet.
+    Greeting,
+    Events,
+    /// The last words were sent.
+    Over,
+}
+
+enum Woken {
+    Log,
+    Silence,
+    Shutdown,
+}
+
+impl Frames {
+    /// The next piece. An error breaks the connection off, so that the client does not take it for the end.
+    async fn next(mut self) -> Option<(Result<Bytes, ReadError>, Self)> {
+        match self.stage {
+            Stage::Over => return None,
+            Stage::Greeting => {
+                self.stage = Stage::Events;
+                let greeting = format!("retry: {}\n: here are events\n\n", retry_ms());
+                return Some((Ok(greeting.into()), self));
+            }
+            Stage::Events => {}
+        }
+        loop {
+            match self.reader.next_page(CHUNK_EVENTS, CHUNK_BYTES) {
+                Ok(page) if page.is_empty() => {}
+                Ok(page) => return Some((Ok(frames(&page)), self)),
+                Err(error) => {
+                    tracing::error!(%error, "a stream broke off");
+                    self.stage = Stage::Over;
+                    return Some((Err(error), self));
+                }
+            }
+            let head = self.reader.head();
+            if head.deleted || self.until == Some(Until::Idle) && head.settled && head.seq == self.reader.after() {
+                return None;
+            }
+            if head.seq > self.reader.after() {
+                // What was published since the page was taken, or is about to be deleted, shows at the next look. The
+                // pause is for a log that lost events, in which this would go round and round.
+                sleep(BEHIND).await;
+                continue;
+            }
+            let woken = tokio::select! {
+                _ = self.reader.changed() => Woken::Log,
+                () = sleep(HEARTBEAT) => Woken::Silence,
+                () = self.draining.begun() => Woken::Shutdown,
+            };
+            match woken {
+                Woken::Log => {}
+                Woken::Silence => return Some((Ok(Bytes::from_static(b": hb\n\n")), self)),
+                Woken::Shutdown => {
+                    self.stage = Stage::Over;
+                    return Some((Ok(format!("retry: {}\n\n", retry_ms()).into()), self));
+                }
+            }
+        }
+    }
+}
+
+fn frames(page: &Page) -> Bytes {
+    // Field names, line ends and the digits of any seq.
+    const AROUND: usize = 48;
+    let bytes = page.events().map(|event| event.kind.len() + event.json.len() + AROUND).sum();
+    let mut frames = BytesMut::with_capacity(bytes);
+    for event in page.events() {
+        // Neither type nor JSON has a line end: the session has checked the one and unfolded the other. Writing into
+        // memory cannot fail.
+        let _written = write!(frames, "id: {}\nevent: {}\ndata: {}\n\n", event.seq, event.kind, event.json);
+    }
+    frames.freeze()
+}
+
+fn retry_ms() -> u64 {
+    // Each hasher has keys of its own, which the system's random source has a part in.
+    let random = RandomState::new().hash_one(());
+    RETRY_MS.start + random % (RETRY_MS.end - RETRY_MS.start)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        agents::tests::vault,
+        events::{Draft, EventLog},
+    };
+
+    fn start(headers: &[(&'static str, &'static str)], after: Option<&str>) -> Result<Start, (u16, &'static str)> {
+        let pairs = headers.iter().map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+        Start::of(&pairs.collect(), after).map_err(|error| (error.status.as_u16(), error.code))
+    }
+
+    #[test]
+    fn a_stream_starts_where_the_client_was() {
+        let beta = ("anthropic-beta", "managed-agents-2026-04-01");
+        assert_eq!(start(&[], None), Ok(Start::After(0)));
+        assert_eq!(start(&[beta], None), Ok(Start::Now));
+        assert_eq!(start(&[beta], Some("3")), Ok(Start::After(3)));
+        assert_eq!(start(&[beta, ("last-event-id", "4")], Some("3")), Ok(Start::After(4)));
+        assert_eq!(start(&[("last-event-id", "")], Some("3")), Ok(Start::After(3)));
+        assert_eq!(start(&[("last-event-id", "")], Some("")), Ok(Start::After(0)));
+    }
+
+    #[test]
+    fn a_malformed_cursor_is_refused() {
+        for cursor in ["+1", "-1", "1.0", "g1.5", " 1", "0x1", "99999999999999999999"] {
+            assert_eq!(start(&[], Some(cursor)), Err((400, "cursor_invalid")), "{cursor}");
+            assert_eq!(start(&[("last-event-id", "x")], Some("1")), Err((400, "cursor_invalid")));
+        }
+    }
+
+    #[test]
+    fn clients_come_back_at_different_times() {
+        let times: std::collections::HashSet<_> = (0..50).map(|_| retry_ms()).collect();
+        assert!(times.len() > 10 && times.iter().all(|ms| RETRY_MS.contains(ms)), "{times:?}");
+    }
+
+    /// A log with one event of one session, and the stream of it.
+    async fn stream_of_one(
+        until: Option<Until>,
+    ) -> (tempfile::TempDir, EventLog, SessionId, watch::Sender<bool>, Frames) {
+        let (directory, vault) = vault();
+        let log = EventLog::create(&directory.path().join("events.redb"), vault.sealer()).unwrap();
+        let session = SessionId::fresh();
+        let mut draft = Draft::default();
+        draft.push("session.status_idle", r#"{"type":"session.status_idle"}"#);
+        log.writer(session, true).unwrap().append(draft, Vec::new(), true).await.unwrap();
+        let drain = watch::Sender::new(false);
+        let reader = log.reader(session, true, 0).unwrap();
+        let frames = Frames { reader, draining: Draining(drain.subscribe()), until, stage: Stage::Greeting };
+        (directory, log, session, drain, frames)
+    }
+
+    async fn next(frames: Frames) -> (String, Frames) {
+        let (piece, frames) = frames.next().await.unwrap();
+        (String::from_utf8(piece.unwrap().to_vec()).unwrap(), frames)
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_come_before_any_event() {
+        let (_directory, _log, _session, _drain, frames) = stream_of_one(Some(Until::Idle)).await;
+        let (greeting, frames) = next(frames).await;
+        assert!(greeting.starts_with("retry: ") && greeting.ends_with("\n\n"), "{greeting}");
+        let (event, frames) = next(frames).await;
+        assert_eq!(event, "id: 1\nevent: session.status_idle\ndata: {\"type\":\"session.status_idle\"}\n\n");
+        assert!(frames.next().await.is_none(), "idle, and everything was shown");
+    }
+
+    #[tokio::test]
+    async fn a_silent_stream_beats_and_a_drained_one_says_when_to_come_back() {
+        let (_directory, _log, _session, drain, frames) = stream_of_one(None).await;
+        let (_, frames) = next(frames).await;
+        let (_, frames) = next(frames).await;
+        tokio::time::pause();
+        let (heartbeat, frames) = next(frames).await;
+        assert_eq!(heartbeat, ": hb\n\n");
+        drain.send_replace(true);
+        let (farewell, frames) = next(frames).await;
+        assert!(farewell.starts_with("retry: "), "{farewell}");
+        assert!(frames.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_session() {
+        let (_directory, log, session, _drain, frames) = stream_of_one(None).await;
+        let (_, frames) = next(frames).await;
+        let (_, frames) = next(frames).await;
+        let (ended, deleted) = tokio::join!(frames.next(), log.delete(session));
+        assert!(ended.is_none() && deleted.is_ok());
+    }
+
+    #[test]
+    fn a_waiting_stream_is_small() {
+        fn size_of_future<F: Future>(_: impl FnOnce(Frames) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of_future(Frames::next);
+        assert!(bytes <= 2048, "{bytes}");
+    }
+}

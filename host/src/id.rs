@@ -1,0 +1,202 @@
+//! Newtypes for everything that has a name on the wire. They parse and print; nothing else makes one from text.
+//!
+//! An id is a prefix and 32 hex digits, as LAP's are. The digits are a UUID of version 7, so ids sort by the time they
+//! were made, to the millisecond, and the store can list the latest first without an index.
+
+use std::{fmt, str::FromStr};
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::clock;
+
+/// Text that is not an id of the kind asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid id")]
+pub struct Invalid;
+
+/// 128 bits: 48 of milliseconds since the epoch, then version, variant and 74 random bits.
+fn fresh() -> u128 {
+    let mut bytes = [0_u8; 16];
+    // The system's random source fails only where the platform has none, and then no key could be made either.
+    if SystemRandom::new().fill(&mut bytes).is_err() {
+        std::process::abort();
+    }
+    let random = u128::from_be_bytes(bytes) & ((1 << 80) - 1);
+    let time = u128::from(clock::unix_ms()) << 80;
+    let fixed = (0x7 << 76) | (0b10 << 62);
+    let mask = !((0xf_u128 << 76) | (0b11 << 62));
+    time | (random & mask) | fixed
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(u128);
+
+        impl $name {
+            /// A new id, of now.
+            #[must_use]
+            pub fn fresh() -> Self {
+                Self(fresh())
+            }
+
+            /// The bytes that the store sorts by.
+            #[must_use]
+            pub const fn to_bytes(self) -> [u8; 16] {
+                self.0.to_be_bytes()
+            }
+
+            /// The id that `to_bytes` gave.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(u128::from_be_bytes(bytes))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{:032x}"), self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                let digits = text.strip_prefix($prefix).ok_or(Invalid)?;
+                if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+                    return Err(Invalid);
+                }
+                u128::from_str_radix(digits, 16).map(Self).map_err(|_| Invalid)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id!(
+    /// An agent definition.
+    AgentId,
+    "agent_"
+);
+id!(
+    /// A session.
+    SessionId,
+    "ses_"
+);
+id!(
+    /// A user's message.
+    MessageId,
+    "msg_"
+);
+id!(
+    /// What an agent has upstream, shared by its sessions.
+    ProvisionId,
+    "rtref_"
+);
+id!(
+    /// One HTTP request to the host, for finding it again in the log.
+    RequestId,
+    "req_"
+);
+
+/// The name of a runtime, such as `claude_managed_agents`: `[A-Za-z0-9_-]`, 1 to 64 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RuntimeId(String);
+
+impl RuntimeId {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RuntimeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for RuntimeId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
+            return Err(Invalid);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for RuntimeId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<RuntimeId> for String {
+    fn from(id: RuntimeId) -> Self {
+        id.0
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_prints_as_it_parses_and_sorts_by_time() {
+        let first = SessionId::fresh();
+        let text = first.to_string();
+        assert_eq!(text.len(), "ses_".len() + 32);
+        assert_eq!(text.parse::<SessionId>(), Ok(first));
+        assert_eq!(SessionId::from_bytes(first.to_bytes()), first);
+        assert_eq!(text.as_bytes()["ses_".len() + 12], b'7', "version 7");
+        let later = SessionId(first.0 + (1 << 80));
+        assert!(later > first && later.to_bytes() > first.to_bytes());
+    }
+
+    #[test]
+    fn foreign_text_is_no_id() {
+        let id = AgentId::fresh().to_string();
+        for text in [
+            "",
+            "agent_",
+            "ses_0",
+            &id[1..],
+            &id.to_uppercase(),
+            &format!("{id}0"),
+            "agent_+1234567890123456789012345678901",
+        ] {
+            assert_eq!(text.parse::<AgentId>(), Err(Invalid), "{text}");
+        }
+        for text in ["", "a b", "ä", "a/b", &"x".repeat(65)] {
+            assert_eq!(text.parse::<RuntimeId>(), Err(Invalid), "{text}");
+        }
+    }
+}

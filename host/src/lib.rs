@@ -1,0 +1,43 @@
+//! `lap`: a host for agent runtimes that you need not trust.
+//!
+//! One binary serves an HTTP API on sessions of agents and drives each vendor's runtime through a WebAssembly
+//! component that can do no I/O. Read the modules in this order:
+//!
+//! ```text
+//! client ── http ── session ── runtime ── upstream ── the vendor
+//!                      │                     │
+//!                      └──── events          └──── vault
+//! ```
+//!
+//! * [`http`]: wire in, wire out
+//! * [`agents`]: what people define, and what it has become upstream
+//! * [`session`]: one pump for each session that has something to do
+//! * [`runtime`]: guests, and what they may use up
+//! * [`upstream`]: the only HTTP client
+//! * [`events`]: the log
+//! * [`vault`]: credentials, and the keys that everything at rest is sealed with
+//! * [`config`], [`telemetry`], [`id`], [`clock`]
+//!
+//! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
+//! environment · only `clock` asks the time · only `runtime` names wasmtime · only `events`, `agents` and `vault` name
+//! redb · only `vault` does cryptography, digests and MACs aside · only `session` appends to the log · only `upstream`
+//! opens a secret · only `main`, `demo` and `simulate` use `anyhow`. Code points downwards: `session` never names
+//! `http`, and nobody names a vendor.
+
+pub mod agents;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod events;
+pub mod http;
+pub mod id;
+pub mod runtime;
+pub mod session;
+pub mod simulate;
+pub mod telemetry;
+pub mod upstream;
+pub mod vault;
+
+mod host;
+
+pub use host::{Host, StartError};

@@ -1,0 +1,75 @@
+//! Arguments in, exit code out: everything else is in the library.
+//!
+//! Exit codes: 0 after an orderly end, 1 when a task failed, 2 for arguments that cannot be read, 69 when another
+//! process uses the store or the port, 74 when the event log failed to commit, 78 for settings and keys that cannot be
+//! used.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lap::{
+    Host,
+    config::{Args, Command, Config, ServeArgs},
+    http, telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+const EX_FAILED: u8 = 1;
+const EX_IOERR: u8 = 74;
+const EX_CONFIG: u8 = 78;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let ended = match Args::parse().command {
+        Command::Serve(args) => serve(args).await,
+        Command::Healthcheck(args) => healthcheck(args).await,
+        Command::Demo(args) => lap::demo::run(args).await.map_err(|error| failed(EX_FAILED, format_args!("{error:#}"))),
+        Command::Simulate(args) => {
+            lap::simulate::run(args).await.map_err(|error| failed(EX_FAILED, format_args!("{error:#}")))
+        }
+    };
+    ended.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+}
+
+/// Says in one line why the program ends.
+fn failed(code: u8, why: impl std::fmt::Display) -> ExitCode {
+    eprintln!("lap: {why}");
+    code.into()
+}
+
+async fn serve(args: ServeArgs) -> Result<(), ExitCode> {
+    let config = Config::new(args).map_err(|error| failed(EX_CONFIG, error))?;
+    telemetry::start(&config.log).map_err(|error| failed(EX_CONFIG, error))?;
+    let ended = ended_by_signal().map_err(|error| failed(EX_FAILED, error))?;
+    let (data_dir, key) = (config.data_dir.clone(), config.master_key.clone());
+    let host = Host::start(config).await.map_err(|error| failed(error.exit_code(), error))?;
+    println!("lap: http://{} · data in {} · key of the API in {key}", host.address(), data_dir.display());
+    let mut fenced = host.fenced();
+    let clean = tokio::select! {
+        () = ended => true,
+        // An error would say that the log is gone, which is no better.
+        _ = fenced.wait_for(|fenced| *fenced) => false,
+    };
+    host.shutdown().await;
+    if clean {
+        Ok(())
+    } else {
+        Err(failed(EX_IOERR, "the event log failed to commit: start again to read what the disk has"))
+    }
+}
+
+/// Done at the first signal that asks the process to end. Signals are noticed from now on.
+fn ended_by_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+async fn healthcheck(args: ServeArgs) -> Result<(), ExitCode> {
+    let config = Config::new(args).map_err(|error| failed(EX_CONFIG, error))?;
+    http::probe(config.listen).await.map_err(|error| failed(EX_FAILED, error))
+}

@@ -1,0 +1,129 @@
+//! From bytes to something that can be instantiated: checked by its imports and exports before any of its code runs.
+
+use wasmtime::{
+    Engine, Store,
+    component::{Component as Compiled, HasSelf, Linker, types::ComponentItem},
+};
+
+use super::{
+    bindings::{Runtime as World, RuntimePre},
+    manifest::Manifest,
+    store::Guest,
+};
+
+/// The contract that this host serves.
+pub const CONTRACT: &str = "0.1";
+
+/// WASI packages that a standard library drags in. They are served with nothing granted.
+const WASI_SERVED: [&str; 5] = ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random"];
+
+/// Why a component is not taken. Each says what its author or the operator can do.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The bytes are no component, or one that this engine cannot compile.
+    #[error("not a WebAssembly component that this host can compile: {0:#}")]
+    Invalid(wasmtime::Error),
+    /// It wants something that runtimes do not get.
+    #[error("the component imports `{import}`, which runtimes do not get: {advice}")]
+    ForeignImport {
+        /// The interface.
+        import: String,
+        /// What to do instead.
+        advice: &'static str,
+    },
+    /// It is built for a contract that this host does not serve.
+    #[error(
+        "the component is built for lap:runtime {found}, and this host serves {CONTRACT}: rebuild it with wit/lap-runtime/{CONTRACT}"
+    )]
+    OtherContract {
+        /// The version of its interface.
+        found: String,
+    },
+    /// It does not export the adapter.
+    #[error(
+        "the component does not export `lap:runtime/adapter@{CONTRACT}`: export the world `runtime` of wit/lap-runtime/{CONTRACT}"
+    )]
+    NoAdapter,
+    /// Component and manifest do not belong together.
+    #[error("the component does not fit its manifest: {0}")]
+    Manifest(String),
+    /// It failed when it was asked to describe itself.
+    #[error("the component cannot describe itself: {0}")]
+    Describe(#[from] super::Fault),
+}
+
+/// A compiled component with its manifest, ready to be instantiated.
+pub(super) struct Component {
+    pub(super) manifest: Manifest,
+    engine: Engine,
+    prepared: RuntimePre<Guest>,
+}
+
+impl Component {
+    pub(super) fn load(engine: &Engine, bytes: &[u8], manifest: Manifest) -> Result<Self, LoadError> {
+        if manifest.contract != CONTRACT {
+            return Err(LoadError::OtherContract { found: manifest.contract });
+        }
+        let compiled = Compiled::new(engine, bytes).map_err(LoadError::Invalid)?;
+        let needs_wasi = check(engine, &compiled)?;
+        let prepared = prepare(engine, &compiled, needs_wasi).map_err(LoadError::Invalid)?;
+        Ok(Self { manifest, engine: engine.clone(), prepared })
+    }
+
+    pub(super) const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) async fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<World> {
+        self.prepared.instantiate_async(store).await
+    }
+}
+
+fn prepare(engine: &Engine, compiled: &Compiled, needs_wasi: bool) -> wasmtime::Result<RuntimePre<Guest>> {
+    let mut linker = Linker::<Guest>::new(engine);
+    World::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest)?;
+    if needs_wasi {
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    }
+    RuntimePre::new(linker.instantiate_pre(compiled)?)
+}
+
+/// Looks at names only: nothing of the component runs. True when it needs WASI.
+fn check(engine: &Engine, compiled: &Compiled) -> Result<bool, LoadError> {
+    let shape = compiled.component_type();
+    let mut needs_wasi = false;
+    for (import, _) in shape.imports(engine) {
+        let (package, _) = import.split_once('/').unwrap_or((import, ""));
+        if WASI_SERVED.contains(&package) && version(import).starts_with("0.2.") {
+            needs_wasi = true;
+        } else if package != "lap:runtime" {
+            return Err(LoadError::ForeignImport { import: import.to_owned(), advice: advice(package) });
+        } else if !serves(import) {
+            return Err(LoadError::OtherContract { found: version(import).to_owned() });
+        }
+    }
+    let adapter = shape.exports(engine).find(|(name, _)| name.starts_with("lap:runtime/adapter@"));
+    match adapter {
+        Some((name, item)) if matches!(item.ty, ComponentItem::ComponentInstance(_)) && serves(name) => Ok(needs_wasi),
+        Some((name, _)) => Err(LoadError::OtherContract { found: version(name).to_owned() }),
+        None => Err(LoadError::NoAdapter),
+    }
+}
+
+fn version(interface: &str) -> &str {
+    interface.split_once('@').map_or("", |(_, version)| version)
+}
+
+fn serves(interface: &str) -> bool {
+    version(interface).strip_prefix(CONTRACT).is_some_and(|rest| rest.starts_with('.'))
+}
+
+fn advice(package: &str) -> &'static str {
+    match package {
+        "wasi:http" | "wasi:sockets" => "send requests with `lap:runtime/upstream`, and let the host dial",
+        "wasi:cli" | "wasi:clocks" | "wasi:filesystem" | "wasi:io" | "wasi:random" => {
+            "only WASI 0.2 is served; rebuild for wasm32-wasip2, or for wasm32-unknown-unknown, which needs none"
+        }
+        _ => "remove the import; a runtime gets `lap:runtime/upstream` and `lap:runtime/log`",
+    }
+}

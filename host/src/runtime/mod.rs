@@ -1,0 +1,323 @@
+//! Runtimes: WebAssembly components that map a platform's requests and events to a vendor's, and can do no I/O.
+//!
+//! For `session`, which calls them. A call ends in one of three ways: a value, an error that the guest declares, or a
+//! [`Fault`]. After a fault, and after a call that was dropped half-way, the guest is gone and the next call gets a
+//! new one; nothing is lost, because a guest's state is a value that the caller keeps.
+//!
+//! Must not know any vendor, and must not decide what a client sees.
+
+mod bindings;
+mod component;
+mod engine;
+mod manifest;
+mod store;
+mod v0_1;
+mod wasi;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use wasmtime::Store;
+
+use self::{bindings::exports::lap::runtime::adapter::Guest as Adapter, component::Component, store::Live};
+pub use self::{
+    bindings::lap::runtime::types::{
+        AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, History, Input, Model,
+        Outcome, SessionOpened, SessionSpec, Tool,
+    },
+    component::{CONTRACT, LoadError},
+    engine::{EngineError, GUESTS_MAX, MEMORY_BYTES_MAX},
+    manifest::{Auth, Manifest},
+    store::{CALL_CPU, CALL_WALL},
+};
+use crate::{
+    id::RuntimeId,
+    upstream::{self, Upstream},
+};
+
+/// The longest message of a guest that clients see.
+const MESSAGE_CHARS_MAX: usize = 500;
+
+/// How the guest failed, where it was not the upstream and not the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// As many guests live as the host allows; nothing is wrong with this one.
+    #[error("the host runs as many sessions as it can; try again later")]
+    Busy,
+    /// It computed for longer than [`CALL_CPU`].
+    #[error("the runtime computed for too long")]
+    Cpu,
+    /// It wanted more than [`MEMORY_BYTES_MAX`] of memory, or too large a table.
+    #[error("the runtime needs too much memory")]
+    Memory,
+    /// A call took longer than [`CALL_WALL`] in all.
+    #[error("the runtime did not answer in time")]
+    Wall,
+    /// It broke off. The text is for the log.
+    #[error("the runtime crashed")]
+    Trap(String),
+    /// It answered something that the contract forbids.
+    #[error("the runtime broke its contract: {0}")]
+    Contract(&'static str),
+}
+
+/// Why a call gave no value.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The guest says so; the message is fit for clients.
+    #[error("{}", .0.message)]
+    Declared(Error),
+    /// The guest is at fault.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// The runtimes that this host has.
+pub struct Runtimes {
+    loaded: BTreeMap<RuntimeId, Arc<Runtime>>,
+}
+
+/// One runtime: what it says of itself, and the component to make instances of.
+pub struct Runtime {
+    description: Description,
+    component: Arc<Component>,
+}
+
+impl Runtimes {
+    /// Loads runtimes, each from its manifest and component; `cache` is a folder for compiled code, and `guests` says
+    /// how many guests may live at once, [`GUESTS_MAX`] at the most.
+    ///
+    /// # Errors
+    /// When the engine does not start, or a component is refused.
+    pub async fn load(cache: &Path, guests: u32, sources: &[(&str, &[u8])]) -> Result<Self, StartError> {
+        let engine = engine::start(cache, guests)?;
+        let mut loaded = BTreeMap::new();
+        for &(manifest, component) in sources {
+            let manifest: Manifest = manifest.parse()?;
+            let id = manifest.id.clone();
+            let refused = |error| StartError::Component { id: id.clone(), error };
+            let component = Component::load(&engine, component, manifest).map_err(refused)?;
+            let runtime = Runtime::describe(Arc::new(component)).await.map_err(refused)?;
+            loaded.insert(id, Arc::new(runtime));
+        }
+        Ok(Self { loaded })
+    }
+
+    /// The runtime of this name.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Arc<Runtime>> {
+        self.loaded.iter().find(|(known, _)| known.as_str() == id).map(|(_, runtime)| Arc::clone(runtime))
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Runtime> {
+        self.loaded.values().map(|runtime| &**runtime)
+    }
+}
+
+/// Why the host has no runtimes.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The machine cannot run guests.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Invalid),
+    /// A component is refused.
+    #[error("the runtime {id} is refused: {error}")]
+    Component {
+        /// Its name.
+        id: RuntimeId,
+        /// Why.
+        error: LoadError,
+    },
+}
+
+impl Runtime {
+    /// Asks the component who it is, and refuses what goes beyond its manifest.
+    async fn describe(component: Arc<Component>) -> Result<Self, LoadError> {
+        let mut live = Live::start(Arc::clone(&component), None).await?;
+        live.refill();
+        let answered = live.world.lap_runtime_adapter().call_describe(&mut live.store).await;
+        let description = answered.map_err(|error| live.fault(&error))?;
+        let auth = &component.manifest.auth;
+        let mismatch = |what: &str, asked: &str, granted: &str| {
+            Err(LoadError::Manifest(format!("{what}: the component says {asked:?}, the manifest {granted:?}")))
+        };
+        if description.id != component.manifest.id.as_str() {
+            return mismatch("id", &description.id, component.manifest.id.as_str());
+        }
+        if description.auth_header != auth.header {
+            return mismatch("auth header", &description.auth_header, &auth.header);
+        }
+        if description.auth_scheme != auth.scheme {
+            return mismatch("auth scheme", &description.auth_scheme, &auth.scheme);
+        }
+        Ok(Self { description, component })
+    }
+
+    /// The runtime's name.
+    #[must_use]
+    pub fn id(&self) -> &RuntimeId {
+        &self.component.manifest.id
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub const fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Where its credential goes.
+    #[must_use]
+    pub fn auth(&self) -> &Auth {
+        &self.component.manifest.auth
+    }
+
+    /// A guest for one turn of one session. It comes to life at its first call.
+    #[must_use]
+    pub fn instance(&self, upstream: Upstream) -> Instance {
+        Instance { component: Arc::clone(&self.component), upstream, live: None }
+    }
+}
+
+/// A guest. Its functions are those of the contract, `wit/lap-runtime/0.1/runtime.wit`.
+pub struct Instance {
+    component: Arc<Component>,
+    upstream: Upstream,
+    live: Option<Live>,
+}
+
+/// What to follow, as far as the host is to do something for it.
+pub enum Listen {
+    /// Nothing yet.
+    Nothing,
+    /// Server-sent events.
+    Sse(upstream::Request),
+    /// Lines.
+    Lines(upstream::Request),
+    /// Answers to the same request, again and again.
+    Poll(upstream::Request, Duration),
+}
+
+/// Polling more often than this would be an attack on the upstream.
+const POLL_MIN: Duration = Duration::from_millis(100);
+
+impl Instance {
+    /// Calls the guest. The guest is out of `self` meanwhile: if the caller drops this future, the guest goes with it,
+    /// since one that was left in the middle of a call must not be entered again.
+    async fn call<T>(
+        &mut self,
+        function: impl AsyncFnOnce(&Adapter, &mut Store<store::Guest>) -> wasmtime::Result<Result<T, Error>>,
+    ) -> Result<T, CallError> {
+        let mut live = match self.live.take() {
+            Some(live) => live,
+            None => Live::start(Arc::clone(&self.component), Some(self.upstream.clone())).await?,
+        };
+        live.refill();
+        let Live { store, world } = &mut live;
+        let answer = timeout(CALL_WALL, function(world.lap_runtime_adapter(), store)).await;
+        match answer {
+            Err(_) => Err(Fault::Wall.into()),
+            Ok(Err(error)) => Err(live.fault(&error).into()),
+            Ok(Ok(answer)) => {
+                self.live = Some(live);
+                answer.map_err(|error| CallError::Declared(self.fit_for_clients(error)))
+            }
+        }
+    }
+
+    fn fit_for_clients(&self, mut error: Error) -> Error {
+        let shown = |c: char| if c.is_control() { ' ' } else { c };
+        error.message = self.upstream.scrub(&error.message).chars().take(MESSAGE_CHARS_MAX).map(shown).collect();
+        error
+    }
+
+    /// `provision`.
+    ///
+    /// # Errors
+    /// As the guest declares, or by its fault; so for all calls.
+    pub async fn provision(&mut self, agent: &AgentSpec) -> Result<String, CallError> {
+        self.call(async |adapter, store| adapter.call_provision(store, agent).await).await
+    }
+
+    /// `open`.
+    ///
+    /// # Errors
+    /// See [`Self::provision`].
+    pub async fn open(&mut self, session: &SessionSpec) -> Result<SessionOpened, CallError> {
+        self.call(async |adapter, store| adapter.call_open(store, session).await).await
+    }
+
+    /// `listen`, with the request checked against the manifest.
+    ///
+    /// # Errors
+    /// See [`Self::provision`].
+    pub async fn listen(&mut self, state: &String) -> Result<Listen, CallError> {
+        let feed = self.call(async |adapter, store| adapter.call_listen(store, state).await).await?;
+        let admit = |request| {
+            v0_1::admit(&self.component.manifest, request).map_err(|reason| {
+                tracing::warn!(runtime = %self.component.manifest.id, reason, "a runtime wants a feed that is not allowed");
+                Fault::Contract("its feed is not among the requests that its manifest allows")
+            })
+        };
+        Ok(match feed {
+            Feed::None => Listen::Nothing,
+            Feed::Sse(request) => Listen::Sse(admit(request)?),
+            Feed::Lines(request) => Listen::Lines(admit(request)?),
+            Feed::Poll(poll) => {
+                let every = Duration::from_millis(poll.every_ms.into()).max(POLL_MIN);
+                Listen::Poll(admit(poll.request)?, every)
+            }
+        })
+    }
+
+    /// `send`.
+    ///
+    /// # Errors
+    /// See [`Self::provision`].
+    pub async fn send(&mut self, state: &String, inputs: &[Input]) -> Result<Outcome, CallError> {
+        self.call(async |adapter, store| adapter.call_send(store, state, inputs).await).await
+    }
+
+    /// `on-frames`.
+    ///
+    /// # Errors
+    /// See [`Self::provision`].
+    pub async fn on_frames(&mut self, state: &String, frames: &[Frame]) -> Result<Outcome, CallError> {
+        self.call(async |adapter, store| adapter.call_on_frames(store, state, frames).await).await
+    }
+
+    /// `on-end`.
+    ///
+    /// # Errors
+    /// See [`Self::provision`].
+    pub async fn on_end(&mut self, state: &String, ending: Ending) -> Result<Outcome, CallError> {
+        self.call(async |adapter, store| adapter.call_on_end(store, state, ending).await).await
+    }
+
+    /// `catch-up`.
+    ///
+    /// # Errors
+    /// See [`Self::provision`].
+    pub async fn catch_up(&mut self, state: &String, cursor: Option<&str>) -> Result<History, CallError> {
+        self.call(async |adapter, store| adapter.call_catch_up(store, state, cursor).await).await
+    }
+
+    /// `close`.
+    ///
+    /// # Errors
+    /// See [`Self::provision`].
+    pub async fn close(&mut self, state: &String) -> Result<(), CallError> {
+        self.call(async |adapter, store| adapter.call_close(store, state).await).await
+    }
+
+    /// `models`.
+    ///
+    /// # Errors
+    /// See [`Self::provision`].
+    pub async fn models(&mut self) -> Result<Vec<Model>, CallError> {
+        self.call(async |adapter, store| adapter.call_models(store).await).await
+    }
+}

@@ -1,0 +1,81 @@
+//! What a session reads from its upstream, as frames, whatever form the upstream chose.
+
+use std::{future::pending, time::Duration};
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::{
+    runtime::{Ending, Frame},
+    upstream::{Frames, Request, SendError, Upstream},
+};
+
+/// After so long without a byte a feed counts as dead: the other side may be gone without a word.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// What to follow.
+pub(super) enum Feed {
+    /// Not connected.
+    Closed,
+    /// Connected, as far as the runtime has anything to follow.
+    Quiet,
+    /// A response that goes on.
+    Stream { frames: Box<Frames>, deadline: Instant },
+    /// The same request, again and again.
+    Poll { upstream: Upstream, request: Request, every: Duration, next: Instant },
+}
+
+/// What came of waiting for a feed.
+pub(super) enum Item {
+    Frames(Vec<Frame>),
+    Ended(Ending),
+}
+
+impl Feed {
+    pub(super) fn stream(frames: Frames) -> Self {
+        Self::Stream { frames: Box::new(frames), deadline: Instant::now() + SILENCE }
+    }
+
+    pub(super) fn poll(upstream: Upstream, request: Request, every: Duration) -> Self {
+        Self::Poll { upstream, request, every, next: Instant::now() }
+    }
+
+    pub(super) const fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+
+    /// Waits for frames; may be dropped at any time without losing one.
+    pub(super) async fn next(&mut self) -> Item {
+        match self {
+            Self::Closed | Self::Quiet => pending().await,
+            Self::Stream { frames, deadline } => loop {
+                let mut read = Vec::new();
+                let outcome = timeout_at(*deadline, frames.read(&mut read)).await;
+                *deadline = Instant::now() + SILENCE;
+                if !read.is_empty() {
+                    // Also when a cut came right behind: what is here is whole, and the next call meets the cut.
+                    let frame = |frame: crate::upstream::Frame| Frame { name: frame.name, data: frame.data };
+                    return Item::Frames(read.into_iter().map(frame).collect());
+                }
+                match outcome {
+                    Err(_) => return Item::Ended(Ending::Silent),
+                    Ok(Ok(false)) => return Item::Ended(Ending::Clean),
+                    Ok(Err(_)) => return Item::Ended(Ending::Cut),
+                    // A comment: no event, but a sign of life.
+                    Ok(Ok(true)) => {}
+                }
+            },
+            Self::Poll { upstream, request, every, next } => {
+                sleep_until(*next).await;
+                let answer = upstream.send(request.clone()).await;
+                *next = Instant::now() + *every;
+                match answer {
+                    Ok(answer) if answer.status == 200 => {
+                        Item::Frames(vec![Frame { name: String::new(), data: answer.body }])
+                    }
+                    Ok(_) | Err(SendError::Refused(_) | SendError::TooLarge) => Item::Ended(Ending::Clean),
+                    Err(SendError::Unreachable(_) | SendError::Interrupted(_)) => Item::Ended(Ending::Cut),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Who runs now: the pumps by session, and the one way to reach them.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{DeleteError, InterruptError, PromptError, stored::Message};
+use crate::id::SessionId;
+
+/// How many wishes may wait for one pump. More are refused, so that a client that floods a session harms itself only.
+const INBOX: usize = 64;
+
+/// What a client wants of a session.
+pub(super) enum Command {
+    /// Take a prompt.
+    Prompt { text: String, done: oneshot::Sender<Result<Message, PromptError>> },
+    /// Stop the turn.
+    Interrupt { done: oneshot::Sender<Result<(), InterruptError>> },
+    /// End the session upstream and remove it here.
+    Delete { done: oneshot::Sender<Result<(), DeleteError>> },
+}
+
+/// The pumps that run.
+#[derive(Default)]
+pub(super) struct Live {
+    inboxes: Mutex<HashMap<SessionId, mpsc::Sender<Command>>>,
+}
+
+/// What became of a command.
+pub(super) enum Delivery {
+    Delivered,
+    /// The pump has too much to do.
+    Busy,
+    /// No pump ran. Here is the inbox of the one that the caller must start now; the command is in it.
+    Start(mpsc::Receiver<Command>),
+}
+
+impl Live {
+    fn inboxes(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::Sender<Command>>> {
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Delivers a command to a session's pump.
+    pub(super) fn deliver(&self, session: SessionId, command: Command) -> Delivery {
+        let mut inboxes = self.inboxes();
+        let command = match inboxes.get(&session) {
+            None => command,
+            Some(inbox) => match inbox.try_send(command) {
+                Ok(()) => return Delivery::Delivered,
+                Err(mpsc::error::TrySendError::Full(_)) => return Delivery::Busy,
+                // A pump leaves the list before it goes: this one crashed.
+                Err(mpsc::error::TrySendError::Closed(command)) => command,
+            },
+        };
+        let (sender, inbox) = mpsc::channel(INBOX);
+        // A new channel has room.
+        drop(sender.try_send(command));
+        inboxes.insert(session, sender);
+        Delivery::Start(inbox)
+    }
+
+    /// The inbox for a session that shall run without a command. Nothing when it runs already.
+    pub(super) fn start(&self, session: SessionId) -> Option<mpsc::Receiver<Command>> {
+        let mut inboxes = self.inboxes();
+        if inboxes.contains_key(&session) {
+            return None;
+        }
+        let (sender, inbox) = mpsc::channel(INBOX);
+        inboxes.insert(session, sender);
+        Some(inbox)
+    }
+
+    /// Strikes a pump off the list; refused while a command waits for it, which it must take first.
+    pub(super) fn leave(&self, session: SessionId, inbox: &mpsc::Receiver<Command>) -> bool {
+        let mut inboxes = self.inboxes();
+        let free = inbox.is_empty();
+        if free {
+            inboxes.remove(&session);
+        }
+        free
+    }
+
+    /// Strikes a pump off the list whatever waits: its session is gone.
+    pub(super) fn remove(&self, session: SessionId) {
+        self.inboxes().remove(&session);
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.inboxes().len()
+    }
+}

@@ -1,0 +1,501 @@
+//! Sessions: one pump each, which lives as long as there is something to do, whoever watches.
+//!
+//! For `http`, which hands in clients' wishes. A prompt is durable when it is acknowledged; a turn goes on without its
+//! client, over a cut upstream and over a restart of the host. The log says what happened and nothing else does.
+//!
+//! * `state.rs` decides, as a pure function · `pump.rs` does what it decided · `feed.rs` reads the upstream
+//! * `event.rs` the rules for events · `stored.rs` what is kept · `live.rs` who runs now
+//!
+//! Must not know `http`, nor any vendor. Only this module appends to the log.
+
+mod event;
+mod feed;
+mod live;
+mod pump;
+mod state;
+mod stored;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ring::digest::{Context, SHA256};
+use serde_json::value::RawValue;
+use tokio::{
+    runtime::Handle,
+    sync::{OnceCell, oneshot},
+};
+
+use self::{
+    live::{Command, Delivery, Live},
+    pump::Pump,
+    state::State,
+};
+pub use self::{
+    state::Refused,
+    stored::{Message, Session, Status},
+};
+use crate::{
+    agents::{Provision, Provisions},
+    clock,
+    events::{AppendError, Draft, EventLog, ReadError, Reader, WriterError},
+    id::{AgentId, RuntimeId, SessionId},
+    runtime::{AgentSpec, CallError, ErrorKind, Instance, Model, Runtime, Runtimes, SessionSpec},
+    upstream::{Client, Slot, Upstream},
+    vault::{Credential, Vault},
+};
+
+/// What a client wants a session to be.
+pub struct NewSession {
+    /// The agent.
+    pub agent: AgentId,
+    /// The agent as the runtime shall see it.
+    pub spec: AgentSpec,
+    /// Where it runs.
+    pub runtime: RuntimeId,
+    /// What people call it.
+    pub title: String,
+    /// The client's wishes: a JSON object.
+    pub environment: Box<RawValue>,
+    /// The first prompt, if there is one.
+    pub prompt: Option<String>,
+}
+
+/// Why the upstream cannot be addressed at all.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// There is no runtime of this name.
+    #[error("unknown runtime")]
+    UnknownRuntime,
+    /// No credential is stored for the runtime.
+    #[error("no credential is stored for the runtime")]
+    NoCredential,
+    /// The stored credential cannot be used.
+    #[error("the stored credential cannot be used: {0}")]
+    BadCredential(String),
+    /// The session was opened at another base URL than the credential names now.
+    #[error("the session lives at another base URL than the runtime's credential names now")]
+    Moved,
+}
+
+/// Why there is no new session.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The upstream cannot be addressed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The upstream or the runtime refused.
+    #[error(transparent)]
+    Upstream(#[from] CallError),
+    /// It exists upstream but could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// What the agent has upstream could not be stored or read.
+    #[error("the store failed: {0}")]
+    Provision(String),
+}
+
+/// Why a prompt was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// There is no such session.
+    #[error("session not found")]
+    NotFound,
+    /// The session takes no prompts.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Too much waits for this session; a retry is safe.
+    #[error("the session has too much to do")]
+    Busy,
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// The session cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why a turn was not interrupted.
+#[derive(Debug, thiserror::Error)]
+pub enum InterruptError {
+    /// There is no such session.
+    #[error("session not found")]
+    NotFound,
+    /// The upstream cannot be addressed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The upstream or the runtime refused; the turn may go on.
+    #[error(transparent)]
+    Upstream(#[from] CallError),
+    /// Too much waits for this session; a retry is safe.
+    #[error("the session has too much to do")]
+    Busy,
+    /// What was withdrawn could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// The session cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why a session was not deleted. It still exists, and a retry is safe.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// The upstream cannot be addressed, so what runs there would run on.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The upstream did not end it.
+    #[error(transparent)]
+    Upstream(#[from] CallError),
+    /// Too much waits for this session.
+    #[error("the session has too much to do")]
+    Busy,
+    /// The removal could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// The session cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why there is no list of models.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelsError {
+    /// The upstream cannot be addressed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The upstream or the runtime refused.
+    #[error(transparent)]
+    Upstream(#[from] CallError),
+}
+
+/// All sessions. A handle: clones share everything.
+#[derive(Clone)]
+pub struct Sessions {
+    core: Arc<Core>,
+}
+
+/// What sessions work with.
+struct Core {
+    log: EventLog,
+    runtimes: Arc<Runtimes>,
+    vault: Vault,
+    provisions: Provisions,
+    client: Client,
+    live: Live,
+    /// The way to each runtime's upstream, opened once for each credential.
+    links: Mutex<HashMap<RuntimeId, Upstream>>,
+    /// Provisions under way, so that sessions that start together make one.
+    provisioning: Mutex<HashMap<[u8; 32], Arc<OnceCell<Provision>>>>,
+    /// Where pumps and guests run.
+    executor: Handle,
+}
+
+/// A runtime with the way to its upstream.
+#[derive(Clone)]
+struct Link {
+    runtime: Arc<Runtime>,
+    upstream: Upstream,
+}
+
+impl Link {
+    fn instance(&self) -> Instance {
+        self.runtime.instance(self.upstream.clone())
+    }
+}
+
+impl Sessions {
+    /// `executor` is where pumps and guests run.
+    #[must_use]
+    pub fn new(
+        log: EventLog,
+        runtimes: Arc<Runtimes>,
+        vault: Vault,
+        provisions: Provisions,
+        client: Client,
+        executor: Handle,
+    ) -> Self {
+        let core = Core {
+            log,
+            runtimes,
+            vault,
+            provisions,
+            client,
+            live: Live::default(),
+            links: Mutex::default(),
+            provisioning: Mutex::default(),
+            executor,
+        };
+        Self { core: Arc::new(core) }
+    }
+
+    /// Goes on with the sessions that had something to do when the last process ended. Returns how many.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn resume(&self) -> Result<usize, ReadError> {
+        let (mut before, mut resumed) = (None, 0);
+        loop {
+            let sessions = self.list(before, 256)?;
+            let Some(last) = sessions.last() else { return Ok(resumed) };
+            before = Some(last.id);
+            for session in sessions.into_iter().filter(|session| !session.settled()) {
+                if let Some(inbox) = self.core.live.start(session.id) {
+                    Pump::spawn(Arc::clone(&self.core), session, None, inbox);
+                    resumed += 1;
+                }
+            }
+        }
+    }
+
+    /// Starts a session: makes it upstream and stores it with its prompt. The prompt is sent after that.
+    ///
+    /// # Errors
+    /// When the upstream refuses or the session cannot be stored.
+    pub async fn create(&self, new: NewSession) -> Result<Session, CreateError> {
+        let core = Arc::clone(&self.core);
+        // Goes on when the client leaves: what is made upstream must be stored.
+        let made = self.core.executor.spawn(async move { core.create(new).await });
+        made.await.unwrap_or(Err(CreateError::Store(AppendError::OutcomeUnknown)))
+    }
+
+    /// A session.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn get(&self, id: SessionId) -> Result<Option<Session>, ReadError> {
+        self.core.log.session(id)?.map(|bytes| Session::read(id, &bytes)).transpose()
+    }
+
+    /// Sessions, the latest made first, from the one made before `before`; at most `limit`.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn list(&self, before: Option<SessionId>, limit: usize) -> Result<Vec<Session>, ReadError> {
+        let stored = self.core.log.sessions(before, limit)?;
+        stored.into_iter().map(|(id, bytes)| Session::read(id, &bytes)).collect()
+    }
+
+    /// The user's messages, in order.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn messages(&self, id: SessionId) -> Result<Vec<Message>, ReadError> {
+        let stored = self.core.log.messages(id, 0)?;
+        stored.into_iter().map(|(_, bytes)| Message::read(id, &bytes)).collect()
+    }
+
+    /// Gives a session a prompt. It is durable when this returns, and is sent when no turn runs.
+    ///
+    /// # Errors
+    /// When the session does not exist or does not take it, or it cannot be stored.
+    pub async fn prompt(&self, id: SessionId, text: String) -> Result<Message, PromptError> {
+        let (done, answer) = oneshot::channel();
+        let session = self.get(id)?.ok_or(PromptError::NotFound)?;
+        if !self.deliver(session, Command::Prompt { text, done }) {
+            return Err(PromptError::Busy);
+        }
+        answer.await.unwrap_or(Err(PromptError::Store(AppendError::OutcomeUnknown)))
+    }
+
+    /// Stops the turn and withdraws what waits. Does nothing where no turn runs.
+    ///
+    /// # Errors
+    /// When the session does not exist or the upstream does not take it.
+    pub async fn interrupt(&self, id: SessionId) -> Result<(), InterruptError> {
+        let (done, answer) = oneshot::channel();
+        let session = self.get(id)?.ok_or(InterruptError::NotFound)?;
+        if !self.deliver(session, Command::Interrupt { done }) {
+            return Err(InterruptError::Busy);
+        }
+        answer.await.unwrap_or(Err(InterruptError::Busy))
+    }
+
+    /// Ends a session upstream and removes it with all its events. False when there is none.
+    ///
+    /// # Errors
+    /// When it still exists.
+    pub async fn delete(&self, id: SessionId) -> Result<bool, DeleteError> {
+        let (done, answer) = oneshot::channel();
+        let Some(session) = self.get(id)? else { return Ok(false) };
+        if !self.deliver(session, Command::Delete { done }) {
+            return Err(DeleteError::Busy);
+        }
+        answer.await.unwrap_or(Err(DeleteError::Busy)).map(|()| true)
+    }
+
+    /// A cursor into a session's events, behind the event `after`; nothing when there is no such session.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn events(&self, id: SessionId, after: u64) -> Result<Option<Reader>, ReadError> {
+        let Some(session) = self.get(id)? else { return Ok(None) };
+        self.core.log.reader(id, session.settled(), after).map(Some)
+    }
+
+    /// The models that a runtime's credential may use.
+    ///
+    /// # Errors
+    /// When the upstream refuses.
+    pub async fn models(&self, runtime: &RuntimeId) -> Result<Vec<Model>, ModelsError> {
+        let link = self.core.link(runtime, None)?;
+        let asked = self.core.executor.spawn(async move { link.instance().models().await });
+        let gone = || CallError::Fault(crate::runtime::Fault::Wall);
+        Ok(asked.await.unwrap_or_else(|_| Err(gone()))?)
+    }
+
+    /// How many sessions have a pump now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.core.live.count()
+    }
+
+    fn deliver(&self, session: Session, command: Command) -> bool {
+        match self.core.live.deliver(session.id, command) {
+            Delivery::Delivered => true,
+            Delivery::Busy => false,
+            Delivery::Start(inbox) => {
+                Pump::spawn(Arc::clone(&self.core), session, None, inbox);
+                true
+            }
+        }
+    }
+}
+
+impl Core {
+    async fn create(self: Arc<Self>, new: NewSession) -> Result<Session, CreateError> {
+        let link = self.link(&new.runtime, None)?;
+        let mut instance = link.instance();
+        let key = provision_key(&new, link.upstream.credential());
+        let id = SessionId::fresh();
+        let mut provision = self.provision(&mut instance, key, &new).await?;
+        let spec = |provision: &Provision| SessionSpec {
+            id: id.to_string(),
+            title: new.title.clone(),
+            agent: new.spec.clone(),
+            provision: provision.value.clone(),
+            environment: new.environment.get().to_owned(),
+        };
+        let opened = match instance.open(&spec(&provision)).await {
+            Err(CallError::Declared(error)) if error.kind == ErrorKind::Gone => {
+                // Somebody removed it upstream: make it anew, once.
+                self.provisions.remove(&key).map_err(|error| CreateError::Provision(error.to_string()))?;
+                provision = self.provision(&mut instance, key, &new).await?;
+                instance.open(&spec(&provision)).await?
+            }
+            opened => opened?,
+        };
+        let now = clock::unix_ms();
+        let mut session = Session {
+            id,
+            title: new.title,
+            agent: new.agent,
+            runtime: new.runtime,
+            provision: provision.id,
+            upstream_id: opened.upstream_id,
+            environment: new.environment,
+            created_ms: now,
+            updated_ms: now,
+            base: link.upstream.credential().base.to_string(),
+            state: State::NEW,
+            guest: opened.state,
+            version: 1,
+        };
+        let mut records = Vec::new();
+        // A new session takes its first prompt.
+        if let Some(Ok((_, message))) = new.prompt.map(|text| session.take_prompt(text)) {
+            records.push(message);
+        }
+        records.push(session.record());
+        let mut writer = self.log.writer(id, session.settled()).map_err(|error| match error {
+            WriterError::Read(error) => CreateError::Read(error),
+            WriterError::Taken => CreateError::Store(AppendError::Fenced),
+        })?;
+        writer.append(Draft::default(), records, session.settled()).await?;
+        let prompted = !session.settled();
+        if prompted && let Some(inbox) = self.live.start(id) {
+            let opened = pump::Opened { writer, link, instance };
+            Pump::spawn(self, session.clone(), Some(opened), inbox);
+        }
+        Ok(session)
+    }
+
+    /// What the agent has upstream: made at its first session and found again at the others.
+    async fn provision(
+        &self,
+        instance: &mut Instance,
+        key: [u8; 32],
+        new: &NewSession,
+    ) -> Result<Provision, CreateError> {
+        let store = |error: crate::agents::StoreError| CreateError::Provision(error.to_string());
+        if let Some(known) = self.provisions.get(&key).map_err(store)? {
+            return Ok(known);
+        }
+        let lock = || self.provisioning.lock().unwrap_or_else(PoisonError::into_inner);
+        let cell = Arc::clone(lock().entry(key).or_default());
+        let made = cell.get_or_try_init(async || {
+            // Another session may have made it between the look above and this turn.
+            if let Some(known) = self.provisions.get(&key).map_err(store)? {
+                return Ok(known);
+            }
+            let value = instance.provision(&new.spec).await?;
+            self.provisions.put(&key, new.agent, &value).map_err(store)
+        });
+        let made = made.await.cloned();
+        lock().remove(&key);
+        made
+    }
+
+    /// The way to a runtime's upstream. `base` is where the session lives, if it does already.
+    fn link(&self, runtime: &RuntimeId, base: Option<&str>) -> Result<Link, LinkError> {
+        let bad = |error: &dyn std::fmt::Display| LinkError::BadCredential(error.to_string());
+        let runtime = self.runtimes.get(runtime.as_str()).ok_or(LinkError::UnknownRuntime)?;
+        let credential = self.vault.credential(runtime.id()).map_err(|error| bad(&error))?;
+        let credential = credential.ok_or(LinkError::NoCredential)?;
+        if base.is_some_and(|base| base != credential.base.to_string()) {
+            return Err(LinkError::Moved);
+        }
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let upstream = match links.get(runtime.id()) {
+            Some(upstream) if upstream.credential().version == credential.version => upstream.clone(),
+            _ => {
+                let auth = runtime.auth();
+                let slot = Slot::new(&auth.header, &auth.scheme).map_err(|error| bad(&error))?;
+                let upstream =
+                    Upstream::open(&self.client, &self.vault, &credential, &slot).map_err(|error| bad(&error))?;
+                links.insert(runtime.id().clone(), upstream.clone());
+                upstream
+            }
+        };
+        Ok(Link { runtime, upstream })
+    }
+}
+
+/// The same agent, under the same credential, is provisioned once: this tells what is the same.
+fn provision_key(new: &NewSession, credential: &Credential) -> [u8; 32] {
+    let spec = &new.spec;
+    let version = credential.version.to_string();
+    let mut context = Context::new(&SHA256);
+    let parts = [
+        new.runtime.as_str(),
+        &version,
+        &spec.id,
+        &spec.name,
+        &spec.model,
+        &spec.system,
+        spec.description.as_deref().unwrap_or_default(),
+        spec.tools.as_deref().unwrap_or_default(),
+        &spec.config,
+    ];
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut key = [0; 32];
+    key.copy_from_slice(context.finish().as_ref());
+    key
+}

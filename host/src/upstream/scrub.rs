@@ -1,0 +1,248 @@
+//! Takes a credential out of what an upstream sends back, in every spelling that an honest upstream could give it.
+//!
+//! A dishonest one knows the credential anyway and can spell it as it likes; this is for the error message, the debug
+//! header and the echo endpoint.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, MatchKind};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
+
+use crate::vault::Secret;
+
+/// What stands where a credential stood.
+const REDACTED: &str = "[redacted]";
+
+/// A shorter credential is searched only as it is: its encodings are so short that they could stand in any text.
+const ENCODED_BYTES_MIN: usize = 8;
+/// One shorter than this is not searched for at all.
+const BYTES_MIN: usize = 4;
+
+/// The characters that URL encoders of the common libraries leave as they are: RFC 3986, and JavaScript.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+
+/// Searches text for one credential.
+pub struct Scrubber {
+    /// `None` for a credential that is too short to be searched for.
+    spellings: Option<AhoCorasick>,
+    found: AtomicU64,
+}
+
+impl fmt::Debug for Scrubber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scrubber(..)")
+    }
+}
+
+impl Scrubber {
+    /// A searcher for this credential. Costs far more than a search: make one for each credential, not for each text.
+    pub(super) fn new(secret: &Secret) -> Result<Self, BuildError> {
+        let secret = secret.expose();
+        let spellings = if secret.len() < BYTES_MIN {
+            None
+        } else {
+            // The compact automaton: the fast one takes megabytes for a long token, and the prefilter does the work.
+            let mut builder = AhoCorasick::builder();
+            builder.kind(Some(AhoCorasickKind::ContiguousNFA)).match_kind(MatchKind::LeftmostLongest);
+            Some(builder.build(&*spellings(secret))?)
+        };
+        Ok(Self { spellings, found: AtomicU64::new(0) })
+    }
+
+    /// The text with `[redacted]` for every spelling of the credential. Text without one is handed back as it is.
+    #[must_use]
+    pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let Some(spellings) = self.spellings.as_ref().filter(|spellings| spellings.is_match(text)) else {
+            return Cow::Borrowed(text);
+        };
+        let mut clean = String::with_capacity(text.len());
+        let (mut from, mut found) = (0, 0);
+        // Every spelling is ASCII, so each match begins and ends between two characters.
+        for hit in spellings.find_iter(text) {
+            clean.push_str(&text[from..hit.start()]);
+            clean.push_str(REDACTED);
+            from = hit.end();
+            found += 1;
+        }
+        clean.push_str(&text[from..]);
+        if self.found.fetch_add(found, Ordering::Relaxed) == 0 {
+            tracing::warn!("an upstream sent its credential back; it was removed from the text");
+        }
+        Cow::Owned(clean)
+    }
+
+    /// The same for a text of one's own, which costs nothing when there is nothing to remove.
+    pub fn scrub_in_place(&self, text: &mut String) {
+        if let Cow::Owned(clean) = self.scrub(text) {
+            *text = clean;
+        }
+    }
+
+    /// True when the text holds the credential in any spelling.
+    #[must_use]
+    pub fn contains(&self, text: &str) -> bool {
+        self.spellings.as_ref().is_some_and(|spellings| spellings.is_match(text))
+    }
+
+    /// How many times the credential was taken out of a text.
+    #[must_use]
+    pub fn found(&self) -> u64 {
+        self.found.load(Ordering::Relaxed)
+    }
+
+    /// The length of the longest spelling, in bytes.
+    pub(super) fn longest(&self) -> usize {
+        self.spellings.as_ref().map_or(0, AhoCorasick::max_pattern_len)
+    }
+}
+
+/// Every spelling, each once. All are ASCII, since a credential is.
+fn spellings(secret: &str) -> Zeroizing<Vec<String>> {
+    let bytes = secret.as_bytes();
+    let mut all = Zeroizing::new(vec![secret.to_owned()]);
+    if bytes.len() < ENCODED_BYTES_MIN {
+        return all;
+    }
+    // Header names lose their case.
+    all.extend([secret.to_ascii_lowercase(), secret.to_ascii_uppercase()]);
+    for offset in 0..3 {
+        all.push(base64_within(&BASE64_STANDARD_NO_PAD, bytes, offset));
+        all.push(base64_within(&BASE64_URL_SAFE_NO_PAD, bytes, offset));
+    }
+    for before in ["", "%"] {
+        all.push(bytes.iter().map(|byte| format!("{before}{byte:02x}")).collect());
+        all.push(bytes.iter().map(|byte| format!("{before}{byte:02X}")).collect());
+    }
+    for kept in [UNRESERVED, COMPONENT, NON_ALPHANUMERIC] {
+        let encoded = utf8_percent_encode(secret, kept).to_string();
+        all.extend([lower_escapes(&encoded), encoded.replace("%20", "+"), encoded]);
+    }
+    let once = json_escaped(secret);
+    all.extend([once.replace('/', "\\/"), json_escaped(&once), html_safe_json(&once), once]);
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// What base64 makes of the secret when `offset` (mod 3) bytes stand before it: the characters that depend on it alone.
+fn base64_within(engine: &impl Engine, secret: &[u8], offset: usize) -> String {
+    let before = Zeroizing::new([&[0; 2][..offset], secret].concat());
+    let encoded = engine.encode(&*before);
+    let start = (offset * 8).div_ceil(6);
+    let end = before.len() * 8 / 6;
+    encoded[start..end].to_owned()
+}
+
+/// Percent-encoding with lower-case digits.
+fn lower_escapes(encoded: &str) -> String {
+    let mut pieces = encoded.split('%');
+    let mut lower = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at(2.min(piece.len()));
+        lower.push('%');
+        lower.push_str(&digits.to_ascii_lowercase());
+        lower.push_str(rest);
+    }
+    lower
+}
+
+/// What stands between the quotes of a JSON string.
+fn json_escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if matches!(character, '"' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
+}
+
+/// JSON as libraries write it that guard against its use inside HTML.
+fn html_safe_json(escaped: &str) -> String {
+    escaped.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+
+    use super::*;
+
+    const KEY: &str = "sk-ant/api+03_Qx\"2mWv&9Zp\\L4t=Rb8";
+
+    fn scrubber(secret: &str) -> Scrubber {
+        Scrubber::new(&Secret::new(secret.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn the_credential_goes_in_every_spelling() {
+        let scrubber = scrubber(KEY);
+        let hex: String = KEY.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let json = serde_json::to_string(KEY).unwrap();
+        let mut spellings = vec![
+            KEY.to_owned(),
+            hex.to_uppercase(),
+            hex,
+            json[1..json.len() - 1].to_owned(),
+            json.replace('/', "\\/")[1..json.len()].to_owned(),
+            serde_json::to_string(&json).unwrap(),
+            utf8_percent_encode(KEY, UNRESERVED).to_string(),
+            utf8_percent_encode(KEY, COMPONENT).to_string(),
+            KEY.bytes().map(|byte| format!("%{byte:02X}")).collect(),
+            "sk-ant%2fapi%2b03_Qx%222mWv%269Zp%5cL4t%3dRb8".to_owned(),
+        ];
+        for before in ["", "u", "us", "user:", "Bearer "] {
+            spellings.push(BASE64_STANDARD.encode(format!("{before}{KEY}")));
+            spellings.push(BASE64_URL_SAFE.encode(format!("{before}{KEY}:x")));
+        }
+        for spelling in spellings {
+            let text = format!("{{\"error\":\"{spelling}, ä\"}}");
+            assert!(scrubber.contains(&text), "{spelling}");
+            let clean = scrubber.scrub(&text).into_owned();
+            assert!(clean.contains(REDACTED) && clean.ends_with(", ä\"}"), "{clean}");
+            assert!(!scrubber.contains(&clean), "{clean}");
+        }
+    }
+
+    #[test]
+    fn every_occurrence_goes_and_the_rest_stays() {
+        let scrubber = scrubber(KEY);
+        let text = format!("ä{KEY}{KEY}ö{}", &KEY[..KEY.len() - 1]);
+        let mut clean = text.clone();
+        scrubber.scrub_in_place(&mut clean);
+        assert_eq!(clean, format!("ä{REDACTED}{REDACTED}ö{}", &KEY[..KEY.len() - 1]));
+        assert_eq!(scrubber.scrub(&text), clean);
+        assert_eq!(scrubber.found(), 4);
+    }
+
+    #[test]
+    fn text_without_the_credential_is_not_copied() {
+        let scrubber = scrubber(KEY);
+        assert!(matches!(scrubber.scrub("sk-ant-"), Cow::Borrowed("sk-ant-")));
+        assert_eq!(scrubber.found(), 0);
+    }
+
+    #[test]
+    fn a_short_credential_is_searched_as_it_is_and_a_tiny_one_not_at_all() {
+        assert_eq!(scrubber("pass").scrub("a pass b"), "a [redacted] b");
+        assert_eq!(scrubber("pass").scrub("70617373"), "70617373");
+        assert_eq!(scrubber("key").scrub("a key b"), "a key b");
+    }
+
+    #[test]
+    fn a_scrubber_prints_nothing() {
+        assert_eq!(format!("{:?}", scrubber(KEY)), "Scrubber(..)");
+    }
+}

@@ -1,0 +1,105 @@
+//! One authenticated cipher with random nonces: what every sealed value of this module rests on.
+
+use ring::{
+    aead::{self, Aad, LessSafeKey, Nonce, UnboundKey},
+    hkdf::Prk,
+    rand::{SecureRandom, SystemRandom},
+};
+
+pub(super) const NONCE_BYTES: usize = 12;
+pub(super) const TAG_BYTES: usize = 16;
+
+/// The ciphers that a sealed value may name, by their number on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Algorithm {
+    Aes256Gcm = 1,
+    ChaCha20Poly1305 = 2,
+}
+
+impl Algorithm {
+    /// AES where the processor has instructions for it: without them it is slow, and its time depends on the data.
+    pub(super) fn preferred() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let fast = std::is_x86_feature_detected!("aes");
+        #[cfg(target_arch = "aarch64")]
+        let fast = std::arch::is_aarch64_feature_detected!("aes");
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let fast = false;
+        if fast { Self::Aes256Gcm } else { Self::ChaCha20Poly1305 }
+    }
+
+    pub(super) const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Aes256Gcm),
+            2 => Some(Self::ChaCha20Poly1305),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn byte(self) -> u8 {
+        self as u8
+    }
+
+    fn ring(self) -> &'static aead::Algorithm {
+        match self {
+            Self::Aes256Gcm => &aead::AES_256_GCM,
+            Self::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+        }
+    }
+}
+
+/// The bytes are not what was sealed, or not under this key, or not in this place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused;
+
+/// A key of one cipher for one purpose.
+pub(super) struct Key(LessSafeKey);
+
+impl Key {
+    /// Derives the key for a purpose, which `info` names. The cipher is part of the purpose: no key serves two.
+    pub(super) fn derive(prk: &Prk, algorithm: Algorithm, info: [&[u8]; 2]) -> Self {
+        let [purpose, of] = info;
+        match prk.expand(&[purpose, &[algorithm.byte()], of], algorithm.ring()) {
+            Ok(okm) => Self(LessSafeKey::new(UnboundKey::from(okm))),
+            // HKDF refuses only more than 8 KiB of output.
+            Err(ring::error::Unspecified) => std::process::abort(),
+        }
+    }
+
+    /// Appends nonce, ciphertext and tag.
+    ///
+    /// The nonce is random and not a counter: a failed commit leaves a counter's old value for another plaintext.
+    pub(super) fn seal(&self, aad: &[u8], plain: &[u8], out: &mut Vec<u8>) {
+        let mut nonce = [0; NONCE_BYTES];
+        random(&mut nonce);
+        out.reserve_exact(NONCE_BYTES + plain.len() + TAG_BYTES);
+        out.extend_from_slice(&nonce);
+        let start = out.len();
+        out.extend_from_slice(plain);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        match self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[start..]) {
+            Ok(tag) => out.extend_from_slice(tag.as_ref()),
+            // Refused only above 64 GiB, which no value in memory here can have; to go on would store clear text.
+            Err(ring::error::Unspecified) => std::process::abort(),
+        }
+    }
+
+    /// Opens what `seal` appended. The buffer is as large as the sealed bytes, so nothing is left behind by growth.
+    pub(super) fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Refused> {
+        let (nonce, body) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(Refused)?;
+        let mut plain = body.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let length = self.0.open_in_place(nonce, Aad::from(aad), &mut plain).map_err(|_| Refused)?.len();
+        plain.truncate(length);
+        Ok(plain)
+    }
+}
+
+/// Fills with random bytes of the system.
+pub(super) fn random(bytes: &mut [u8]) {
+    // The source fails only where the platform has none, and then nothing here may go on.
+    if SystemRandom::new().fill(bytes).is_err() {
+        std::process::abort();
+    }
+}

@@ -1,0 +1,360 @@
+//! The vault: upstream credentials, encrypted at rest, and the keys that everything else at rest is sealed with.
+//!
+//! A store is a directory with `store.json` (which store, which key; `identity.rs`) and `vault.redb`. A credential
+//! belongs to a runtime and is bound to one base URL; it comes out again only for that URL's origin. Nothing here lists
+//! or prints one. All calls block on the disk: an async caller uses a blocking thread.
+//!
+//! * `keys.rs`, `key_file.rs`: the operator's key and those that follow from it
+//! * `seal.rs`, `aead.rs`: sealed values, bound to store, table, owner, id, field and version
+//! * `credentials.rs`, `manifest.rs`: the records, and the sealed list that says which of them must exist
+//! * `secret.rs`: a credential in memory
+//!
+//! What this protects against is somebody who reads or edits the files. Putting back the whole directory of an earlier
+//! day is not found out.
+
+mod aead;
+mod credentials;
+mod identity;
+mod key_file;
+mod keys;
+mod manifest;
+mod private_file;
+mod seal;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt, fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
+use zeroize::Zeroizing;
+
+use self::{
+    aead::Algorithm,
+    identity::{Identity, IdentityError},
+    keys::{Dek, Kek},
+    manifest::Manifest,
+};
+pub use self::{
+    credentials::{Credential, OpenCredentialError, StoreError},
+    key_file::KeyFileError,
+    keys::{InvalidKeyId, KeyId, VaultKey},
+    private_file::create_private_file,
+    seal::{IntegrityError, IntegrityFault, Place, Sealer, StreamKey, version},
+    secret::{Secret, UnusableSecret},
+};
+
+const DATABASE_FILE: &str = "vault.redb";
+/// The event log's file, which belongs to another module and never stands alone.
+const EVENTS_FILE: &str = "events.redb";
+
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// Wrapped DEKs by term. The highest term seals; the others open what they sealed.
+const DEKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("deks");
+
+/// In `META`: the id of the vault's key, then a known text wrapped by it.
+const KEY_CHECK: &str = "key-check";
+const KEY_CHECK_TEXT: &[u8] = b"this store, this key";
+
+/// What a directory holds, as far as the vault is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing of a store, or not even the directory.
+    Empty,
+    /// A store, which may or may not open.
+    Store,
+    /// Parts of a store; the sentence says which is missing.
+    Damaged(String),
+}
+
+/// Why a store cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// There is one.
+    #[error("{} holds a store already", .0.display())]
+    Exists(PathBuf),
+    /// There are parts of one.
+    #[error("{} holds parts of a store: {reason}", .path.display())]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// The system refuses.
+    #[error("the store in {} cannot be made: {source}", .path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The database refuses.
+    #[error("the database in {} cannot be made: {source}", .path.display())]
+    Database {
+        /// The directory.
+        path: PathBuf,
+        /// What the database says.
+        source: Box<redb::Error>,
+    },
+}
+
+/// Why a store cannot be opened. Nothing is served then.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no store.
+    #[error("{} holds no store", .0.display())]
+    Absent(PathBuf),
+    /// Parts of the store are missing, or cannot be understood.
+    #[error("the store in {} is damaged: {reason}", .path.display())]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Not this store's key. No byte of the store was changed.
+    #[error("key {given} does not open this store (needs {needed})")]
+    WrongKey {
+        /// The key that was tried.
+        given: KeyId,
+        /// The key that the store names.
+        needed: KeyId,
+    },
+    /// Another process has it open.
+    #[error("the store in {} is in use by another process", .0.display())]
+    AlreadyOpen(PathBuf),
+    /// A record was altered, moved, put back or removed from outside.
+    #[error("the store in {} is damaged: {source}", .path.display())]
+    Integrity {
+        /// The directory.
+        path: PathBuf,
+        /// Which record, and how.
+        source: IntegrityError,
+    },
+    /// The system refuses.
+    #[error("the store in {} cannot be read: {source}", .path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The database refuses its file.
+    #[error("the database in {} cannot be opened: {source}", .path.display())]
+    Database {
+        /// The directory.
+        path: PathBuf,
+        /// What the database says.
+        source: Box<redb::Error>,
+    },
+}
+
+/// An open store. Cheap to clone; the files are closed with the last clone.
+#[derive(Clone)]
+pub struct Vault {
+    db: Arc<Database>,
+    sealer: Sealer,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Vault(..)")
+    }
+}
+
+impl Vault {
+    /// What a directory holds, by the names of its files alone.
+    ///
+    /// # Errors
+    /// When the system does not let us look.
+    pub fn presence(directory: &Path) -> io::Result<Presence> {
+        let has = |name: &str| directory.join(name).try_exists();
+        let damaged = |reason: &str| Ok(Presence::Damaged(reason.to_owned()));
+        match (has(identity::FILE)?, has(DATABASE_FILE)?, has(EVENTS_FILE)?) {
+            (true, true, _) => Ok(Presence::Store),
+            (false, false, false) => Ok(Presence::Empty),
+            (true, false, _) => damaged("store.json is there, but vault.redb is missing"),
+            (false, true, false) => {
+                damaged("vault.redb is there, but store.json is missing; if a first start was interrupted, remove it")
+            }
+            (false, true, true) => damaged("vault.redb is there, but store.json is missing"),
+            (false, false, true) => damaged("events.redb is there, but store.json and vault.redb are missing"),
+        }
+    }
+
+    /// Makes a new store in a directory, which is created when it is missing. The store opens with `key` alone.
+    ///
+    /// # Errors
+    /// When the directory holds a store or parts of one, or the disk refuses.
+    pub fn init(directory: &Path, key: &VaultKey) -> Result<(), InitError> {
+        let path = || directory.to_owned();
+        let io = |source| InitError::Io { path: path(), source };
+        match Self::presence(directory).map_err(io)? {
+            Presence::Empty => {}
+            Presence::Store => return Err(InitError::Exists(path())),
+            Presence::Damaged(reason) => return Err(InitError::Damaged { path: path(), reason }),
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
+        let identity = Identity::fresh(key.id());
+        let database = directory.join(DATABASE_FILE);
+        let new = database.with_added_extension("new");
+        private_file::remove_leftover(&new).map_err(io)?;
+        let file = create_private_file(&new).map_err(io)?;
+        let fill = || {
+            let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(FileBackend::new(file)?)?;
+            fill(&db, &identity, key)?;
+            Ok(db.close()?)
+        };
+        fill().map_err(|source: redb::Error| InitError::Database { path: path(), source: Box::new(source) })?;
+        private_file::rename(&new, &database).map_err(io)?;
+        // Last: with it the directory is a store.
+        identity.write(directory).map_err(io)
+    }
+
+    /// Opens the store in a directory and checks every credential in it.
+    ///
+    /// # Errors
+    /// When there is no whole store, the key is not its key, another process has it open, or anything in it is not as
+    /// it was written. A wrong key changes no byte of any file.
+    // By value: who has opened the store needs its key no more, and dropping it clears the memory.
+    #[allow(clippy::needless_pass_by_value, reason = "the key's memory is cleared here")]
+    pub fn open(directory: &Path, key: VaultKey) -> Result<Self, OpenError> {
+        let path = || directory.to_owned();
+        match Self::presence(directory).map_err(|source| OpenError::Io { path: path(), source })? {
+            Presence::Store => {}
+            Presence::Empty => return Err(OpenError::Absent(path())),
+            Presence::Damaged(reason) => return Err(OpenError::Damaged { path: path(), reason }),
+        }
+        let identity = Identity::read(directory).map_err(|error| match error {
+            IdentityError::Io(source) => OpenError::Io { path: path(), source },
+            other => OpenError::Damaged { path: path(), reason: other.to_string() },
+        })?;
+        check_key(directory, &identity, &key)?;
+        let database = |source: redb::Error| match source {
+            redb::Error::DatabaseAlreadyOpen => OpenError::AlreadyOpen(path()),
+            other => OpenError::Database { path: path(), source: Box::new(other) },
+        };
+        let mut builder = Database::builder();
+        // A plain open trusts the pages of a file that was closed properly, and may panic on altered ones.
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        let db = builder.open(directory.join(DATABASE_FILE)).map_err(|error| database(error.into()))?;
+        let sealer = read_keys(&db, &identity, &key).map_err(|error| match error {
+            KeysError::Database(source) => database(source),
+            KeysError::WrongKey(needed) => OpenError::WrongKey { given: key.id(), needed },
+            KeysError::Damaged(reason) => OpenError::Damaged { path: path(), reason },
+        })?;
+        let vault = Self { db: Arc::new(db), sealer };
+        vault.verify().map_err(|error| match error {
+            StoreError::Integrity(source) => OpenError::Integrity { path: path(), source },
+            StoreError::Database(source) => OpenError::Database { path: path(), source },
+            other => OpenError::Damaged { path: path(), reason: other.to_string() },
+        })?;
+        Ok(vault)
+    }
+
+    /// What seals and opens values of this store.
+    #[must_use]
+    pub fn sealer(&self) -> Sealer {
+        self.sealer.clone()
+    }
+
+    /// The database, for tables of other modules that belong into the same file.
+    pub(crate) fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.db)
+    }
+}
+
+/// Refuses a key that `store.json` does not name, before anything is opened.
+fn check_key(directory: &Path, identity: &Identity, key: &VaultKey) -> Result<(), OpenError> {
+    let given = key.id();
+    match identity.vault_keys.first() {
+        _ if identity.vault_keys.contains(&given) => Ok(()),
+        Some(&needed) => Err(OpenError::WrongKey { given, needed }),
+        None => {
+            let reason = "store.json names no key".to_owned();
+            Err(OpenError::Damaged { path: directory.to_owned(), reason })
+        }
+    }
+}
+
+/// Begins a write whose commit survives a crash during the commit and during the recovery after it.
+fn begin(db: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut transaction = db.begin_write()?;
+    transaction.set_two_phase_commit(true);
+    Ok(transaction)
+}
+
+/// Fills the database of a new store: key check, first DEK, empty manifest.
+fn fill(db: &Database, identity: &Identity, key: &VaultKey) -> Result<(), redb::Error> {
+    let store = identity.store();
+    let kek = key.kek();
+    let mut dek = Zeroizing::new([0; 32]);
+    aead::random(&mut dek[..]);
+    let term = 1;
+    let transaction = begin(db)?;
+    {
+        let check = [&key.id().to_bytes()[..], &kek.wrap(&store, KEY_CHECK.as_bytes(), KEY_CHECK_TEXT)].concat();
+        transaction.open_table(META)?.insert(KEY_CHECK, &check[..])?;
+        transaction.open_table(DEKS)?.insert(term, &kek.wrap(&store, &dek_name(term), &dek[..])[..])?;
+        let sealer = Sealer::new(store, Algorithm::preferred(), Dek::new(term, &dek), Vec::new());
+        credentials::make_tables(&transaction)?;
+        Manifest::default().write(&transaction, &sealer)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn dek_name(term: u32) -> Vec<u8> {
+    [&b"dek"[..], &term.to_be_bytes()].concat()
+}
+
+enum KeysError {
+    WrongKey(KeyId),
+    Damaged(String),
+    Database(redb::Error),
+}
+
+impl<E: Into<redb::Error>> From<E> for KeysError {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// Checks the key against the database and unwraps the DEKs.
+fn read_keys(db: &Database, identity: &Identity, key: &VaultKey) -> Result<Sealer, KeysError> {
+    let damaged = |reason: &str| KeysError::Damaged(reason.to_owned());
+    let store = identity.store();
+    let kek = key.kek();
+    let transaction = db.begin_read()?;
+    let check = transaction.open_table(META)?.get(KEY_CHECK)?.map(|value| value.value().to_vec());
+    let check = check.ok_or_else(|| damaged("vault.redb has no key check"))?;
+    let (id, wrapped) = check.split_first_chunk().ok_or_else(|| damaged("the key check is cut off"))?;
+    // `store.json` names both keys while the key is changed; the database holds one of them.
+    if KeyId::from_bytes(*id) != key.id() {
+        return Err(KeysError::WrongKey(KeyId::from_bytes(*id)));
+    }
+    kek.unwrap(&store, KEY_CHECK.as_bytes(), wrapped)
+        .map_err(|_| damaged("store.json and vault.redb are of different stores, or were altered"))?;
+    let mut deks = Vec::new();
+    for row in transaction.open_table(DEKS)?.iter()? {
+        let (term, wrapped) = row?;
+        deks.push(unwrap_dek(&kek, &store, term.value(), wrapped.value())?);
+    }
+    let active = deks.pop().ok_or_else(|| damaged("vault.redb has no data key"))?;
+    Ok(Sealer::new(store, Algorithm::preferred(), active, deks))
+}
+
+fn unwrap_dek(kek: &Kek, store: &[u8; 16], term: u32, wrapped: &[u8]) -> Result<Dek, KeysError> {
+    let opened = kek.unwrap(store, &dek_name(term), wrapped).ok();
+    let dek = opened.as_ref().and_then(|opened| opened[..].try_into().ok());
+    let dek = dek.ok_or_else(|| KeysError::Damaged(format!("the data key of term {term} was altered")))?;
+    Ok(Dek::new(term, dek))
+}

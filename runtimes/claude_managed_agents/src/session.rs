@@ -1,0 +1,432 @@
+//! A session upstream: opened, listened to, sent to, listed, closed.
+
+use lap_runtime_sdk::{
+    Error, ErrorKind, Feed, Frame, History, Input, Outcome, Response, SessionOpened, SessionSpec, Upstream,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{agent::Provision, delete, get, post};
+
+/// What the host keeps about a session: as little as will do, since it crosses the border at each call.
+#[derive(Serialize, Deserialize)]
+struct State {
+    session: String,
+}
+
+impl State {
+    fn read(state: &str) -> Result<Self, Error> {
+        serde_json::from_str(state).map_err(|error| Error::new(ErrorKind::Internal, format!("the state: {error}")))
+    }
+
+    fn path(&self, tail: &str) -> String {
+        format!("/v1/sessions/{}{tail}", self.session)
+    }
+}
+
+#[derive(Serialize)]
+struct NewSession<'a> {
+    agent: AgentRef<'a>,
+    environment_id: &'a str,
+    title: &'a str,
+    metadata: Metadata<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AgentRef<'a> {
+    /// Whatever the agent is at that moment.
+    Latest(&'a str),
+    /// The agent as it was provisioned, whatever was done to it in the vendor's console since.
+    Pinned { r#type: &'static str, id: &'a str, version: u32 },
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    local_agent_id: &'a str,
+    local_session_id: &'a str,
+}
+
+/// Opens a session with a single request, so that there is nothing to undo when it fails.
+pub(crate) fn open(upstream: &mut dyn Upstream, session: &SessionSpec) -> Result<SessionOpened, Error> {
+    #[derive(Deserialize)]
+    struct Created {
+        id: String,
+    }
+    // One that cannot be read was written by another version of this runtime: the host shall have a new one made.
+    let Ok(Provision { agent, version, environment }) = serde_json::from_str(&session.provision) else {
+        return Err(Error::new(ErrorKind::Gone, "the agent has to be provisioned again"));
+    };
+    let new = NewSession {
+        agent: version.map_or(AgentRef::Latest(&agent), |version| AgentRef::Pinned {
+            r#type: "agent",
+            id: &agent,
+            version,
+        }),
+        environment_id: &environment,
+        title: &session.title,
+        metadata: Metadata { local_agent_id: &session.agent.id, local_session_id: &session.id },
+    };
+    let response = upstream.call(post("/v1/sessions", &new)?).map_err(gone)?;
+    let Created { id } = response.json()?;
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+        return Err(Error::new(ErrorKind::Upstream, "the upstream's id of the session cannot be part of a path"));
+    }
+    let state = State { session: id };
+    let json = serde_json::to_string(&state).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
+    Ok(SessionOpened { state: json, upstream_id: Some(state.session) })
+}
+
+/// An agent or an environment that was deleted, or archived, which is for good too.
+fn gone(error: Error) -> Error {
+    let archived = error.kind == ErrorKind::BadRequest && error.message.contains("archived");
+    let kind = if error.kind == ErrorKind::NotFound || archived { ErrorKind::Gone } else { error.kind };
+    Error { kind, ..error }
+}
+
+/// The stream starts at this moment and replays nothing; what went before is for [`catch_up`].
+pub(crate) fn listen(state: &str) -> Result<Feed, Error> {
+    Ok(Feed::Sse(get(&State::read(state)?.path("/events/stream")).header("accept", "text/event-stream")))
+}
+
+#[derive(Serialize)]
+struct NewEvents<'a> {
+    events: Vec<NewEvent<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum NewEvent<'a> {
+    Ours {
+        r#type: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        content: Option<&'a RawValue>,
+    },
+    Given(&'a RawValue),
+}
+
+const INTERRUPT: NewEvent<'_> = NewEvent::Ours { r#type: "user.interrupt", content: None };
+
+/// Sends all inputs at once: the upstream takes all or none. Their echoes come back on the stream.
+pub(crate) fn send(upstream: &mut dyn Upstream, state: &str, inputs: &[Input]) -> Result<Outcome, Error> {
+    let events = inputs.iter().map(new_event).collect::<Result<_, _>>()?;
+    upstream.call(post(&State::read(state)?.path("/events"), &NewEvents { events })?)?;
+    Ok(Outcome::none())
+}
+
+fn new_event(input: &Input) -> Result<NewEvent<'_>, Error> {
+    #[derive(Deserialize)]
+    struct Typed {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let invalid = |error: serde_json::Error| Error::new(ErrorKind::BadRequest, format!("the input: {error}"));
+    match input {
+        Input::Message(content) => {
+            let content = serde_json::from_str(content).map_err(invalid)?;
+            Ok(NewEvent::Ours { r#type: "user.message", content: Some(content) })
+        }
+        Input::Interrupt => Ok(INTERRUPT),
+        Input::Other(json) => {
+            let Typed { kind } = serde_json::from_str(json).map_err(invalid)?;
+            if !kind.starts_with("user.") && !kind.starts_with("system.") {
+                let message = format!("Claude Agents take inputs of user.* and system.*, and none of {kind:?}");
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            serde_json::from_str(json).map(NewEvent::Given).map_err(invalid)
+        }
+    }
+}
+
+/// One page of the session's events, the latest first where the upstream can.
+pub(crate) fn catch_up(upstream: &mut dyn Upstream, state: &str, cursor: Option<&str>) -> Result<History, Error> {
+    let request = get(&State::read(state)?.path("/events")).query("limit", "1000").query("order", "desc");
+    let response = upstream.call(match cursor {
+        Some(cursor) => request.query("page", cursor),
+        None => request,
+    })?;
+    history(&response)
+}
+
+fn history(response: &Response) -> Result<History, Error> {
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow)]
+        data: Vec<&'a RawValue>,
+        next_page: Option<String>,
+    }
+    #[derive(Deserialize, Default)]
+    struct Head {
+        #[serde(default, rename = "type")]
+        kind: String,
+        processed_at: Option<String>,
+    }
+    let page: Page<'_> = response.json()?;
+    let mut frames = Vec::with_capacity(page.data.len());
+    let mut times = Vec::new();
+    for event in page.data {
+        let head: Head = serde_json::from_str(event.get()).unwrap_or_default();
+        times.extend(head.processed_at);
+        frames.push(Frame { name: head.kind, data: event.get().to_owned() });
+    }
+    let newest_first = page.next_page.is_some() || newest_first(&times);
+    Ok(History { frames, newest_first, next: page.next_page })
+}
+
+/// Whether the only page of a listing is in the order that was asked for. Harnesses know no order: some list oldest
+/// first, and give no times.
+fn newest_first(times: &[String]) -> bool {
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { return false };
+    // RFC 3339 sorts as text only where both have as many digits; else down to the second.
+    let digits = if first.len() == last.len() { first.len() } else { "2026-01-01T00:00:00".len() };
+    first.get(..digits) >= last.get(..digits)
+}
+
+/// Stops what runs, and deletes the session. The upstream may refuse to delete one that has not come to rest yet: then
+/// the error is a conflict, and the host tries again.
+pub(crate) fn close(upstream: &mut dyn Upstream, state: &str) -> Result<(), Error> {
+    let state = State::read(state)?;
+    let interrupt = post(&state.path("/events"), &NewEvents { events: vec![INTERRUPT] })?;
+    match upstream.call(interrupt) {
+        // A session that takes no interrupt, because it rests or cannot be stopped, may still be deleted.
+        Ok(_) => {}
+        Err(error) if matches!(error.kind, ErrorKind::BadRequest | ErrorKind::Conflict | ErrorKind::Unsupported) => {}
+        Err(error) => return absent_is_closed(error),
+    }
+    match upstream.call(delete(&state.path(""))) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == ErrorKind::BadRequest && error.message.contains("running") => {
+            Err(Error { kind: ErrorKind::Conflict, ..error })
+        }
+        Err(error) => absent_is_closed(error),
+    }
+}
+
+fn absent_is_closed(error: Error) -> Result<(), Error> {
+    match error.kind {
+        ErrorKind::NotFound | ErrorKind::Gone => Ok(()),
+        _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use lap_runtime_sdk::{AgentSpec, Header, Method, Request, Script};
+
+    use super::*;
+
+    const STATE: &str = r#"{"session":"sesn_01"}"#;
+
+    fn spec(provision: &str) -> SessionSpec {
+        SessionSpec {
+            id: "ses_local".to_owned(),
+            title: "Numbers".to_owned(),
+            agent: AgentSpec {
+                id: "agent_local".to_owned(),
+                name: "Ada".to_owned(),
+                model: "m".to_owned(),
+                system: String::new(),
+                description: None,
+                tools: None,
+                config: "{}".to_owned(),
+            },
+            provision: provision.to_owned(),
+            environment: "{}".to_owned(),
+        }
+    }
+
+    /// Method and path of a request, and what else matters about it.
+    fn asked(request: &Request) -> (Method, &str, &[(String, String)], Option<&str>) {
+        (request.method, &request.path, &request.query, request.body.as_deref())
+    }
+
+    fn failing(status: u32, message: &str) -> Result<Response, lap_runtime_sdk::SendError> {
+        let body = format!(r#"{{"type":"error","error":{{"type":"x","message":"{message}"}}}}"#);
+        Ok(Response { status, headers: Vec::new(), body })
+    }
+
+    #[test]
+    fn a_session_is_opened_by_one_request_that_pins_the_version() {
+        for (provision, agent) in [
+            (
+                r#"{"agent":"agent_01","version":3,"environment":"env_01"}"#,
+                r#"{"type":"agent","id":"agent_01","version":3}"#,
+            ),
+            (r#"{"agent":"agt_01","environment":"env_01"}"#, r#""agt_01""#),
+        ] {
+            let mut script = Script::new([(200, r#"{"id":"sesn_01","type":"session","status":"idle"}"#)]);
+            let opened = open(&mut script, &spec(provision)).unwrap();
+            let expected = SessionOpened { state: STATE.to_owned(), upstream_id: Some("sesn_01".to_owned()) };
+            assert_eq!(opened, expected);
+            let body = format!(
+                r#"{{"agent":{agent},"environment_id":"env_01","title":"Numbers","metadata":{{"local_agent_id":"agent_local","local_session_id":"ses_local"}}}}"#
+            );
+            assert_eq!(
+                script.requests.iter().map(asked).collect::<Vec<_>>(),
+                [(Method::Post, "/v1/sessions", &[][..], Some(body.as_str()))]
+            );
+        }
+    }
+
+    #[test]
+    fn an_agent_that_is_no_longer_there_has_to_be_provisioned_again() {
+        let provision = r#"{"agent":"agent_01","version":3,"environment":"env_01"}"#;
+        for (status, message, kind) in [
+            (404, "agent.version: 3 not found", ErrorKind::Gone),
+            (400, "Environment env_01 is archived", ErrorKind::Gone),
+            (400, "title: too long", ErrorKind::BadRequest),
+            (401, "Authentication failed", ErrorKind::Auth),
+            (529, "Overloaded", ErrorKind::Overloaded),
+        ] {
+            let error = open(&mut Script::default().then(failing(status, message)), &spec(provision)).unwrap_err();
+            assert_eq!(error, Error { status: Some(status), ..Error::new(kind, message) });
+        }
+        let mut script = Script::default();
+        assert_eq!(open(&mut script, &spec("of old")).unwrap_err().kind, ErrorKind::Gone);
+        assert_eq!(script.requests, []);
+    }
+
+    #[test]
+    fn an_id_that_would_lead_elsewhere_is_refused() {
+        for id in ["", "../agents", "a?b", "a/b", "a b"] {
+            let answer = Response { status: 200, headers: Vec::new(), body: format!(r#"{{"id":"{id}"}}"#) };
+            let mut script = Script::default().then(Ok(answer));
+            let error = open(&mut script, &spec(r#"{"agent":"a","environment":"e"}"#)).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Upstream, "{id}");
+        }
+    }
+
+    #[test]
+    fn the_feed_is_the_sessions_stream() {
+        let Feed::Sse(request) = listen(STATE).unwrap() else { unreachable!("a stream is asked for") };
+        assert_eq!(asked(&request), (Method::Get, "/v1/sessions/sesn_01/events/stream", &[][..], None));
+        let accept = Header { name: "accept".to_owned(), value: "text/event-stream".to_owned() };
+        assert!(request.headers.contains(&accept));
+        assert_eq!(listen("of old").unwrap_err().kind, ErrorKind::Internal);
+    }
+
+    #[test]
+    fn all_inputs_go_in_one_request_and_in_their_order() {
+        let inputs = [
+            Input::Interrupt,
+            Input::Message(r#"[{"type":"text","text":"Hi"}]"#.to_owned()),
+            Input::Other(r#"{"type":"user.tool_confirmation","tool_use_id":"sevt_1","result":"allow"}"#.to_owned()),
+            Input::Other(r#"{"type":"system.message","content":[]}"#.to_owned()),
+        ];
+        let mut script = Script::new([(200, r#"{"data":[]}"#)]);
+        assert_eq!(send(&mut script, STATE, &inputs).unwrap(), Outcome::none());
+        let body = concat!(
+            r#"{"events":[{"type":"user.interrupt"},"#,
+            r#"{"type":"user.message","content":[{"type":"text","text":"Hi"}]},"#,
+            r#"{"type":"user.tool_confirmation","tool_use_id":"sevt_1","result":"allow"},"#,
+            r#"{"type":"system.message","content":[]}]}"#
+        );
+        let expected = (Method::Post, "/v1/sessions/sesn_01/events", &[][..], Some(body));
+        assert_eq!(script.requests.iter().map(asked).collect::<Vec<_>>(), [expected]);
+    }
+
+    #[test]
+    fn an_input_that_cannot_be_sent_stops_all_of_them() {
+        for (input, kind) in [
+            (Input::Other(r#"{"type":"agent.message"}"#.to_owned()), ErrorKind::Unsupported),
+            (Input::Other(r#"{"type":7}"#.to_owned()), ErrorKind::BadRequest),
+            (Input::Other("{}".to_owned()), ErrorKind::BadRequest),
+            (Input::Message("no json".to_owned()), ErrorKind::BadRequest),
+        ] {
+            let mut script = Script::new([(200, "{}")]);
+            assert_eq!(send(&mut script, STATE, &[Input::Interrupt, input]).unwrap_err().kind, kind);
+            assert_eq!(script.requests, []);
+        }
+    }
+
+    #[test]
+    fn history_is_read_page_by_page_from_its_end() {
+        let body = concat!(
+            r#"{"data":[{"type":"session.status_idle","processed_at":"2026-11-23T14:00:02Z","#,
+            r#""stop_reason": {"type":"end_turn"}},{"type":"user.message","processed_at":null}],"next_page":"p2"}"#
+        );
+        let mut script = Script::new([(200, body), (200, r#"{"data":[],"next_page":null}"#)]);
+        let page = catch_up(&mut script, STATE, None).unwrap();
+        let frame = |name: &str, data: &str| Frame { name: name.to_owned(), data: data.to_owned() };
+        let frames = vec![
+            frame(
+                "session.status_idle",
+                r#"{"type":"session.status_idle","processed_at":"2026-11-23T14:00:02Z","stop_reason": {"type":"end_turn"}}"#,
+            ),
+            frame("user.message", r#"{"type":"user.message","processed_at":null}"#),
+        ];
+        assert_eq!(page, History { frames, newest_first: true, next: Some("p2".to_owned()) });
+        let page = catch_up(&mut script, STATE, page.next.as_deref()).unwrap();
+        assert_eq!((page.frames.len(), page.next), (0, None));
+
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let first = vec![pair("limit", "1000"), pair("order", "desc")];
+        let second = [first.clone(), vec![pair("page", "p2")]].concat();
+        assert_eq!(
+            script.requests.iter().map(asked).collect::<Vec<_>>(),
+            [
+                (Method::Get, "/v1/sessions/sesn_01/events", &first[..], None),
+                (Method::Get, "/v1/sessions/sesn_01/events", &second[..], None),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_single_page_may_be_in_the_wrong_order() {
+        for (times, newest_first) in [
+            (&[r#""2026-11-23T14:00:02Z""#, r#""2026-11-23T14:00:01Z""#][..], true),
+            (&[r#""2026-11-23T14:00:01Z""#, "null", r#""2026-11-23T14:00:02Z""#], false),
+            (&["null", r#""2026-11-23T14:00:02Z""#, r#""2026-11-23T14:00:01Z""#], true),
+            (&[r#""2026-11-23T14:00:01.250Z""#, r#""2026-11-23T14:00:01.125Z""#], true),
+            (&[r#""2026-11-23T14:00:01.125Z""#, r#""2026-11-23T14:00:01.250Z""#], false),
+            (&[r#""2026-11-23T14:00:02.5Z""#, r#""2026-11-23T14:00:01Z""#], true),
+            (&["null", "null"], false),
+            (&[], false),
+        ] {
+            let data: Vec<_> = times.iter().map(|time| format!(r#"{{"type":"a","processed_at":{time}}}"#)).collect();
+            let body = format!(r#"{{"data":[{}]}}"#, data.join(","));
+            let page = history(&Response { status: 200, headers: Vec::new(), body }).unwrap();
+            assert_eq!((page.newest_first, page.next), (newest_first, None), "{times:?}");
+        }
+    }
+
+    #[test]
+    fn closing_interrupts_and_then_deletes() {
+        for interrupted in [failing(200, ""), failing(400, "no user.message text"), failing(409, "busy")] {
+            let mut script = Script::default().then(interrupted).then(failing(200, ""));
+            close(&mut script, STATE).unwrap();
+            assert_eq!(
+                script.requests.iter().map(asked).collect::<Vec<_>>(),
+                [
+                    (
+                        Method::Post,
+                        "/v1/sessions/sesn_01/events",
+                        &[][..],
+                        Some(r#"{"events":[{"type":"user.interrupt"}]}"#)
+                    ),
+                    (Method::Delete, "/v1/sessions/sesn_01", &[][..], None),
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn a_session_that_is_gone_is_closed_and_one_that_runs_is_not() {
+        let close = |answers: Vec<_>| close(&mut answers.into_iter().fold(Script::default(), Script::then), STATE);
+        assert_eq!(close(vec![failing(404, "not found")]), Ok(()));
+        assert_eq!(close(vec![failing(200, ""), failing(404, "not found")]), Ok(()));
+        let running = "Cannot delete session while it is running";
+        for (status, message, kind) in [
+            (400, running, ErrorKind::Conflict),
+            (409, running, ErrorKind::Conflict),
+            (400, "malformed", ErrorKind::BadRequest),
+            (405, "Method Not Allowed", ErrorKind::Unsupported),
+            (500, "out of order", ErrorKind::Upstream),
+        ] {
+            let error = close(vec![failing(200, ""), failing(status, message)]).unwrap_err();
+            assert_eq!(error, Error { status: Some(status), ..Error::new(kind, message) });
+        }
+        assert_eq!(close(vec![failing(401, "no")]).unwrap_err().kind, ErrorKind::Auth);
+    }
+}

@@ -1,0 +1,70 @@
+//! Requests built, and answers read, without ceremony.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, Header, Method, Request, Response};
+
+impl Request {
+    /// A request without a body.
+    #[must_use]
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        Self { method, path: path.into(), query: Vec::new(), headers: Vec::new(), body: None }
+    }
+
+    /// A `GET`.
+    #[must_use]
+    pub fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::Get, path)
+    }
+
+    /// A `POST` of a value as JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] for a value that JSON cannot express, such as a map with keys that are no strings.
+    pub fn post(path: impl Into<String>, body: &impl Serialize) -> Result<Self, Error> {
+        let body = serde_json::to_string(body).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
+        let request = Self { body: Some(body), ..Self::new(Method::Post, path) };
+        Ok(request.header("content-type", "application/json"))
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push(Header { name: name.to_owned(), value: value.to_owned() });
+        self
+    }
+
+    /// Adds a query parameter, unencoded.
+    #[must_use]
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.query.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+impl Response {
+    /// The first header of that name, which is in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|header| header.name == name).map(|header| header.value.as_str())
+    }
+
+    /// This answer, when its status says success.
+    ///
+    /// # Errors
+    /// What the status means otherwise, as [`Error::of_response`] has it.
+    pub fn success(self) -> Result<Self, Error> {
+        if (200..300).contains(&self.status) { Ok(self) } else { Err(Error::of_response(&self)) }
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Upstream`] when it is something else.
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
+        serde_json::from_str(&self.body).map_err(|error| Error {
+            status: Some(self.status),
+            ..Error::new(ErrorKind::Upstream, format!("the upstream's answer cannot be understood: {error}"))
+        })
+    }
+}

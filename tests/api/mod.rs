@@ -1,0 +1,8 @@
+//! The LAP dialect over HTTP, as its clients use it.
+
+mod access;
+mod agents;
+mod credentials;
+mod flow;
+mod refusals;
+mod sessions;

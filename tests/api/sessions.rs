@@ -1,0 +1,142 @@
+//! Sessions one by one: shapes, lists, interrupt, deletion.
+
+use lap_simulator::{Endpoint, Faults, Script, fault::RequestFault, script::Step};
+use serde_json::json;
+
+use crate::harness::{RUNTIME, World};
+
+fn long_turn() -> Script {
+    Script::of([Step::message("working"), Step::Delay { ms: 600_000 }, Step::message("never said")])
+}
+
+#[tokio::test]
+async fn a_session_looks_as_lap_s_clients_expect() {
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let body = json!({"runtime": RUNTIME, "agent_id": agent, "title": "A title", "environment": {"ref": "main"}});
+    let made = world.client.post("/session", &body).await.ok();
+    let keys: Vec<_> = made.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = [
+        "agent",
+        "agent_id",
+        "environment",
+        "harness",
+        "id",
+        "provider_session_id",
+        "runtime",
+        "runtime_agent_ref_id",
+        "status",
+        "time",
+        "title",
+    ];
+    let mut sorted = keys.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, expected);
+    assert_eq!((&made["title"], &made["status"]), (&json!("A title"), &json!("idle")));
+    assert_eq!((&made["agent"], &made["harness"]), (&json!(agent), &json!(RUNTIME)));
+    assert_eq!(made["environment"], json!({"ref": "main"}));
+    assert!(made["time"]["created"].is_u64() && made["provider_session_id"].as_str().unwrap().starts_with("sesn_"));
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(world.client.get(&format!("/session/{id}")).await.ok(), made);
+}
+
+#[tokio::test]
+async fn sessions_are_listed_the_latest_first_and_in_pages() {
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.insert(0, world.client.session(&agent, None).await);
+    }
+    let ids = |list: &serde_json::Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|session| session["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&world.client.get("/session").await.ok()), made);
+    let first = world.client.get("/session?limit=2").await;
+    assert_eq!(ids(&first.ok()), made[..2]);
+    let rest = world.client.get(&format!("/session?limit=9&after={}", first.header("x-next-page"))).await;
+    assert_eq!(ids(&rest.ok()), made[2..]);
+    assert!(!rest.headers.contains_key("x-next-page"));
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_the_turn_and_withdraws_what_waits() {
+    let world = World::start(long_turn()).await;
+    for call in ["interrupt", "abort"] {
+        let id = world.session("Hello").await;
+        let mut stream = world.client.stream(&id, "", &[]).await;
+        while stream.next().await.unwrap().name != "agent.message" {}
+        assert_eq!(world.client.prompt(&id, "this one waits").await.status, 204);
+        let answer = world.client.post(&format!("/session/{id}/{call}"), &json!({})).await;
+        assert_eq!(answer.status, 204, "{}", answer.text);
+        while stream.next().await.unwrap().name != "session.status_idle" {}
+        let rest = world.client.turn(&id).await;
+        assert!(!rest.iter().any(|event| event.json["content"][0]["text"] == "this one waits"));
+        assert_eq!(world.client.status(&id).await, "idle");
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_of_an_idle_session_does_nothing() {
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let id = world.client.session(&agent, None).await;
+    assert_eq!(world.client.post(&format!("/session/{id}/interrupt"), &json!({})).await.status, 204);
+    assert_eq!(world.simulator.recorder().count(Endpoint::EventsSend), 0);
+}
+
+#[tokio::test]
+async fn a_deleted_session_is_gone_here_and_upstream_even_while_it_runs() {
+    let world = World::start(long_turn()).await;
+    let id = world.session("Hello").await;
+    let mut stream = world.client.stream(&id, "", &[]).await;
+    while stream.next().await.unwrap().name != "agent.message" {}
+    assert_eq!(world.simulator.sessions().len(), 1);
+    assert_eq!(world.client.delete(&format!("/session/{id}")).await.ok(), json!(true));
+    assert_eq!(world.simulator.sessions().len(), 0, "it would go on, and cost");
+    stream.rest().await;
+    assert_eq!(world.client.get(&format!("/session/{id}")).await.status, 404);
+    assert_eq!(world.client.get(&format!("/v1/sessions/{id}/events")).await.status, 404);
+    assert_eq!(world.client.delete(&format!("/session/{id}")).await.ok(), json!(false));
+}
+
+#[tokio::test]
+async fn a_session_that_the_upstream_does_not_end_is_kept_and_can_be_deleted_later() {
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let id = world.client.session(&agent, None).await;
+    world.simulator.set_faults(Faults {
+        requests: vec![RequestFault::error(Endpoint::SessionsDelete, 1, 500, "api_error")],
+        ..Faults::default()
+    });
+    let refused = world.client.delete(&format!("/session/{id}")).await;
+    assert_eq!((refused.status.as_u16(), &*refused.code()), (502, "upstream_unavailable"));
+    assert_eq!(world.client.status(&id).await, "idle");
+    assert_eq!(world.client.delete(&format!("/session/{id}")).await.ok(), json!(true));
+}
+
+#[tokio::test]
+async fn a_message_is_answered_with_all_messages() {
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let id = world.client.session(&agent, None).await;
+    let body = json!({"model": {"modelID": "claude-sonnet-4-6"}, "parts": [
+        {"type": "text", "text": "two"}, {"type": "image"}, {"type": "text", "text": "lines"},
+    ]});
+    let messages = world.client.post(&format!("/session/{id}/message"), &body).await.ok();
+    let message = &messages[0];
+    assert_eq!((&message["info"]["role"], &message["info"]["sessionID"]), (&json!("user"), &json!(id)));
+    assert_eq!((&message["parts"][0]["type"], &message["parts"][0]["text"]), (&json!("text"), &json!("two\nlines")));
+    assert_eq!(world.client.get(&format!("/session/{id}/message")).await.ok(), messages);
+}
+
+#[tokio::test]
+async fn a_terminated_session_takes_no_prompt() {
+    let world = World::start(Script::of([Step::Terminate])).await;
+    let id = world.session("Hello").await;
+    let events = world.client.turn(&id).await;
+    assert_eq!(events.last().unwrap().name, "session.status_terminated");
+    assert_eq!(world.client.status(&id).await, "terminated");
+    let refused = world.client.prompt(&id, "one more").await;
+    assert_eq!(refused.status, 409, "{}", refused.text);
+}

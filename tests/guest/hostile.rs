@@ -1,0 +1,117 @@
+//! Components that break the rules, made from the contract itself: a module with the right exports, all of whose
+//! functions do the same wrong thing. The host calls `describe` when it loads one.
+
+use lap::runtime::{Fault, LoadError, Runtimes, StartError};
+use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
+use wit_parser::{ManglingAndAbi, Resolve};
+
+const MANIFEST: &str = r#"
+    id = "hostile"
+    contract = "0.1"
+    auth = { header = "x-api-key" }
+    allow = []
+"#;
+
+/// A component of the contract whose functions all do `body`, beside whatever else `items` defines.
+fn component(items: &str, body: &str) -> Vec<u8> {
+    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../wit/lap-runtime/0.1");
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_path(wit).unwrap();
+    let world = resolve.select_world(&[package], Some("runtime")).unwrap();
+    let abi = ManglingAndAbi::Legacy(wit_parser::LiftLowerAbi::Sync);
+    let module = wasmprinter::print_bytes(dummy_module(&resolve, world, abi)).unwrap();
+    let module = module.replace("unreachable", &format!("{body} unreachable"));
+    let end = module.rfind(')').unwrap();
+    let mut module = wat::parse_str(format!("{}{items})", &module[..end])).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+    ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
+}
+
+async fn load(manifest: &str, component: &[u8]) -> LoadError {
+    let cache = tempfile::tempdir().unwrap();
+    match Runtimes::load(cache.path(), 4, &[(manifest, component)]).await {
+        Err(StartError::Component { error, .. }) => error,
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("the component was taken"),
+    }
+}
+
+async fn fault(items: &str, body: &str) -> Fault {
+    match load(MANIFEST, &component(items, body)).await {
+        LoadError::Describe(fault) => fault,
+        error => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn an_endless_loop_ends_with_its_budget() {
+    assert_eq!(fault("", "(loop (br 0))").await, Fault::Cpu);
+}
+
+#[tokio::test]
+async fn a_memory_bomb_is_denied_and_named() {
+    let body = "(loop (drop (memory.grow (i32.const 64))) (br 0))";
+    assert_eq!(fault("", body).await, Fault::Memory);
+}
+
+#[tokio::test]
+async fn memory_is_counted_over_all_memories() {
+    // None of the two memories alone goes beyond the limit of 64 MiB; both together do.
+    let items = "(memory $second 1)";
+    let body = "(drop (memory.grow 0 (i32.const 600))) (drop (memory.grow $second (i32.const 600)))";
+    assert_eq!(fault(items, body).await, Fault::Memory);
+}
+
+#[tokio::test]
+async fn a_table_bomb_is_denied() {
+    let items = "(table $t 1 funcref)";
+    assert_eq!(fault(items, "(drop (table.grow $t (ref.null func) (i32.const 1000000)))").await, Fault::Memory);
+}
+
+#[tokio::test]
+async fn endless_recursion_is_a_trap() {
+    let fault = fault("(func $deep (call $deep))", "(call $deep)").await;
+    assert!(matches!(&fault, Fault::Trap(text) if text.contains("call stack exhausted")), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_crash_tells_the_client_little_and_the_log_where() {
+    let fault = fault("", "").await;
+    assert_eq!(fault.to_string(), "the runtime crashed");
+    assert!(matches!(&fault, Fault::Trap(text) if text.contains("unreachable")), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_foreign_import_is_refused_before_anything_runs() {
+    for (import, advice) in [
+        ("wasi:http/outgoing-handler@0.2.6", "let the host dial"),
+        ("wasi:sockets/tcp@0.2.6", "let the host dial"),
+        ("wasi:filesystem/types@0.3.0", "only WASI 0.2 is served"),
+        ("vendor:secrets/reveal@1.0.0", "remove the import"),
+    ] {
+        let bytes = wat::parse_str(format!(r#"(component (import "{import}" (instance)))"#)).unwrap();
+        let error = load(MANIFEST, &bytes).await.to_string();
+        assert!(error.contains(import) && error.contains(advice), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn another_contract_is_refused_with_the_way_out() {
+    let import = r#"(component (import "lap:runtime/upstream@0.2.0" (instance)))"#;
+    let error = load(MANIFEST, &wat::parse_str(import).unwrap()).await.to_string();
+    assert_eq!(
+        error,
+        "the component is built for lap:runtime 0.2.0, and this host serves 0.1: rebuild it with wit/lap-runtime/0.1"
+    );
+    let error = load(MANIFEST, &wat::parse_str("(component)").unwrap()).await.to_string();
+    assert!(error.contains("does not export `lap:runtime/adapter@0.1`"), "{error}");
+    let other = MANIFEST.replace("0.1", "0.2");
+    assert!(matches!(load(&other, &component("", "")).await, LoadError::OtherContract { .. }));
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_component_are_refused() {
+    for bytes in [&b""[..], b"\0asm", b"hello", &component("", "")[..200]] {
+        assert!(matches!(load(MANIFEST, bytes).await, LoadError::Invalid(_)));
+    }
+}

@@ -1,0 +1,3 @@
+//! Components as strangers send them: what is refused, and what a hostile one can cost.
+
+mod hostile;

@@ -1,0 +1,222 @@
+//! A client as curl is one: requests, answers, and a stream that is read as it comes.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, Method, StatusCode};
+use lap::upstream::{Frame, SseParser};
+use serde_json::{Value, json};
+
+use super::{RUNTIME, UPSTREAM_KEY};
+
+pub struct Client {
+    http: reqwest::Client,
+    pub base: String,
+    key: Option<String>,
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {:?}", self.text))
+    }
+
+    /// The body of an answer that must be a success.
+    pub fn ok(&self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text);
+        self.json()
+    }
+
+    pub fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_else(|| panic!("no error: {}", self.text)).to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", self.headers)).to_str().unwrap()
+    }
+}
+
+impl Client {
+    pub fn new(address: SocketAddr, key: &str) -> Self {
+        Self { http: reqwest::Client::new(), base: format!("http://{address}"), key: Some(key.to_owned()) }
+    }
+
+    /// The same client with another key, or with none.
+    pub fn with_key(&self, key: Option<&str>) -> Self {
+        Self { http: self.http.clone(), base: self.base.clone(), key: key.map(str::to_owned) }
+    }
+
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Answer {
+        let response = self.open(method, path, headers, body).await;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer { status, headers, text: response.text().await.unwrap() }
+    }
+
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> reqwest::Response {
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        request.send().await.unwrap()
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], None).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, &[], Some(body.to_string())).await
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PUT, path, &[], Some(body.to_string())).await
+    }
+
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PATCH, path, &[], Some(body.to_string())).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, &[], None).await
+    }
+
+    pub async fn connect(&self, upstream: &str) -> Value {
+        let body = json!({"api_key": UPSTREAM_KEY, "api_base": upstream});
+        self.put(&format!("/api/agent-runtimes/{RUNTIME}/credentials"), &body).await.ok()
+    }
+
+    /// An agent as in the documentation, with other fields where `more` has them.
+    pub async fn agent(&self, more: &Value) -> String {
+        let mut agent = json!({
+            "name": "my-agent", "owner_id": "local-user", "runtime": RUNTIME, "model": "claude-opus-4-5",
+            "system": "You are a helpful assistant.",
+        });
+        agent.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = self.post("/api/agents", &agent).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn session(&self, agent: &str, prompt: Option<&str>) -> String {
+        let answer = self.post("/session", &json!({"runtime": RUNTIME, "agent_id": agent, "prompt": prompt})).await;
+        answer.ok()["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn prompt(&self, session: &str, text: &str) -> Answer {
+        let body = json!({"parts": [{"type": "text", "text": text}]});
+        self.post(&format!("/session/{session}/prompt_async"), &body).await
+    }
+
+    pub async fn status(&self, session: &str) -> String {
+        let session = self.get(&format!("/session/{session}")).await.ok();
+        session["status"].as_str().unwrap().to_owned()
+    }
+
+    /// Opens a session's stream; `query` without its `?`.
+    pub async fn stream(&self, session: &str, query: &str, headers: &[(&str, &str)]) -> Stream {
+        let path = format!("/v1/sessions/{session}/events/stream?{query}");
+        let response = self.open(Method::GET, &path, headers, None).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
+        Stream { response, parser: SseParser::default(), frames: Vec::new().into_iter(), raw: Vec::new() }
+    }
+
+    /// The events until nothing more will happen.
+    pub async fn turn(&self, session: &str) -> Vec<Event> {
+        self.stream(session, "until=idle", &[]).await.rest().await
+    }
+
+    /// All events of a session, by the list.
+    pub async fn list(&self, session: &str) -> Vec<Value> {
+        let (mut events, mut page) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/sessions/{session}/events?limit=1000{page}");
+            let body = self.get(&path).await.ok();
+            events.extend(body["data"].as_array().unwrap().iter().cloned());
+            match &body["next_page"] {
+                Value::String(next) => page = format!("&page={next}"),
+                _ => return events,
+            }
+        }
+    }
+}
+
+/// An event as a client of the stream sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    pub seq: u64,
+    pub name: String,
+    pub json: Value,
+}
+
+pub struct Stream {
+    response: reqwest::Response,
+    parser: SseParser,
+    frames: std::vec::IntoIter<Frame>,
+    /// All bytes that came.
+    pub raw: Vec<u8>,
+}
+
+impl Stream {
+    /// The next bytes that hold an event or not; nothing at the end.
+    pub async fn chunk(&mut self) -> Option<()> {
+        let chunk = self.response.chunk().await.unwrap()?;
+        self.raw.extend_from_slice(&chunk);
+        let mut frames = Vec::new();
+        self.parser.push(&chunk, &mut frames).unwrap();
+        self.frames = frames.into_iter();
+        Some(())
+    }
+
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(frame) = self.frames.next() {
+                return Some(self.event(frame));
+            }
+            self.chunk().await?;
+        }
+    }
+
+    /// The parser keeps no ids, so they are read off the bytes, which must have one for each event.
+    fn event(&self, frame: Frame) -> Event {
+        let json: Value = serde_json::from_str(&frame.data).unwrap();
+        assert_eq!(json["type"], frame.name, "the event's name is its type");
+        let text = String::from_utf8_lossy(&self.raw);
+        let whole = format!("\nevent: {}\ndata: {}\n\n", frame.name, frame.data);
+        let (before, _) = text.rsplit_once(&whole).unwrap_or_else(|| panic!("not on one line: {}", frame.data));
+        let id = before.rsplit_once("id: ").unwrap().1;
+        Event { seq: id.parse().unwrap(), name: frame.name, json }
+    }
+
+    pub async fn take(&mut self, count: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        while events.len() < count {
+            events.push(self.next().await.expect("the stream ended"));
+        }
+        events
+    }
+
+    pub async fn rest(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(event) = self.next().await {
+            events.push(event);
+        }
+        events
+    }
+}

@@ -1,0 +1,87 @@
+//! A world for a test: a simulated upstream, a host in this process, and a client that speaks HTTP to it.
+
+mod client;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use lap::{Host, config::Config};
+use lap_simulator::{Options, Script, Simulator};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub use self::client::Client;
+
+/// The credential of the upstream. A test that finds it anywhere else has found a leak.
+pub const UPSTREAM_KEY: &str = "sk-ant-canary-6yT0wqZrVb3nKfXc";
+pub const MASTER_KEY: &str = "sk-master-of-the-tests";
+pub const RUNTIME: &str = "claude_managed_agents";
+
+pub struct World {
+    pub simulator: Simulator,
+    pub client: Client,
+    host: Option<Host>,
+    folder: TempDir,
+}
+
+pub fn anywhere() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}
+
+pub fn simulator(script: Script) -> Simulator {
+    let options = Options { api_key: Some(UPSTREAM_KEY.to_owned()), ..Options::default() };
+    Simulator::start(anywhere(), script, options).unwrap()
+}
+
+impl World {
+    /// A host that has never seen anything.
+    pub async fn empty(script: Script) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::start(Config::demo(anywhere(), folder.path(), MASTER_KEY)).await.unwrap();
+        let client = Client::new(host.address(), MASTER_KEY);
+        Self { simulator: simulator(script), client, host: Some(host), folder }
+    }
+
+    /// A host with a stored credential.
+    pub async fn start(script: Script) -> Self {
+        let world = Self::empty(script).await;
+        world.client.connect(&world.simulator.base_url()).await;
+        world
+    }
+
+    /// Stops the host properly and starts it again on the same store.
+    pub async fn restart(&mut self) {
+        self.host.take().unwrap().shutdown().await;
+        let config = || Config::demo(anywhere(), self.folder.path(), MASTER_KEY);
+        let host = loop {
+            // The committer's thread of the old host may still be letting go of the file.
+            match Host::start(config()).await {
+                Ok(host) => break host,
+                Err(error) if error.exit_code() == 69 => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        self.client = Client::new(host.address(), MASTER_KEY);
+        self.host = Some(host);
+    }
+
+    pub async fn agent(&self) -> String {
+        self.client.agent(&json!({})).await
+    }
+
+    /// Starts a session of a new agent.
+    pub async fn session(&self, prompt: &str) -> String {
+        let agent = self.agent().await;
+        self.client.session(&agent, Some(prompt)).await
+    }
+
+    /// The simulator's name of a session.
+    pub async fn upstream_id(&self, session: &str) -> String {
+        let session = self.client.get(&format!("/session/{session}")).await.ok();
+        session["provider_session_id"].as_str().unwrap().to_owned()
+    }
+
+    /// What the upstream said and was told, as it would be in the log: without what the stream alone shows twice.
+    pub async fn truth(&self, session: &str) -> Vec<Value> {
+        self.simulator.events(&self.upstream_id(session).await)
+    }
+}

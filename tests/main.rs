@@ -1,0 +1,9 @@
+//! All behaviour tests in one binary. `api` and `stream` go through HTTP, as users do; `guest` goes through the
+//! contract; `crash` runs the real program and kills it.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "a test fails by panicking")]
+
+mod api;
+mod guest;
+mod harness;
+mod stream;
+mod tidy;

@@ -1,0 +1,137 @@
+//! An upstream that breaks: what the log has in the end is what the upstream said, once each, in order.
+
+use lap_simulator::{
+    CutBy, Endpoint, Faults, Script,
+    fault::{Answer, Cut, CutAt, RequestFault, StreamFault},
+    script::{Repeat, Step},
+};
+use serde_json::Value;
+
+use crate::harness::World;
+
+/// A turn in several languages, long enough to be cut anywhere.
+fn script() -> Script {
+    let mut steps = vec![Step::message("Grüße, 世界 🌍 {prompt}")];
+    steps.push(Step::Repeat(Repeat { count: 40, bytes: 300, every_ms: 2, ..Repeat::default() }));
+    steps.extend((0..5).map(|n| Step::message(&format!("Nachricht {n}: äöü 漢字 🎉"))));
+    Script::of(steps)
+}
+
+async fn survives(name: &str, faults: Faults) {
+    let world = World::start(script().with_faults(faults)).await;
+    let id = world.session("los").await;
+    let events: Vec<Value> = world.client.turn(&id).await.into_iter().map(|event| event.json).collect();
+    let truth = world.truth(&id).await;
+    let processed = |events: &[Value]| -> Vec<Value> {
+        events.iter().filter(|event| !event["processed_at"].is_null()).cloned().collect()
+    };
+    assert_eq!(processed(&events), processed(&truth), "{name}");
+    assert_eq!(events.last().unwrap()["type"], "session.status_idle", "{name}");
+    assert_eq!(world.client.status(&id).await, "idle", "{name}");
+}
+
+fn stream(fault: StreamFault) -> Faults {
+    Faults { streams: vec![fault], ..Faults::default() }
+}
+
+fn cut(after_frames: u64, at: CutAt, by: CutBy) -> Faults {
+    stream(StreamFault { times: 1, cut: Some(Cut { after_frames, at, by }), ..StreamFault::default() })
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_is_filled_from_the_upstream_s_history() {
+    for by in [CutBy::Close, CutBy::Reset, CutBy::End] {
+        for at in [CutAt::Boundary, CutAt::Byte(1), CutAt::Byte(40), CutAt::Character] {
+            for after_frames in [0, 3, 20] {
+                survives(&format!("{by:?} at {at:?} after {after_frames}"), cut(after_frames, at, by)).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_again_and_again_is_filled_each_time() {
+    let fault = StreamFault {
+        times: 4,
+        cut: Some(Cut { after_frames: 6, at: CutAt::Byte(7), by: CutBy::Close }),
+        ..StreamFault::default()
+    };
+    survives("four cuts", stream(fault)).await;
+}
+
+#[tokio::test]
+async fn frames_in_any_pieces_are_whole_events() {
+    for pieces in [vec![1], vec![2, 3], vec![7, 0], vec![64]] {
+        survives(&format!("{pieces:?}"), stream(StreamFault { pieces, ..StreamFault::default() })).await;
+    }
+    survives("CR LF", stream(StreamFault { crlf: true, pieces: vec![1], ..StreamFault::default() })).await;
+}
+
+#[tokio::test]
+async fn an_event_that_comes_twice_is_stored_once() {
+    survives("duplicates", stream(StreamFault { duplicate_every: 2, ..StreamFault::default() })).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_replays_its_history_adds_nothing() {
+    let fault = StreamFault { replay: true, duplicate_every: 3, ..StreamFault::default() };
+    let world = World::start(script().with_faults(stream(fault))).await;
+    let id = world.session("los").await;
+    world.client.turn(&id).await;
+    world.simulator.cut_streams(CutBy::Close);
+    assert_eq!(world.client.prompt(&id, "nochmal").await.status, 204);
+    let events = world.client.turn(&id).await;
+    let mut ids: Vec<_> =
+        events.iter().map(|event| (event.json["id"].to_string(), event.json["processed_at"].is_null())).collect();
+    ids.sort();
+    let count = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+}
+
+#[tokio::test]
+async fn a_prompt_whose_answer_is_lost_is_not_sent_twice() {
+    let lost =
+        RequestFault { endpoint: Some(Endpoint::EventsSend), times: 1, answer: Answer::Lost, ..Default::default() };
+    let world = World::start(script().with_faults(Faults { requests: vec![lost], ..Faults::default() })).await;
+    let id = world.session("los").await;
+    let events = world.client.turn(&id).await;
+    let asked = events.iter().filter(|event| event.name == "user.message" && !event.json["processed_at"].is_null());
+    assert_eq!(asked.count(), 1);
+    assert_eq!(world.simulator.recorder().count(Endpoint::EventsSend), 1);
+    assert_eq!(world.client.status(&id).await, "idle");
+}
+
+#[tokio::test]
+async fn a_prompt_that_did_not_arrive_is_sent_again() {
+    for answer in
+        [Answer::HangUp, Answer::Error(lap_simulator::fault::ErrorAnswer { status: 500, ..Default::default() })]
+    {
+        let fault = RequestFault { endpoint: Some(Endpoint::EventsSend), times: 1, answer, ..Default::default() };
+        survives("not arrived", Faults { requests: vec![fault], ..Faults::default() }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_prompt_is_sent_after_the_time_that_the_upstream_asks_for() {
+    let mut fault = RequestFault::error(Endpoint::EventsSend, 2, 429, "rate_limit_error");
+    if let Answer::Error(answer) = &mut fault.answer {
+        answer.headers.insert("retry-after".to_owned(), "0".to_owned());
+    }
+    survives("throttled", Faults { requests: vec![fault], ..Faults::default() }).await;
+}
+
+#[tokio::test]
+async fn a_turn_goes_on_over_a_restart_of_the_host() {
+    let mut world = World::start(script()).await;
+    let id = world.session("los").await;
+    let seen = world.client.stream(&id, "", &[]).await.take(8).await;
+    world.restart().await;
+    let events = world.client.turn(&id).await;
+    assert_eq!(events[..8], seen);
+    let json: Vec<Value> =
+        events.into_iter().map(|event| event.json).filter(|event| !event["processed_at"].is_null()).collect();
+    let truth: Vec<Value> =
+        world.truth(&id).await.into_iter().filter(|event| !event["processed_at"].is_null()).collect();
+    assert_eq!(json, truth);
+}

@@ -1,0 +1,5 @@
+//! What readers see, and when.
+
+mod faults;
+mod log;
+mod readers;

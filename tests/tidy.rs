@@ -1,0 +1,119 @@
+//! The "only" rules of `host/src/lib.rs`, and what must not stand in the source at all, checked over its text.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A word, and the files or folders of `host/src` that may use it. Comments and tests do not count.
+const ONLY: &[(&str, &[&str])] = &[
+    ("axum::", &["http/"]),
+    ("StatusCode", &["http/", "upstream/"]),
+    ("std::env", &["config.rs"]),
+    ("env::var", &["config.rs"]),
+    ("SystemTime", &["clock.rs"]),
+    ("jiff::", &["clock.rs"]),
+    ("wasmtime", &["runtime/"]),
+    ("redb::", &["agents/", "events/", "vault/"]),
+    ("ring::aead", &["vault/"]),
+    ("ring::hkdf", &["vault/"]),
+    ("reqwest", &["upstream/", "demo.rs"]),
+    (".expose()", &["upstream/", "vault/"]),
+    ("open_credential(", &["upstream/", "vault/"]),
+    (".writer(", &["events/", "session/"]),
+    ("anyhow", &["main.rs", "demo.rs", "simulate.rs"]),
+    ("lap_simulator", &["demo.rs", "simulate.rs"]),
+    // Lower modules do not know higher ones.
+    ("crate::http", &["http/", "lib.rs", "main.rs"]),
+    ("crate::session", &["http/", "session/", "lib.rs"]),
+    // No vendor in the host: runtimes know vendors.
+    ("anthropic", &["http/sse.rs", "demo.rs", "simulate.rs", "config.rs"]),
+    // These are defaults of the LAP dialect.
+    ("claude", &["demo.rs", "agents/mod.rs", "http/lap/agents.rs"]),
+];
+
+/// What stands nowhere in Rust source.
+const NEVER: &[&str] = &["todo!(", "unimplemented!(", "#[ignore", "dbg!("];
+
+struct Source {
+    /// Relative to the folder that was read.
+    path: String,
+    /// Without comments and without its tests.
+    code: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(folder: &Path) -> Vec<Source> {
+    let mut sources = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && path.file_name().unwrap() != "target" {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let path = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+                sources.push(Source { path, code: code_of(&text), text });
+            }
+        }
+    }
+    assert!(!sources.is_empty(), "no source in {}", folder.display());
+    sources
+}
+
+fn code_of(text: &str) -> String {
+    let before_tests = text.split("#[cfg(test)]\n#[allow").next().unwrap_or_default();
+    let lines = before_tests.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn only_the_modules_that_may_do_it_do_it() {
+    let mut broken = Vec::new();
+    for source in read(&root().join("host/src")) {
+        if source.path.ends_with("tests.rs") {
+            continue;
+        }
+        for (word, allowed) in ONLY {
+            let may = allowed.iter().any(|place| source.path.starts_with(place));
+            if !may && source.code.contains(word) {
+                broken.push(format!("{} has `{word}`, which only {allowed:?} may", source.path));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn runtimes_depend_on_the_contract_and_the_sdk_alone() {
+    for source in read(&root().join("runtimes")) {
+        for word in ["use lap::", "wasmtime", "reqwest", "tokio", "std::net", "std::fs"] {
+            assert!(!source.code.contains(word), "{} has `{word}`", source.path);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_open() {
+    for folder in ["host", "runtimes"] {
+        for source in read(&root().join(folder)) {
+            for word in NEVER {
+                assert!(!source.text.contains(word), "{folder}/{} has `{word}`", source.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_module_opens_with_a_front_page() {
+    for folder in ["host/src", "host/simulator/src", "runtimes", "tests"] {
+        for source in read(&root().join(folder)) {
+            assert!(source.text.starts_with("//!"), "{folder}/{} does not say what it is", source.path);
+        }
+    }
+}
