@@ -60,8 +60,8 @@ impl Reader {
     /// # Errors
     /// When the log cannot be read; the cursor stays.
     pub fn next_page(&mut self, events_max: u64, bytes_max: usize) -> Result<Page, ReadError> {
-        let head = self.head.borrow_and_update().seq;
-        if self.after >= head {
+        let Head { seq: head, deleted, .. } = *self.head.borrow_and_update();
+        if self.after >= head || deleted {
             return Ok(Page::default());
         }
         let batches = match self.in_memory(bytes_max) {
@@ -71,11 +71,22 @@ impl Reader {
                 table::batches(&self.shared, self.channel.session, &self.channel.key, span, bytes_max)?
             }
         };
-        let last = batches.last().map_or(self.after, Batch::last);
+        let (Some(first), Some(last)) = (batches.first().map(Batch::first), batches.last().map(Batch::last)) else {
+            return self.missing();
+        };
+        if first > self.after + 1 {
+            return self.missing();
+        }
         let end = last.min(head).min(self.after.saturating_add(events_max));
         let page = Page { batches, after: self.after, end };
-        self.after = end.max(self.after);
+        self.after = end;
         Ok(page)
+    }
+
+    /// Events that the log had are not there: the session was deleted a moment ago, or the file is damaged.
+    fn missing(&self) -> Result<Page, ReadError> {
+        let known = table::session(&self.shared, self.channel.session)?;
+        known.map_or(Ok(Page::default()), |_| Err(ReadError::Damaged { session: self.channel.session }))
     }
 
     /// The batches behind the cursor, or the seq from which memory has them.

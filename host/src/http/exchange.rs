@@ -48,7 +48,8 @@ pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> 
         Some(Error { code, .. }) => {
             tracing::info!(target: "lap::access", request = %id, %method, route = template, status, ms, code);
         }
-        None => tracing::info!(target: "lap::access", request = %id, %method, route = template, status, ms),
+        // Clients poll: what went well is for those who look for it.
+        None => tracing::debug!(target: "lap::access", request = %id, %method, route = template, status, ms),
     }
     response
 }

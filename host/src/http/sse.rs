@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
-use tokio::time::sleep;
+use tokio::{task::yield_now, time::sleep};
 
 use super::{Draining, error::Error};
 use crate::{
@@ -30,9 +30,6 @@ const CHUNK_EVENTS: u64 = 256;
 
 /// Proxies close what is silent for a minute, some after 15 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-
-/// How long to wait before looking again for events that should be there.
-const BEHIND: Duration = Duration::from_millis(10);
 
 /// Clients reconnect after a time between these, so that after a restart they do not come in one wave.
 const RETRY_MS: std::ops::Range<u64> = 2000..5000;
@@ -169,9 +166,8 @@ impl Frames {
                 return None;
             }
             if head.seq > self.reader.after() {
-                // What was published since the page was taken, or is about to be deleted, shows at the next look. The
-                // pause is for a log that lost events, in which this would go round and round.
-                sleep(BEHIND).await;
+                // What was published since the page was taken, or is being deleted, shows at the next look.
+                yield_now().await;
                 continue;
             }
             let woken = tokio::select! {

@@ -25,6 +25,7 @@ use serde_json::value::RawValue;
 use tokio::{
     runtime::Handle,
     sync::{OnceCell, oneshot},
+    task::block_in_place,
 };
 
 use self::{
@@ -383,7 +384,8 @@ impl Core {
         let opened = match instance.open(&spec(&provision)).await {
             Err(CallError::Declared(error)) if error.kind == ErrorKind::Gone => {
                 // Somebody removed it upstream: make it anew, once.
-                self.provisions.remove(&key).map_err(|error| CreateError::Provision(error.to_string()))?;
+                let removed = block_in_place(|| self.provisions.remove(&key));
+                removed.map_err(|error| CreateError::Provision(error.to_string()))?;
                 provision = self.provision(&mut instance, key, &new).await?;
                 instance.open(&spec(&provision)).await?
             }
@@ -443,7 +445,7 @@ impl Core {
                 return Ok(known);
             }
             let value = instance.provision(&new.spec).await?;
-            self.provisions.put(&key, new.agent, &value).map_err(store)
+            block_in_place(|| self.provisions.put(&key, new.agent, &value)).map_err(store)
         });
         let made = made.await.cloned();
         lock().remove(&key);
