@@ -135,3 +135,18 @@ async fn a_turn_goes_on_over_a_restart_of_the_host() {
         world.truth(&id).await.into_iter().filter(|event| !event["processed_at"].is_null()).collect();
     assert_eq!(json, truth);
 }
+
+#[tokio::test]
+async fn a_prompt_is_acknowledged_at_once_though_the_upstream_does_not_answer() {
+    for endpoint in [Endpoint::EventsStream, Endpoint::EventsSend] {
+        let silent = RequestFault { endpoint: Some(endpoint), times: 1, answer: Answer::Silence, ..Default::default() };
+        let world = World::start(script().with_faults(Faults { requests: vec![silent], ..Faults::default() })).await;
+        let id = world.session("los").await;
+        while world.simulator.recorder().count(endpoint) == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The host waits for an answer that does not come; that is no reason to let clients wait.
+        assert_eq!(world.client.prompt(&id, "weiter").await.status, 204);
+        assert_eq!(world.client.delete(&format!("/session/{id}")).await.ok(), serde_json::json!(true));
+    }
+}

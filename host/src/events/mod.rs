@@ -166,7 +166,7 @@ impl EventLog {
             return Err(WriterError::Taken);
         }
         let next = channel.head.borrow().seq + 1;
-        Ok(Writer { channel, shared: Arc::clone(&self.shared), next })
+        Ok(Writer { channel, shared: Arc::clone(&self.shared), next, held: true })
     }
 
     /// A cursor into a session's log, behind the event `after`. `settled` as for [`Self::writer`].
@@ -275,9 +275,24 @@ pub struct Writer {
     channel: Arc<Channel>,
     shared: Arc<Shared>,
     next: u64,
+    /// False after [`Writer::let_go`].
+    held: bool,
 }
 
 impl Writer {
+    /// Lets another writer have the session. This one must not append before it has taken it back.
+    pub fn let_go(&mut self) {
+        self.channel.has_writer.store(false, Ordering::Release);
+        self.held = false;
+    }
+
+    /// Undoes [`Writer::let_go`]; for a caller who knows that nobody else has become the writer. The committer refuses
+    /// the appends of one who is wrong.
+    pub fn take_back(&mut self) {
+        self.channel.has_writer.store(true, Ordering::Release);
+        self.held = true;
+    }
+
     /// The seq that the next event will have.
     #[must_use]
     pub const fn next_seq(&self) -> u64 {
@@ -320,6 +335,8 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.channel.has_writer.store(false, Ordering::Release);
+        if self.held {
+            self.let_go();
+        }
     }
 }

@@ -3,13 +3,18 @@
 //! For `http`, which hands in clients' wishes. A prompt is durable when it is acknowledged; a turn goes on without its
 //! client, over a cut upstream and over a restart of the host. The log says what happened and nothing else does.
 //!
-//! * `state.rs` decides, as a pure function · `pump.rs` does what it decided · `feed.rs` reads the upstream
-//! * `event.rs` the rules for events · `stored.rs` what is kept · `live.rs` who runs now
+//! * `state.rs` decides, as a pure function · `pump.rs` does what it decided, between `desk.rs`, which is the session's
+//!   side, and `line.rs`, which is the upstream's
+//! * `feed.rs` what is read · `event.rs` the rules for events · `backoff.rs` when to try again
+//! * `stored.rs` what is kept · `live.rs` who runs now
 //!
 //! Must not know `http`, nor any vendor. Only this module appends to the log.
 
+mod backoff;
+mod desk;
 mod event;
 mod feed;
+mod line;
 mod live;
 mod pump;
 mod state;
@@ -246,7 +251,7 @@ impl Sessions {
             before = Some(last.id);
             for session in sessions.into_iter().filter(|session| !session.settled()) {
                 if let Some(inbox) = self.core.live.start(session.id) {
-                    Pump::spawn(Arc::clone(&self.core), session, None, inbox);
+                    Pump::spawn(Arc::clone(&self.core), session.id, None, inbox);
                     resumed += 1;
                 }
             }
@@ -296,11 +301,16 @@ impl Sessions {
     /// When the session does not exist or does not take it, or it cannot be stored.
     pub async fn prompt(&self, id: SessionId, text: String) -> Result<Message, PromptError> {
         let (done, answer) = oneshot::channel();
-        let session = self.get(id)?.ok_or(PromptError::NotFound)?;
-        if !self.deliver(session, Command::Prompt { text, done }) {
+        self.get(id)?.ok_or(PromptError::NotFound)?;
+        if !self.deliver(id, Command::Prompt { text, done }) {
             return Err(PromptError::Busy);
         }
-        answer.await.unwrap_or(Err(PromptError::Store(AppendError::OutcomeUnknown)))
+        match answer.await {
+            Ok(taken) => taken,
+            // The pump ended before it came to this: the session was deleted, or the log has failed.
+            Err(_) if self.get(id)?.is_none() => Err(PromptError::NotFound),
+            Err(_) => Err(PromptError::Store(AppendError::OutcomeUnknown)),
+        }
     }
 
     /// Stops the turn and withdraws what waits. Does nothing where no turn runs.
@@ -309,11 +319,15 @@ impl Sessions {
     /// When the session does not exist or the upstream does not take it.
     pub async fn interrupt(&self, id: SessionId) -> Result<(), InterruptError> {
         let (done, answer) = oneshot::channel();
-        let session = self.get(id)?.ok_or(InterruptError::NotFound)?;
-        if !self.deliver(session, Command::Interrupt { done }) {
+        self.get(id)?.ok_or(InterruptError::NotFound)?;
+        if !self.deliver(id, Command::Interrupt { done }) {
             return Err(InterruptError::Busy);
         }
-        answer.await.unwrap_or(Err(InterruptError::Busy))
+        match answer.await {
+            Ok(done) => done,
+            Err(_) if self.get(id)?.is_none() => Err(InterruptError::NotFound),
+            Err(_) => Err(InterruptError::Store(AppendError::OutcomeUnknown)),
+        }
     }
 
     /// Ends a session upstream and removes it with all its events. False when there is none.
@@ -322,11 +336,17 @@ impl Sessions {
     /// When it still exists.
     pub async fn delete(&self, id: SessionId) -> Result<bool, DeleteError> {
         let (done, answer) = oneshot::channel();
-        let Some(session) = self.get(id)? else { return Ok(false) };
-        if !self.deliver(session, Command::Delete { done }) {
+        if self.get(id)?.is_none() {
+            return Ok(false);
+        }
+        if !self.deliver(id, Command::Delete { done }) {
             return Err(DeleteError::Busy);
         }
-        answer.await.unwrap_or(Err(DeleteError::Busy)).map(|()| true)
+        match answer.await {
+            Ok(done) => done.map(|()| true),
+            Err(_) if self.get(id)?.is_none() => Ok(false),
+            Err(_) => Err(DeleteError::Store(AppendError::OutcomeUnknown)),
+        }
     }
 
     /// A cursor into a session's events, behind the event `after`; nothing when there is no such session.
@@ -355,8 +375,8 @@ impl Sessions {
         self.core.live.count()
     }
 
-    fn deliver(&self, session: Session, command: Command) -> bool {
-        match self.core.live.deliver(session.id, command) {
+    fn deliver(&self, session: SessionId, command: Command) -> bool {
+        match self.core.live.deliver(session, command) {
             Delivery::Delivered => true,
             Delivery::Busy => false,
             Delivery::Start(inbox) => {
@@ -417,11 +437,19 @@ impl Core {
             WriterError::Read(error) => CreateError::Read(error),
             WriterError::Taken => CreateError::Store(AppendError::Fenced),
         })?;
-        writer.append(Draft::default(), records, session.settled()).await?;
-        let prompted = !session.settled();
-        if prompted && let Some(inbox) = self.live.start(id) {
-            let opened = pump::Opened { writer, link, instance };
-            Pump::spawn(self, session.clone(), Some(opened), inbox);
+        if session.settled() {
+            writer.append(Draft::default(), records, true).await?;
+            return Ok(session);
+        }
+        // On the list before it can be found in the log: whoever finds it there would start a second pump.
+        let inbox = self.live.start(id);
+        let stored = writer.append(Draft::default(), records, false).await;
+        if let Err(error) = stored {
+            self.live.remove(id);
+            return Err(error.into());
+        }
+        if let Some(inbox) = inbox {
+            Pump::spawn(self, id, Some(pump::Opened { writer, link, instance }), inbox);
         }
         Ok(session)
     }

@@ -1,0 +1,178 @@
+//! The upstream's side of a pump: the guest, and the feed that it follows. Nothing here touches the session or its log,
+//! so all of it may be dropped half-way; a guest that was in the middle of a call is gone then, and the next call gets a
+//! new one.
+
+use std::time::Duration;
+
+use super::{
+    Core, Link, LinkError,
+    event::{self, Seen},
+    feed::{Feed, Item},
+    stored::Session,
+};
+use crate::{
+    id::RuntimeId,
+    runtime::{CallError, ErrorKind, Frame, Instance, Listen},
+    upstream::{Framing, Response, StreamError},
+};
+
+/// News that one catch-up takes. A gap larger than this ends the turn in an error, with a word about it.
+const NEWS_MAX: usize = 100_000;
+
+/// Why a step with the upstream did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("{message}")]
+    Feed { kind: ErrorKind, message: String, retry_after: Option<Duration> },
+}
+
+/// Where a session lives, and what its guest knows of it.
+pub(super) struct Place {
+    runtime: RuntimeId,
+    base: String,
+    /// The guest's state.
+    pub(super) guest: String,
+}
+
+impl Place {
+    pub(super) fn of(session: &Session) -> Self {
+        Self { runtime: session.runtime.clone(), base: session.base.clone(), guest: session.guest.clone() }
+    }
+}
+
+pub(super) struct Line {
+    open: Option<(Link, Instance)>,
+    feed: Feed,
+}
+
+impl Line {
+    /// `opened` is what the caller has at hand of a session that it has just made.
+    pub(super) const fn new(opened: Option<(Link, Instance)>) -> Self {
+        Self { open: opened, feed: Feed::Closed }
+    }
+
+    /// The guest, and the way to its upstream.
+    pub(super) fn guest(&mut self, core: &Core, place: &Place) -> Result<&mut (Link, Instance), LinkError> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let link = core.link(&place.runtime, Some(&place.base))?;
+                let instance = link.instance();
+                (link, instance)
+            }
+        };
+        Ok(self.open.insert(open))
+    }
+
+    /// The guest of a feed that has just spoken.
+    pub(super) fn instance(&mut self) -> Option<&mut Instance> {
+        self.open.as_mut().map(|(_, instance)| instance)
+    }
+
+    pub(super) const fn is_closed(&self) -> bool {
+        self.feed.is_closed()
+    }
+
+    pub(super) fn close_feed(&mut self) {
+        self.feed = Feed::Closed;
+    }
+
+    /// Waits for what the feed says; may be dropped at any time without losing anything.
+    pub(super) async fn next(&mut self) -> Item {
+        self.feed.next().await
+    }
+
+    /// Opens the feed; with `seen`, reads then what the upstream remembers and the log does not have, oldest first.
+    pub(super) async fn connect(
+        &mut self,
+        core: &Core,
+        place: &Place,
+        seen: Option<&Seen>,
+    ) -> Result<Vec<Frame>, StepError> {
+        let (link, instance) = self.guest(core, place)?;
+        let upstream = link.upstream.clone();
+        let feed = match instance.listen(&place.guest).await? {
+            Listen::Nothing => Feed::Quiet,
+            Listen::Poll(request, every) => Feed::poll(upstream, request, every),
+            Listen::Sse(request) => Feed::stream(upstream.stream(request).await?.frames(Framing::Sse)),
+            Listen::Lines(request) => Feed::stream(upstream.stream(request).await?.frames(Framing::Lines)),
+        };
+        let news = match seen {
+            Some(seen) => news(instance, place, seen).await?,
+            None => Vec::new(),
+        };
+        self.feed = feed;
+        Ok(news)
+    }
+}
+
+async fn news(instance: &mut Instance, place: &Place, seen: &Seen) -> Result<Vec<Frame>, StepError> {
+    let (mut news, mut cursor, mut newest_first) = (Vec::new(), None::<String>, false);
+    loop {
+        let history = instance.catch_up(&place.guest, cursor.as_deref()).await?;
+        newest_first |= history.newest_first;
+        let (listed, known) = (history.frames.len(), news.len());
+        let unknown = |frame: &Frame| event::check(&frame.data).map_or(true, |head| !seen.contains(&head));
+        news.extend(history.frames.into_iter().filter(unknown));
+        if news.len() > NEWS_MAX {
+            let message = format!("the upstream reports more than {NEWS_MAX} events that the host has not seen");
+            return Err(StepError::Feed { kind: ErrorKind::Internal, message, retry_after: None });
+        }
+        cursor = history.next;
+        // Behind a page without news lies only what is older still.
+        let old = newest_first && listed > 0 && news.len() == known;
+        if cursor.is_none() || old {
+            break;
+        }
+    }
+    if newest_first {
+        news.reverse();
+    }
+    Ok(news)
+}
+
+/// What an upstream asks for in seconds. The other form of the header, a date, is as rare as clocks that agree.
+fn retry_after(answer: &Response) -> Option<Duration> {
+    let (_, value) = answer.headers.iter().find(|(name, _)| name == "retry-after")?;
+    value.parse().ok().map(Duration::from_secs)
+}
+
+impl From<StreamError> for StepError {
+    fn from(error: StreamError) -> Self {
+        let (kind, retry_after) = match &error {
+            StreamError::Status(answer) => match answer.status {
+                401 | 403 => (ErrorKind::Auth, None),
+                404 | 410 => (ErrorKind::Gone, None),
+                429 => (ErrorKind::Throttled, retry_after(answer)),
+                503 | 529 => (ErrorKind::Overloaded, retry_after(answer)),
+                400..=499 => (ErrorKind::BadRequest, None),
+                _ => (ErrorKind::Upstream, None),
+            },
+            StreamError::Send(_) => (ErrorKind::Upstream, None),
+        };
+        Self::Feed { kind, message: error.to_string(), retry_after }
+    }
+}
+
+impl StepError {
+    /// What to tell clients, and for how long the upstream asks to wait.
+    pub(super) fn verdict(&self) -> (ErrorKind, Option<Duration>) {
+        match self {
+            Self::Link(_) | Self::Call(CallError::Fault(_)) => (ErrorKind::Internal, None),
+            Self::Call(CallError::Declared(error)) => {
+                (error.kind, error.retry_after_ms.map(|ms| Duration::from_millis(ms.into())))
+            }
+            Self::Feed { kind, retry_after, .. } => (*kind, *retry_after),
+        }
+    }
+
+    /// True when another try may succeed.
+    pub(super) fn passes(&self) -> bool {
+        let (kind, _) = self.verdict();
+        matches!(kind, ErrorKind::Throttled | ErrorKind::Overloaded | ErrorKind::Upstream)
+    }
+}
