@@ -124,5 +124,7 @@ fn line(frame: &Frame) -> String {
         (_, _, Value::String(reason)) => reason.clone(),
         _ => String::new(),
     };
+    // One line for each event, whatever it says.
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     format!("{:<28} {said}", frame.name)
 }

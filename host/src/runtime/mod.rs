@@ -9,6 +9,7 @@
 mod bindings;
 mod component;
 mod engine;
+mod frames;
 mod manifest;
 mod store;
 mod v0_1;
@@ -22,8 +23,8 @@ use wasmtime::Store;
 use self::{bindings::exports::lap::runtime::adapter::Guest as Adapter, component::Component, store::Live};
 pub use self::{
     bindings::lap::runtime::types::{
-        AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, History, Input, Model,
-        Outcome, SessionOpened, SessionSpec, Tool,
+        AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, Frames, History, Input,
+        Model, Outcome, SessionOpened, SessionSpec, Tool,
     },
     component::{CONTRACT, LoadError},
     engine::{EngineError, GUESTS_MAX, MEMORY_BYTES_MAX},
@@ -285,7 +286,7 @@ impl Instance {
     ///
     /// # Errors
     /// See [`Self::provision`].
-    pub async fn on_frames(&mut self, state: &String, frames: &[Frame]) -> Result<Outcome, CallError> {
+    pub async fn on_frames(&mut self, state: &String, frames: &Frames) -> Result<Outcome, CallError> {
         self.call(async |adapter, store| adapter.call_on_frames(store, state, frames).await).await
     }
 

@@ -5,12 +5,15 @@ use std::{future::pending, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
-    runtime::{Ending, Frame},
-    upstream::{Frames, Request, SendError, Upstream},
+    runtime::{Ending, Frames},
+    upstream::{self, Request, SendError, Upstream},
 };
 
 /// After so long without a byte a feed counts as dead: the other side may be gone without a word.
 const SILENCE: Duration = Duration::from_secs(90);
+
+/// Frames that one call maps: what the guest can do within its budget, with a wide margin.
+pub(super) const FRAMES_PER_CALL: usize = 512;
 
 /// What to follow.
 pub(super) enum Feed {
@@ -19,19 +22,20 @@ pub(super) enum Feed {
     /// Connected, as far as the runtime has anything to follow.
     Quiet,
     /// A response that goes on.
-    Stream { frames: Box<Frames>, deadline: Instant },
+    Stream { frames: Box<upstream::Frames>, deadline: Instant },
     /// The same request, again and again.
     Poll { upstream: Upstream, request: Request, every: Duration, next: Instant },
 }
 
 /// What came of waiting for a feed.
 pub(super) enum Item {
-    Frames(Vec<Frame>),
+    /// In batches, each for one call.
+    Frames(Vec<Frames>),
     Ended(Ending),
 }
 
 impl Feed {
-    pub(super) fn stream(frames: Frames) -> Self {
+    pub(super) fn stream(frames: upstream::Frames) -> Self {
         Self::Stream { frames: Box::new(frames), deadline: Instant::now() + SILENCE }
     }
 
@@ -53,8 +57,8 @@ impl Feed {
                 *deadline = Instant::now() + SILENCE;
                 if !read.is_empty() {
                     // Also when a cut came right behind: what is here is whole, and the next call meets the cut.
-                    let frame = |frame: crate::upstream::Frame| Frame { name: frame.name, data: frame.data };
-                    return Item::Frames(read.into_iter().map(frame).collect());
+                    let frames = read.iter().map(|frame| (frame.name.as_str(), frame.data.as_str()));
+                    return Item::Frames(Frames::pack(frames, FRAMES_PER_CALL));
                 }
                 match outcome {
                     Err(_) => return Item::Ended(Ending::Silent),
@@ -70,7 +74,7 @@ impl Feed {
                 *next = Instant::now() + *every;
                 match answer {
                     Ok(answer) if answer.status == 200 => {
-                        Item::Frames(vec![Frame { name: String::new(), data: answer.body }])
+                        Item::Frames(Frames::pack([("", answer.body.as_str())].into_iter(), FRAMES_PER_CALL))
                     }
                     Ok(_) | Err(SendError::Refused(_) | SendError::TooLarge) => Item::Ended(Ending::Clean),
                     Err(SendError::Unreachable(_) | SendError::Interrupted(_)) => Item::Ended(Ending::Cut),

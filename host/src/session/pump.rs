@@ -17,7 +17,7 @@ use super::{
     backoff::Backoff,
     desk::{Desk, Stop, Waited},
     event::Seen,
-    feed::Item,
+    feed::{FRAMES_PER_CALL, Item},
     line::{Line, Place, StepError},
     live::Command,
     state::{Input, Phase},
@@ -25,14 +25,11 @@ use super::{
 use crate::{
     events::Writer,
     id::SessionId,
-    runtime::{self, Body, CallError, Effect, Ending, ErrorKind, Fault, Frame, Instance, Outcome},
+    runtime::{self, Body, CallError, Effect, Ending, ErrorKind, Fault, Frame, Frames, Instance, Outcome},
 };
 
 /// How long a pump stays connected after its turn: a conversation's next prompt then finds everything ready.
 const LINGER: Duration = Duration::from_secs(30);
-
-/// Frames that one call maps: what the guest can do within its budget, with a wide margin.
-const FRAMES_PER_CALL: usize = 512;
 
 /// Tries to end a session upstream while it still winds down.
 const CLOSE_TRIES: u32 = 6;
@@ -183,9 +180,7 @@ impl Pump {
         };
         self.behind = true;
         let something = !news.is_empty();
-        for frames in news.chunks(FRAMES_PER_CALL) {
-            self.map(frames).await?;
-        }
+        self.map(&Frames::pack(news.iter().map(Frame::pieces), FRAMES_PER_CALL)).await?;
         self.seen.bound();
         self.connecting.reset();
         if std::mem::take(&mut self.unconfirmed) && !something {
@@ -211,11 +206,11 @@ impl Pump {
         self.connecting.wait_little();
         let Some(instance) = self.line.instance() else { return Ok(()) };
         let outcome = instance.on_end(&self.desk.session().guest, ending).await;
-        self.take(outcome, &[]).await
+        self.take(outcome, &Frames::none()).await
     }
 
-    async fn map(&mut self, frames: &[Frame]) -> Result<(), Stop> {
-        for frames in frames.chunks(FRAMES_PER_CALL) {
+    async fn map(&mut self, batches: &[Frames]) -> Result<(), Stop> {
+        for frames in batches {
             let Some(instance) = self.line.instance() else { return Ok(()) };
             let outcome = instance.on_frames(&self.desk.session().guest, frames).await;
             self.take(outcome, frames).await?;
@@ -240,7 +235,7 @@ impl Pump {
         let error = match sent {
             Ok(outcome) => {
                 self.sending.reset();
-                self.take(Ok(outcome), &[]).await?;
+                self.take(Ok(outcome), &Frames::none()).await?;
                 return Ok(true);
             }
             Err(error) => error,
@@ -279,7 +274,7 @@ impl Pump {
     }
 
     /// Stores and applies what a call brought.
-    async fn take(&mut self, outcome: Result<Outcome, CallError>, frames: &[Frame]) -> Result<(), Stop> {
+    async fn take(&mut self, outcome: Result<Outcome, CallError>, frames: &Frames) -> Result<(), Stop> {
         let Outcome { state, events, relisten } = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return self.fail(&error.into()).await,
@@ -287,7 +282,7 @@ impl Pump {
         let mut read: Vec<(&str, Effect)> = Vec::with_capacity(events.len());
         for event in &events {
             let json = match &event.body {
-                Body::Frame(index) => frames.get(*index as usize).map(|frame| frame.data.as_str()),
+                Body::Frame(index) => frames.data(*index),
                 Body::Json(json) => Some(json.as_str()),
             };
             match json {
@@ -343,7 +338,7 @@ impl Pump {
         match sent {
             Ok(outcome) => {
                 drop(done.send(Ok(())));
-                self.take(Ok(outcome), &[]).await
+                self.take(Ok(outcome), &Frames::none()).await
             }
             // The turn may go on; the client is told so, and the feed tells the rest.
             Err(error) => {

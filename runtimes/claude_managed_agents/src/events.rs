@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use lap_runtime_sdk::{Body, Effect, Event, Frame, Level, Outcome, log};
+use lap_runtime_sdk::{Body, Effect, Event, Frames, Level, Outcome, Piece, log};
 use serde::{
     Deserialize, Deserializer as _,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -13,14 +13,14 @@ use serde::{
 use serde_json::{Deserializer, value::RawValue};
 
 /// Maps frames to events.
-pub(crate) fn on_frames(frames: &[Frame]) -> Outcome {
+pub(crate) fn on_frames(frames: &Frames) -> Outcome {
     let mut outcome = Outcome::events(Vec::with_capacity(frames.len()));
-    for (index, frame) in (0..).zip(frames) {
-        match frame.name.as_str() {
+    for (index, frame) in (0..).zip(frames.iter()) {
+        match frame.name {
             "ping" | "event_start" | "event_delta" => {}
             "error" => {
                 // What the stream would have brought is in the history.
-                log(Level::Warn, &format!("the upstream broke its stream off: {}", frame.data));
+                log(Level::Warn, &format!("the upstream broke its stream off: {}", text(frame.data)));
                 outcome.relisten = true;
             }
             _ => outcome.events.extend(event(index, frame)),
@@ -29,22 +29,22 @@ pub(crate) fn on_frames(frames: &[Frame]) -> Outcome {
     outcome
 }
 
-fn event(index: u32, frame: &Frame) -> Option<Event> {
-    match kind(&frame.name, &frame.data) {
+fn event(index: u32, frame: Piece<'_>) -> Option<Event> {
+    match kind(frame.name, frame.data) {
         Kind::Given(kind) if matches!(&*kind, "ping" | "event_start" | "event_delta") => None,
-        Kind::Given(kind) => Some(Event { body: Body::Frame(index), effect: effect(&kind, &frame.data) }),
+        Kind::Given(kind) => Some(Event { body: Body::Frame(index), effect: effect(&kind, frame.data) }),
         // The harnesses of the LiteLLM platform leave the type to the frame's name.
-        Kind::Missing if !matches!(frame.name.as_str(), "" | "message") => {
-            Some(Event { body: Body::Json(typed(&frame.name, &frame.data)?), effect: effect(&frame.name, &frame.data) })
+        Kind::Missing if !matches!(frame.name, "" | "message") => {
+            Some(Event { body: Body::Json(typed(frame.name, frame.data)?), effect: effect(frame.name, frame.data) })
         }
         Kind::Missing | Kind::Unreadable => {
-            log(Level::Debug, &format!("no event: {}", frame.data));
+            log(Level::Debug, &format!("no event: {}", text(frame.data)));
             None
         }
     }
 }
 
-fn effect(kind: &str, data: &str) -> Effect {
+fn effect(kind: &str, data: &[u8]) -> Effect {
     match kind {
         "session.status_running" => Effect::Started,
         "session.status_idle" => idle(data),
@@ -56,7 +56,7 @@ fn effect(kind: &str, data: &str) -> Effect {
 }
 
 /// Every reason but two says that the turn came to its end, those that later versions will name included.
-fn idle(data: &str) -> Effect {
+fn idle(data: &[u8]) -> Effect {
     match kind_of(Parts::of(data).stop_reason) {
         Kind::Given(reason) if reason == "requires_action" => Effect::Waiting,
         Kind::Given(reason) if reason == "retries_exhausted" => Effect::Failed,
@@ -65,8 +65,8 @@ fn idle(data: &str) -> Effect {
 }
 
 /// An error ends the turn unless the upstream says that it tries again; a harness ends its turns with a bare error.
-fn error(data: &str) -> Effect {
-    let retry_status = Parts::of(data).error.and_then(|error| Parts::of(error.get()).retry_status);
+fn error(data: &[u8]) -> Effect {
+    let retry_status = Parts::of(data).error.and_then(|error| Parts::of(error.get().as_bytes()).retry_status);
     match kind_of(retry_status) {
         Kind::Given(status) if status == "retrying" => Effect::None,
         _ => Effect::Failed,
@@ -86,8 +86,8 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// Parts that cannot be read are parts that are not there.
-    fn of(data: &'a str) -> Self {
-        serde_json::from_str(data).unwrap_or_default()
+    fn of(data: &'a [u8]) -> Self {
+        serde_json::from_slice(data).unwrap_or_default()
     }
 }
 
@@ -102,12 +102,12 @@ enum Kind<'a> {
 }
 
 fn kind_of(part: Option<&RawValue>) -> Kind<'_> {
-    part.map_or(Kind::Missing, |part| parsed_kind(part.get()))
+    part.map_or(Kind::Missing, |part| parsed_kind(part.get().as_bytes()))
 }
 
 /// The `type` in the data of a frame. Upstreams name a frame by it, and write it among the first members or as the last:
 /// then a glance at either end tells.
-fn kind<'a>(name: &'a str, data: &'a str) -> Kind<'a> {
+fn kind<'a>(name: &'a str, data: &'a [u8]) -> Kind<'a> {
     if !name.is_empty() && (begins_with_type(data, name) || ends_with_type(data, name)) {
         Kind::Given(Cow::Borrowed(name))
     } else {
@@ -117,24 +117,24 @@ fn kind<'a>(name: &'a str, data: &'a str) -> Kind<'a> {
 
 /// The first `"type":"` of valid JSON is a member of the object itself when no other value was opened before it; a
 /// string cannot hold it without a backslash.
-fn begins_with_type(data: &str, kind: &str) -> bool {
+fn begins_with_type(data: &[u8], kind: &str) -> bool {
     const MEMBER: &[u8] = br#""type":""#;
-    let Some(start) = data.as_bytes().windows(MEMBER.len()).position(|bytes| bytes == MEMBER) else { return false };
-    let (before, rest) = data.as_bytes().split_at(start);
+    let Some(start) = data.windows(MEMBER.len()).position(|bytes| bytes == MEMBER) else { return false };
+    let (before, rest) = data.split_at(start);
     let named = rest.strip_prefix(MEMBER).and_then(|rest| rest.strip_prefix(kind.as_bytes()));
     named.is_some_and(|rest| rest.first() == Some(&b'"'))
         && before.iter().skip(1).all(|byte| !matches!(byte, b'{' | b'[' | b'\\'))
 }
 
 /// What stands before the last brace is a member of the object itself.
-fn ends_with_type(data: &str, kind: &str) -> bool {
-    let before = data.strip_suffix(r#""}"#).and_then(|data| data.strip_suffix(kind));
-    before.is_some_and(|before| before.ends_with(r#","type":""#))
+fn ends_with_type(data: &[u8], kind: &str) -> bool {
+    let before = data.strip_suffix(br#""}"#).and_then(|data| data.strip_suffix(kind.as_bytes()));
+    before.is_some_and(|before| before.ends_with(br#","type":""#))
 }
 
-fn parsed_kind(data: &str) -> Kind<'_> {
+fn parsed_kind(data: &[u8]) -> Kind<'_> {
     let mut found = None;
-    let mut json = Deserializer::from_str(data);
+    let mut json = Deserializer::from_slice(data);
     let read = json.deserialize_map(ToType { found: &mut found }).and_then(|()| json.end());
     match (found, read) {
         (Some(kind), _) => Kind::Given(kind),
@@ -180,10 +180,15 @@ impl<'de> Visitor<'de> for ToType<'_, 'de> {
     }
 }
 
+/// For the log.
+fn text(data: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(data)
+}
+
 /// The data, which is an object without a type, with that type.
-fn typed(kind: &str, data: &str) -> Option<String> {
+fn typed(kind: &str, data: &[u8]) -> Option<String> {
     let kind = serde_json::to_string(kind).ok()?;
-    let rest = data.trim_ascii().strip_prefix('{')?.trim_ascii_start();
+    let rest = std::str::from_utf8(data).ok()?.trim_ascii().strip_prefix('{')?.trim_ascii_start();
     let comma = if rest == "}" { "" } else { "," };
     Some(format!(r#"{{"type":{kind}{comma}{rest}"#))
 }
@@ -192,8 +197,12 @@ fn typed(kind: &str, data: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn frame(name: &str, data: &str) -> Frame {
-        Frame { name: name.to_owned(), data: data.to_owned() }
+    const fn frame<'a>(name: &'a str, data: &'a str) -> (&'a str, &'a str) {
+        (name, data)
+    }
+
+    fn on_frames(frames: &[(&str, &str)]) -> Outcome {
+        super::on_frames(&frames.iter().copied().collect())
     }
 
     fn passed(index: u32, effect: Effect) -> Event {
@@ -294,8 +303,8 @@ mod tests {
             ("a.b", r#"{"t\u0079pe":"\u0063"}"#, "c"),
             ("", r#"{"type":"c"}"#, "c"),
         ] {
-            assert_eq!(super::kind(name, data), Kind::Given(kind.into()), "{data}");
+            assert_eq!(super::kind(name, data.as_bytes()), Kind::Given(kind.into()), "{data}");
         }
-        assert_eq!(kind("a.b", r#"{"x":{"y":1,"type":"a.b"}}"#), Kind::Missing);
+        assert_eq!(kind("a.b", br#"{"x":{"y":1,"type":"a.b"}}"#), Kind::Missing);
     }
 }

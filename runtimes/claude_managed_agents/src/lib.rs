@@ -14,7 +14,7 @@ mod events;
 mod session;
 
 use lap_runtime_sdk::{
-    AgentSpec, Description, Error, Feed, Frame, History, Input, Method, Model, Outcome, Request, Runtime,
+    AgentSpec, Description, Error, Feed, Frames, History, Input, Method, Model, Outcome, Request, Runtime,
     SessionOpened, SessionSpec, Tool, Upstream,
 };
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,7 @@ impl Runtime for ClaudeManagedAgents {
         session::send(upstream, &state, &inputs)
     }
 
-    fn on_frames(_: &mut dyn Upstream, _: String, frames: Vec<Frame>) -> Result<Outcome, Error> {
+    fn on_frames(_: &mut dyn Upstream, _: String, frames: Frames) -> Result<Outcome, Error> {
         Ok(events::on_frames(&frames))
     }
 

@@ -6,6 +6,7 @@
 //!
 //! * [`Runtime`]: what a runtime does, and what [`export!`] makes of it
 //! * [`Upstream`], [`Host`]: the one way out
+//! * [`Frames`], [`Piece`]: what arrived, without a copy of each
 //! * [`Request`] and [`Response`]: built and read without ceremony
 //! * [`Error`]: from a status, a broken connection, an answer that makes no sense
 //!
@@ -14,6 +15,7 @@
 #[doc(hidden)]
 pub mod bindings;
 mod error;
+mod frames;
 mod log;
 mod message;
 mod runtime;
@@ -24,11 +26,12 @@ pub use self::{
     bindings::lap::runtime::{
         log::Level,
         types::{
-            AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, Header, History, Input,
-            Method, Model, Outcome, Poll, Request, Response, SessionOpened, SessionSpec, Tool,
+            AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, Frames, Header,
+            History, Input, Method, Model, Outcome, Poll, Request, Response, SessionOpened, SessionSpec, Tool,
         },
         upstream::SendError,
     },
+    frames::Piece,
     log::log,
     runtime::{Exported, Runtime},
     script::Script,

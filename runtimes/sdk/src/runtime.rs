@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use crate::{
-    AgentSpec, Description, Ending, Error, ErrorKind, Event, Feed, Frame, History, Host, Input, Model, Outcome,
+    AgentSpec, Description, Ending, Error, ErrorKind, Event, Feed, Frames, History, Host, Input, Model, Outcome,
     SessionOpened, SessionSpec, Upstream, bindings::exports::lap::runtime::adapter::Guest,
 };
 
@@ -41,7 +41,7 @@ pub trait Runtime {
     ///
     /// # Errors
     /// When the frames make no sense.
-    fn on_frames(upstream: &mut dyn Upstream, state: String, frames: Vec<Frame>) -> Result<Outcome, Error>;
+    fn on_frames(upstream: &mut dyn Upstream, state: String, frames: Frames) -> Result<Outcome, Error>;
 
     /// Says what the end of a feed means: unless a runtime knows better, that the host shall connect again.
     ///
@@ -112,7 +112,7 @@ impl<R: Runtime> Guest for Exported<R> {
         R::send(&mut Host, state, inputs)
     }
 
-    fn on_frames(state: String, frames: Vec<Frame>) -> Result<Outcome, Error> {
+    fn on_frames(state: String, frames: Frames) -> Result<Outcome, Error> {
         R::on_frames(&mut Host, state, frames)
     }
 

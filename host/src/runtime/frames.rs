@@ -1,0 +1,65 @@
+//! Packed frames, as the contract's `frames` has them: made by the session, and looked up by the index that a guest names.
+
+use super::{Frame, Frames};
+
+impl Frames {
+    /// No frame: for calls whose events cannot name one.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { bytes: Vec::new(), ends: Vec::new() }
+    }
+
+    /// Packs frames into batches of at most `count_max`, in their order.
+    pub fn pack<'a>(frames: impl ExactSizeIterator<Item = (&'a str, &'a str)>, count_max: usize) -> Vec<Self> {
+        let mut batches = Vec::with_capacity(frames.len().div_ceil(count_max));
+        let mut batch = Self::none();
+        for (name, data) in frames {
+            batch.push(name, data);
+            if batch.ends.len() / 2 == count_max {
+                batches.push(std::mem::replace(&mut batch, Self::none()));
+            }
+        }
+        if !batch.ends.is_empty() {
+            batches.push(batch);
+        }
+        batches
+    }
+
+    fn push(&mut self, name: &str, data: &str) {
+        for piece in [name, data] {
+            self.bytes.extend_from_slice(piece.as_bytes());
+            // A batch is a chunk of a feed, far below 4 GiB; an end beyond that would only hide the rest.
+            self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// The data of the frame with this index.
+    #[must_use]
+    pub fn data(&self, index: u32) -> Option<&str> {
+        let at = (index as usize).checked_mul(2)?;
+        let (from, to) = (*self.ends.get(at)?, *self.ends.get(at + 1)?);
+        std::str::from_utf8(self.bytes.get(from as usize..to as usize)?).ok()
+    }
+}
+
+impl Frame {
+    /// Name and data, for packing.
+    #[must_use]
+    pub fn pieces(&self) -> (&str, &str) {
+        (&self.name, &self.data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_found_again_by_their_index_in_their_batch() {
+        let frames = [("a", "1"), ("", "grüß"), ("b", "")];
+        let batches = Frames::pack(frames.into_iter(), 2);
+        assert_eq!(batches.len(), 2);
+        assert_eq!((batches[0].data(0), batches[0].data(1), batches[0].data(2)), (Some("1"), Some("grüß"), None));
+        assert_eq!((batches[1].data(0), batches[1].data(u32::MAX)), (Some(""), None));
+    }
+}
