@@ -24,8 +24,6 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// The profile of the root manifest that is made for guests.
 const PROFILE: &str = "runtime";
 
-const STRIP: &str = r#"profile.runtime.strip="debuginfo""#;
-
 /// Variables of the outer build that would change the nested one, by how their names begin.
 const NOT_INHERITED: [&str; 14] = [
     "CARGO_BUILD_",
@@ -126,7 +124,7 @@ fn build(root: &Path, out: &Path, ids: &[String]) -> PathBuf {
     // The very compiler of the outer build, also where that is not the one on the path.
     cargo.env("RUSTC", rustc).current_dir(root).args(["build", "--locked", "--lib", "--target", TARGET]);
     // The standard library brings 1.5 MB of debug information along. Function names stay, so traps can be read.
-    cargo.args(["--profile", PROFILE, "--config", STRIP]).arg("--target-dir").arg(&target_dir);
+    cargo.args(["--profile", PROFILE]).arg("--target-dir").arg(&target_dir);
     cargo.args(ids.iter().flat_map(|id| ["--package", id]));
     if !ids.is_empty() && !run(&mut cargo) {
         fail("the bundled runtimes cannot be built; what cargo says stands above");

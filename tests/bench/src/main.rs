@@ -1,0 +1,99 @@
+//! Measures what `lap` costs: the same work through the host and straight on the simulated upstream, in one run, with
+//! the same client.
+//!
+//! ```text
+//! cargo run --release --manifest-path tests/bench/Cargo.toml
+//! ```
+//!
+//! Prints a table in Markdown. The exit code tells whether everything that was sent came, once and in order; how fast is
+//! for the reader to judge, who also sees what else the machine did.
+//!
+//! * `work/` what is measured, a module each · `load.rs` turns with readers, which most of it is made of
+//! * `world.rs` the processes · `process.rs` what the kernel knows of them · `machine.rs` where all this runs
+//! * `api.rs` one set of requests for both sides · `reader.rs` a subscriber · `frames.rs`, `wire.rs` what it reads
+//! * `report.rs` the table · `stats.rs` medians
+
+mod api;
+mod frames;
+mod load;
+mod machine;
+mod process;
+mod reader;
+mod report;
+mod stats;
+mod wire;
+mod work;
+mod world;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use crate::{
+    machine::Machine,
+    report::Report,
+    work::{Lab, Work},
+    world::Site,
+};
+
+/// The client shares the machine with what it measures.
+const CLIENT_THREADS: usize = 2;
+
+/// Measures `lap` beside its upstream
+#[derive(Parser)]
+struct Args {
+    /// What to measure [default: all of it]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Work>,
+    /// Measure little, to see that everything works
+    #[arg(long)]
+    quick: bool,
+    /// How often each load is run; by default 3 times, and once with --quick
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// The program to measure; by default the one of this repository, which is built first
+    #[arg(long, value_name = "FILE")]
+    lap: Option<PathBuf>,
+    /// Where the data directories are made, which decides what a commit costs; by default where temporary files go
+    #[arg(long, value_name = "DIRECTORY")]
+    dir: Option<PathBuf>,
+    /// Write the results as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    let executor = tokio::runtime::Builder::new_multi_thread().worker_threads(CLIENT_THREADS).enable_all().build()?;
+    // Measuring happens on a worker, as everything else does.
+    let report = executor.block_on(async { tokio::spawn(measure(args)).await })??;
+    print!("{report}");
+    Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn measure(args: Args) -> Result<Report> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let lap = match args.lap {
+        Some(lap) => lap.canonicalize().with_context(|| lap.display().to_string())?,
+        None => world::build(&root)?,
+    };
+    let directory = args.dir.unwrap_or_else(std::env::temp_dir).canonicalize().context("no such directory")?;
+    let mut report = Report::new(Machine::look(&root, &directory)?);
+    let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 3 }).max(1);
+    let lab = Lab { site: Site { lap, directory }, rounds, quick: args.quick };
+    let works = if args.only.is_empty() { Work::value_variants() } else { &args.only };
+    for work in works {
+        if let Err(error) = work.measure(&lab, &mut report).await {
+            report.problem(format!("{work:?} could not be measured: {error:#}"));
+        }
+    }
+    if let Some(path) = args.json {
+        fs::write(&path, serde_json::to_vec_pretty(&report)?).with_context(|| path.display().to_string())?;
+    }
+    Ok(report)
+}
