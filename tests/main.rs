@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "a test fails by panicking")]
 
 mod api;
+mod crash;
 mod guest;
 mod harness;
 mod stream;

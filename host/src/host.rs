@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    runtime::{Builder, Runtime as Executor},
+    runtime::{Builder, Handle, Runtime as Executor},
     sync::{oneshot, watch},
     task::JoinHandle,
 };
@@ -129,11 +129,22 @@ impl Drop for Server {
 
 /// The threads of pumps and guests. An executor must not be dropped on a thread of another one, so this is told to stop
 /// and not waited for.
-struct Guests(Option<Executor>);
+struct Guests {
+    handle: Handle,
+    executor: Option<Executor>,
+}
+
+impl Guests {
+    fn start() -> Result<Self, StartError> {
+        let executor = Builder::new_multi_thread().enable_all().thread_name("guest").build();
+        let executor = executor.map_err(StartError::Threads)?;
+        Ok(Self { handle: executor.handle().clone(), executor: Some(executor) })
+    }
+}
 
 impl Drop for Guests {
     fn drop(&mut self) {
-        if let Some(executor) = self.0.take() {
+        if let Some(executor) = self.executor.take() {
             executor.shutdown_background();
         }
     }
@@ -156,15 +167,14 @@ impl Host {
         let cache = fs::canonicalize(&cache).map_err(unusable)?;
         let runtimes = Arc::new(Runtimes::load(&cache, config.guests_max, BUNDLED).await?);
         let client = Client::new(config.networks.clone())?;
-        let executor =
-            Builder::new_multi_thread().enable_all().thread_name("guest").build().map_err(StartError::Threads)?;
+        let guests = Guests::start()?;
         let sessions = Sessions::new(
             log.clone(),
             Arc::clone(&runtimes),
             vault.clone(),
             Provisions::new(&vault),
             client,
-            executor.handle().clone(),
+            guests.handle.clone(),
         );
         let listening = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
@@ -184,7 +194,7 @@ impl Host {
         // The other end going away means the same as a word from it.
         let stopped = async { drop(stopped.await) };
         let server = Server(tokio::spawn(http::serve(listener, app, stopped)));
-        Ok(Self { address, log, stop, server, guests: Guests(Some(executor)) })
+        Ok(Self { address, log, stop, server, guests })
     }
 
     /// Where it listens.
@@ -207,7 +217,7 @@ impl Host {
         if (&mut server.0).await.is_err() {
             tracing::error!("the server crashed");
         }
-        if let Some(executor) = guests.0.take() {
+        if let Some(executor) = guests.executor.take() {
             let left = tokio::task::spawn_blocking(move || executor.shutdown_timeout(LEAVE)).await;
             if left.is_err() {
                 tracing::error!("the guests' threads did not stop");
@@ -230,9 +240,19 @@ fn resume(sessions: &Sessions) {
 fn open_vault(config: &Config) -> Result<Vault, StartError> {
     let directory = config.data_dir.as_path();
     let unusable = |source| StartError::DataDirectory { path: directory.to_owned(), source };
+    let damaged = |reason: &str| Err(StartError::Damaged { path: directory.to_owned(), reason: reason.to_owned() });
     match Vault::presence(directory).map_err(unusable)? {
-        Presence::Damaged(reason) => Err(StartError::Damaged { path: directory.to_owned(), reason }),
-        Presence::Store => Ok(Vault::open(directory, VaultKey::load(&config.vault_key_file)?)?),
+        Presence::Damaged(reason) => damaged(&reason),
+        Presence::Store => {
+            let key = VaultKey::load(&config.vault_key_file)?;
+            // Looked at before anything is opened, and with that perhaps written.
+            match fs::metadata(directory.join(EVENTS_FILE)).map(|events| events.len()) {
+                Ok(0) => damaged("events.redb is empty"),
+                Ok(_) => Ok(Vault::open(directory, key)?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => damaged("events.redb is missing"),
+                Err(error) => Err(unusable(error)),
+            }
+        }
         Presence::Empty => {
             make_directory(directory).map_err(unusable)?;
             let key = first_key(&config.vault_key_file)?;

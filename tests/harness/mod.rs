@@ -1,6 +1,7 @@
 //! A world for a test: a simulated upstream, a host in this process, and a client that speaks HTTP to it.
 
 mod client;
+pub mod program;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,7 +10,7 @@ use lap_simulator::{Options, Script, Simulator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub use self::client::Client;
+pub use self::client::{Client, Event};
 
 /// The credential of the upstream. A test that finds it anywhere else has found a leak.
 pub const UPSTREAM_KEY: &str = "sk-ant-canary-6yT0wqZrVb3nKfXc";

@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::{self, File},
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread::available_parallelism,
     time::Instant,
@@ -18,7 +18,9 @@ use crate::stats::Spread;
 
 #[derive(Serialize)]
 pub(crate) struct Machine {
+    /// Of the source; a program that was given may come from elsewhere.
     commit: String,
+    program: PathBuf,
     cores: usize,
     cpu: String,
     kernel: String,
@@ -31,7 +33,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn look(root: &Path, directory: &Path) -> Result<Self> {
+    pub(crate) fn look(root: &Path, program: &Path, directory: &Path) -> Result<Self> {
         let cpu = fs::read_to_string("/proc/cpuinfo")?;
         let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let memory = fs::read_to_string("/proc/meminfo")?;
@@ -39,6 +41,7 @@ impl Machine {
         let load = fs::read_to_string("/proc/loadavg")?;
         Ok(Self {
             commit: commit(root),
+            program: program.to_owned(),
             cores: available_parallelism()?.get(),
             cpu: cpu.map_or("unknown", |(_, name)| name).to_owned(),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
@@ -79,9 +82,10 @@ fn raise_open_files() -> u64 {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { commit, cores, cpu, kernel, memory_gib, fsync_ms, load, open_files_max } = self;
+        let Self { commit, program, cores, cpu, kernel, memory_gib, fsync_ms, load, open_files_max } = self;
         let Spread { median, min, max } = fsync_ms;
-        writeln!(f, "Commit {commit} · {cores} cores of {cpu} · {memory_gib} GiB · Linux {kernel}")?;
+        writeln!(f, "Commit {commit} · {}", program.display())?;
+        writeln!(f, "{cores} cores of {cpu} · {memory_gib} GiB · Linux {kernel}")?;
         writeln!(
             f,
             "fsync of 4 KiB {median:.2} ms ({min:.2}–{max:.2}) · load before {load} · {open_files_max} open files"

@@ -83,7 +83,7 @@ async fn measure(args: Args) -> Result<Report> {
         None => world::build(&root)?,
     };
     let directory = args.dir.unwrap_or_else(std::env::temp_dir).canonicalize().context("no such directory")?;
-    let mut report = Report::new(Machine::look(&root, &directory)?);
+    let mut report = Report::new(Machine::look(&root, &lap, &directory)?);
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 3 }).max(1);
     let lab = Lab { site: Site { lap, directory }, rounds, quick: args.quick };
     let works = if args.only.is_empty() { Work::value_variants() } else { &args.only };

@@ -1,0 +1,127 @@
+//! kill -9 in the middle of a turn, again and again; an oracle says what must hold after each.
+
+use lap_simulator::{
+    Script,
+    script::{Repeat, Step},
+};
+use serde_json::Value;
+
+use crate::harness::{Event, MASTER_KEY, UPSTREAM_KEY, program::Program, simulator};
+
+const ROUNDS: usize = 8;
+
+fn script() -> Script {
+    Script::of([Step::Repeat(Repeat { count: 300, every_ms: 3, bytes: 200, ..Repeat::default() })])
+}
+
+/// What a client has seen of a session, and what follows from that.
+#[derive(Default)]
+struct Oracle {
+    seen: Vec<Event>,
+}
+
+impl Oracle {
+    fn saw(&mut self, events: Vec<Event>) {
+        for event in events {
+            assert_eq!(event.seq, self.seen.len() as u64 + 1, "a gap or a repeated number");
+            self.seen.push(event);
+        }
+    }
+
+    /// What was seen is in the list, under the same number.
+    fn is_in(&self, listed: &[Value]) {
+        assert!(listed.len() >= self.seen.len(), "{} events were seen, {} are left", self.seen.len(), listed.len());
+        for (event, listed) in self.seen.iter().zip(listed) {
+            assert_eq!(event.json, *listed, "event {} has changed", event.seq);
+        }
+    }
+}
+
+fn key_file(directory: &std::path::Path) -> String {
+    let path = directory.join("key-of-the-api");
+    std::fs::write(&path, MASTER_KEY).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_saw_survives_kill_9_and_the_turn_goes_on() {
+    let simulator = simulator(script());
+    let directory = tempfile::tempdir().unwrap();
+    let key = key_file(directory.path());
+    let serve = async || Program::serve(directory.path(), &["--master-key-file", &key], MASTER_KEY).await;
+    let mut program = serve().await;
+    program.client.connect(&simulator.base_url()).await;
+    let agent = program.client.agent(&serde_json::json!({})).await;
+    let id = program.client.session(&agent, Some("go")).await;
+    let mut oracle = Oracle::default();
+    for round in 0..ROUNDS {
+        let after = format!("after={}", oracle.seen.len());
+        let mut stream = program.client.stream(&id, &after, &[]).await;
+        // A different place in the turn each time.
+        oracle.saw(stream.take(1 + (round * 7919) % 23).await);
+        program.kill().await;
+        program = serve().await;
+        oracle.is_in(&program.client.list(&id).await);
+    }
+    let rest = format!("until=idle&after={}", oracle.seen.len());
+    oracle.saw(program.client.stream(&id, &rest, &[]).await.rest().await);
+    oracle.is_in(&program.client.list(&id).await);
+    assert_eq!(oracle.seen.last().unwrap().name, "session.status_idle");
+    let processed = |event: &Value| !event["processed_at"].is_null();
+    let seen: Vec<Value> = oracle.seen.into_iter().map(|event| event.json).filter(processed).collect();
+    let truth = simulator.events(&simulator.sessions()[0]);
+    assert_eq!(seen, truth.into_iter().filter(processed).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledged_prompt_survives_kill_9() {
+    let simulator = simulator(Script::of([Step::message("You said {prompt}")]));
+    let directory = tempfile::tempdir().unwrap();
+    let key = key_file(directory.path());
+    let serve = async || Program::serve(directory.path(), &["--master-key-file", &key], MASTER_KEY).await;
+    let mut program = serve().await;
+    program.client.connect(&simulator.base_url()).await;
+    let agent = program.client.agent(&serde_json::json!({})).await;
+    let id = program.client.session(&agent, Some("first")).await;
+    program.kill().await;
+    program = serve().await;
+    program.client.turn(&id).await;
+    assert_eq!(program.client.prompt(&id, "second").await.status, 204);
+    program.kill().await;
+    program = serve().await;
+    let said: Vec<String> = program
+        .client
+        .turn(&id)
+        .await
+        .into_iter()
+        .filter(|event| event.name == "agent.message")
+        .map(|event| event.json["content"][0]["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(said, ["You said first", "You said second"]);
+    assert!(!program.output().contains(UPSTREAM_KEY));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_streams_with_a_word_and_the_turn_goes_on_later() {
+    let simulator = simulator(script());
+    let directory = tempfile::tempdir().unwrap();
+    let key = key_file(directory.path());
+    let serve = async || Program::serve(directory.path(), &["--master-key-file", &key], MASTER_KEY).await;
+    let program = serve().await;
+    program.client.connect(&simulator.base_url()).await;
+    let agent = program.client.agent(&serde_json::json!({})).await;
+    let id = program.client.session(&agent, Some("go")).await;
+    let mut stream = program.client.stream(&id, "", &[]).await;
+    let mut seen = stream.take(5).await;
+    let (ended, rest) = tokio::join!(program.terminate(), stream.rest());
+    assert_eq!(ended.0.code(), Some(0), "{}", ended.1);
+    assert!(
+        stream.raw.ends_with(b"\n\n")
+            && String::from_utf8_lossy(&stream.raw).rsplit("\n\n").nth(1).unwrap().starts_with("retry: ")
+    );
+    seen.extend(rest);
+    let program = serve().await;
+    let events = program.client.turn(&id).await;
+    assert_eq!(events[..seen.len()], seen);
+    assert_eq!(events.last().unwrap().name, "session.status_idle");
+}

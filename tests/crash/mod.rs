@@ -1,0 +1,5 @@
+//! The real program: killed, started wrongly, looked at for secrets.
+
+mod kill;
+mod leaks;
+mod start;

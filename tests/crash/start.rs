@@ -1,0 +1,168 @@
+//! Starts: the first one, and those that must not succeed.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+use crate::harness::{
+    MASTER_KEY,
+    program::{Ended, Program, ended, files, lap},
+};
+
+async fn serve(directory: &Path, more: &[&str]) -> Ended {
+    let arguments = [&["serve", "--listen", "127.0.0.1:0", "--guests-max", "16"], more].concat();
+    ended(lap(directory, &arguments).env("LAP_MASTER_KEY", MASTER_KEY)).await
+}
+
+/// A refusal is one line for people, a code for their scripts, and no change of anything.
+async fn refuses(directory: &Path, more: &[&str], code: i32, words: &[&str]) {
+    let before = files(directory);
+    let ended = serve(directory, more).await;
+    assert_eq!(ended.code, Some(code), "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.stdout, "", "it must not say that it listens");
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("lap: "), "one line: {}", ended.stderr);
+    for word in words {
+        assert!(lines[0].contains(word), "{word:?} is not in: {}", lines[0]);
+    }
+    let after = files(directory);
+    assert!(before == after, "the refusal of {words:?} changed a file");
+}
+
+/// A directory with a store that a host has made, and nobody uses.
+async fn store() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let program = Program::serve(directory.path(), &[], "").await;
+    let (status, _) = program.terminate().await;
+    assert!(status.success());
+    // The cache is the engine's own, which cleans it up when it likes.
+    fs::remove_dir_all(directory.path().join("data/cache")).unwrap();
+    directory
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_makes_what_it_needs_and_says_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = Program::serve(directory.path(), &[], "").await;
+    let data = directory.path().join("data");
+    assert_eq!(fs::metadata(&data).unwrap().mode() & 0o777, 0o700);
+    for file in ["master.key", "vault.key", "vault.redb", "events.redb"] {
+        assert_eq!(fs::metadata(data.join(file)).unwrap().mode() & 0o777, 0o600, "{file}");
+    }
+    let key = fs::read_to_string(data.join("master.key")).unwrap();
+    let key = key.trim();
+    let output = program.output();
+    assert!(output.contains("master.key") && output.contains("vault.key"), "{output}");
+    assert!(!output.contains(key), "a key is not for the screen");
+    assert_eq!(program.client.with_key(Some(key)).get("/api/agents").await.status, 200);
+    assert_eq!(program.client.with_key(Some("sk-other")).get("/api/agents").await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_does_not_fit_changes_nothing() {
+    let directory = store().await;
+    let key = directory.path().join("data/vault.key");
+    let right = fs::read(&key).unwrap();
+    let write = |bytes: &[u8], mode| {
+        fs::write(&key, bytes).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (bytes, mode, words) in [
+        (&[7_u8; 32][..], 0o600, ["does not open this store", "k:"]),
+        (&right[..], 0o644, ["vault.key", "chmod"]),
+        (b"short", 0o600, ["vault.key", "32"]),
+        (&[b'!'; 44], 0o600, ["vault.key", "32"]),
+    ] {
+        write(bytes, mode);
+        refuses(directory.path(), &[], 78, &words).await;
+    }
+    fs::remove_file(&key).unwrap();
+    refuses(directory.path(), &[], 78, &["vault.key"]).await;
+    fs::create_dir(&key).unwrap();
+    refuses(directory.path(), &[], 78, &["vault.key"]).await;
+    fs::remove_dir(&key).unwrap();
+    write(&right, 0o600);
+    Program::serve(directory.path(), &[], "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_not_whole_is_refused_by_name() {
+    for file in ["vault.redb", "store.json", "events.redb"] {
+        let directory = store().await;
+        fs::remove_file(directory.path().join("data").join(file)).unwrap();
+        refuses(directory.path(), &[], 78, &[file]).await;
+    }
+    let directory = store().await;
+    fs::write(directory.path().join("data/events.redb"), "").unwrap();
+    refuses(directory.path(), &[], 78, &["events.redb"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_cannot_be_meant_are_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("lap.toml"), "\nlistn = 1\n").unwrap();
+    refuses(directory.path(), &["--config", "lap.toml"], 78, &["lap.toml", "line 2", "listn"]).await;
+    refuses(directory.path(), &["--allow-upstream", "10.0.0.1/8"], 78, &["10.0.0.1/8"]).await;
+    refuses(directory.path(), &["--log-level", "=="], 78, &["log level"]).await;
+    fs::write(directory.path().join("file"), "").unwrap();
+    refuses(directory.path(), &["--data-dir", "file"], 78, &["file"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_leaves_the_first_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Program::serve(directory.path(), &[], "").await;
+    let second = serve(directory.path(), &[]).await;
+    assert_eq!(second.code, Some(69), "{}", second.stderr);
+    assert!(second.stderr.contains("in use"), "{}", second.stderr);
+    let port = first.client.base.strip_prefix("http://").unwrap().to_owned();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let third = ended(&mut lap(elsewhere.path(), &["serve", "--guests-max", "16", "--listen", &port])).await;
+    assert_eq!(third.code, Some(69), "{}", third.stderr);
+    assert!(third.stderr.contains(&port), "{}", third.stderr);
+    assert_eq!(first.client.get("/health").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bent_vault_is_refused_or_whole_and_never_a_crash() {
+    let directory = store().await;
+    let path = directory.path().join("data/vault.redb");
+    let right = fs::read(&path).unwrap();
+    for step in 0..12 {
+        let mut bent = right.clone();
+        let at = right.len() / 12 * step + 137;
+        bent[at] ^= 0x10;
+        fs::write(&path, &bent).unwrap();
+        match Program::try_serve(directory.path(), &[], "").await {
+            // The byte does not matter.
+            Ok(program) => program.kill().await,
+            Err(ended) => {
+                assert_eq!(ended.code, Some(78), "byte {at}: {}", ended.stderr);
+                assert!(!ended.stderr.contains("panicked"), "byte {at}: {}", ended.stderr);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_commands_do_what_they_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = ended(lap(directory.path(), &["demo", "--once"]).env("TMPDIR", directory.path())).await;
+    assert_eq!(demo.code, Some(0), "{}", demo.stderr);
+    for line in
+        ["session.status_running", "agent.message", "agent.tool_use", "agent.tool_result", "session.status_idle"]
+    {
+        assert!(demo.stdout.contains(line), "{line}: {}", demo.stdout);
+    }
+    fs::write(directory.path().join("bad.toml"), "nonsense = 1").unwrap();
+    let simulate = ended(&mut lap(directory.path(), &["simulate", "--script", "bad.toml"])).await;
+    assert_eq!((simulate.code, simulate.stderr.contains("bad.toml")), (Some(1), true), "{}", simulate.stderr);
+    let program = Program::serve(directory.path(), &[], "").await;
+    let address = program.client.base.strip_prefix("http://").unwrap().to_owned();
+    let check = async || ended(&mut lap(directory.path(), &["healthcheck", "--listen", &address])).await.code;
+    assert_eq!(check().await, Some(0));
+    program.kill().await;
+    assert_eq!(check().await, Some(1));
+}
