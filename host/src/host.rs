@@ -29,6 +29,12 @@ use crate::{
 
 include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
 
+/// The runtimes that are part of this program: the manifest and the component of each.
+#[must_use]
+pub const fn bundled() -> &'static [(&'static str, &'static [u8])] {
+    BUNDLED
+}
+
 /// How long pumps may take to leave when the host stops. What they have not committed is fetched again.
 const LEAVE: Duration = Duration::from_secs(2);
 

@@ -40,4 +40,4 @@ pub mod vault;
 
 mod host;
 
-pub use host::{Host, StartError};
+pub use host::{Host, StartError, bundled};

@@ -1,3 +1,4 @@
 //! Components as strangers send them: what is refused, and what a hostile one can cost.
 
+mod bundled;
 mod hostile;

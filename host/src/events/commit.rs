@@ -23,8 +23,8 @@ const JOURNAL_AGE: Duration = Duration::from_secs(2);
 const JOURNAL_BYTES: usize = 16 * 1024 * 1024;
 /// What a commit moves at the least when there is something to move: below this a transaction is not worth it.
 const MOVE_BYTES: usize = 64 * 1024;
-/// What a channel keeps in memory for readers close behind, beyond what the journal needs.
-const TAIL_BYTES: usize = 32 * 1024;
+/// What a channel keeps in memory for readers close behind, beyond what the journal needs; the latest batch in any case.
+const TAIL_BYTES: usize = 16 * 1024;
 
 type Ack = oneshot::Sender<Result<(), AppendError>>;
 
@@ -284,7 +284,7 @@ impl Tail {
     }
 
     fn trim(&mut self, bytes_max: usize) {
-        while self.bytes > bytes_max {
+        while self.bytes > bytes_max && self.batches.len() > 1 {
             let Some(batch) = self.batches.pop_front() else { return };
             self.bytes -= batch.text_bytes();
         }

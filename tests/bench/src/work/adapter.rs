@@ -3,7 +3,6 @@
 use std::{
     fs,
     hint::black_box,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,6 @@ use lap::{
     vault::{Secret, Vault, VaultKey},
 };
 use lap_runtime_sdk::{self as sdk, Runtime as _};
-use wit_component::ComponentEncoder;
 
 use super::{Lab, spread, times};
 use crate::{
@@ -24,7 +22,6 @@ use crate::{
     world::EVENT_BYTES,
 };
 
-const MANIFEST: &str = include_str!("../../../../runtimes/claude_managed_agents/runtime.toml");
 const STATE: &str = r#"{"session":"sesn_01"}"#;
 
 /// Each window maps so many events; several windows of each kind take turns.
@@ -143,7 +140,7 @@ struct Guest {
 
 impl Guest {
     async fn load(directory: &std::path::Path) -> Result<Self> {
-        let runtimes = Runtimes::load(&directory.join("cache"), 16, &[(MANIFEST, &component()?)]).await?;
+        let runtimes = Runtimes::load(&directory.join("cache"), 16, lap::bundled()).await?;
         let runtime = runtimes.get(RUNTIME).context("the manifest has another id")?;
         // The mapping sends nothing, but a guest has an upstream.
         let key = VaultKey::generate();
@@ -181,13 +178,4 @@ async fn agree(guest: &mut Guest, frames: &[Frame]) -> Result<()> {
     };
     ensure!((0..frames.len()).all(passed), "component and native code map differently");
     Ok(())
-}
-
-/// The component of the host that this program is linked with, from the module that its build left behind.
-fn component() -> Result<Vec<u8>> {
-    let program = std::env::current_exe()?;
-    let target = program.ancestors().nth(2).context("no target directory")?;
-    let module: PathBuf = target.join("runtimes/wasm32-unknown-unknown/runtime").join(format!("{RUNTIME}.wasm"));
-    let module = fs::read(&module).with_context(|| format!("the runtime's module, {}", module.display()))?;
-    ComponentEncoder::default().module(&module).and_then(ComponentEncoder::encode).context("no component")
 }
