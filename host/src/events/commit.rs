@@ -18,7 +18,7 @@ const OPS_MAX: usize = 1024;
 /// From this size on the batches of a session get a row of their own at once.
 const ROW_BYTES: usize = 16 * 1024;
 /// For how long small batches may stay in the journal.
-const JOURNAL_AGE: Duration = Duration::from_secs(2);
+const JOURNAL_AGE: Duration = Duration::from_secs(1);
 /// How many bytes may stay in the journal, and so in memory, before the oldest are moved early.
 const JOURNAL_BYTES: usize = 16 * 1024 * 1024;
 /// What a commit moves at the least when there is something to move: below this a transaction is not worth it.

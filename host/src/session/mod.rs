@@ -449,7 +449,9 @@ impl Core {
             return Err(error.into());
         }
         if let Some(inbox) = inbox {
-            Pump::spawn(self, id, Some(pump::Opened { writer, link, instance }), inbox);
+            // Making a session dirties more of a guest's memory than a turn does, so the turn gets a guest of its own.
+            drop(instance);
+            Pump::spawn(self, id, Some(pump::Opened { writer, link }), inbox);
         }
         Ok(session)
     }

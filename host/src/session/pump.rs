@@ -25,7 +25,7 @@ use super::{
 use crate::{
     events::Writer,
     id::SessionId,
-    runtime::{self, Body, CallError, Effect, Ending, ErrorKind, Fault, Frame, Frames, Instance, Outcome},
+    runtime::{self, Body, CallError, Effect, Ending, ErrorKind, Fault, Frame, Frames, Outcome},
 };
 
 /// How long a pump stays connected after its turn: a conversation's next prompt then finds everything ready.
@@ -38,7 +38,6 @@ const CLOSE_TRIES: u32 = 6;
 pub(super) struct Opened {
     pub(super) writer: Writer,
     pub(super) link: Link,
-    pub(super) instance: Instance,
 }
 
 pub(super) struct Pump {
@@ -61,7 +60,10 @@ impl Pump {
         executor.spawn(async move {
             let fresh = opened.is_some();
             let (writer, open) = match opened {
-                Some(Opened { writer, link, instance }) => (writer, Some((link, instance))),
+                Some(Opened { writer, link }) => {
+                    let instance = link.instance();
+                    (writer, Some((link, instance)))
+                }
                 None => match core.log.writer(id, false) {
                     Ok(writer) => (writer, None),
                     Err(error) => {
