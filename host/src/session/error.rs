@@ -1,0 +1,118 @@
+//! Why a client's wish was not done: an error for each operation, which says what the client does differently for it.
+
+use super::state::Refused;
+use crate::{
+    events::{AppendError, ReadError},
+    runtime::CallError,
+};
+
+/// Why the upstream cannot be addressed at all.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// There is no runtime of this name.
+    #[error("unknown runtime")]
+    UnknownRuntime,
+    /// No credential is stored for the runtime.
+    #[error("no credential is stored for the runtime")]
+    NoCredential,
+    /// The stored credential cannot be used.
+    #[error("the stored credential cannot be used: {0}")]
+    BadCredential(String),
+    /// The session was opened at another base URL than the credential names now.
+    #[error("the session lives at another base URL than the runtime's credential names now")]
+    Moved,
+}
+
+/// Why there is no new session.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The upstream cannot be addressed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The upstream or the runtime refused.
+    #[error(transparent)]
+    Upstream(#[from] CallError),
+    /// It exists upstream but could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// What the agent has upstream could not be stored or read.
+    #[error("the store failed: {0}")]
+    Provision(String),
+}
+
+/// Why a prompt was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// There is no such session.
+    #[error("session not found")]
+    NotFound,
+    /// The session takes no prompts.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Too much waits for this session; a retry is safe.
+    #[error("the session has too much to do")]
+    Busy,
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// The session cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why a turn was not interrupted.
+#[derive(Debug, thiserror::Error)]
+pub enum InterruptError {
+    /// There is no such session.
+    #[error("session not found")]
+    NotFound,
+    /// The upstream cannot be addressed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The upstream or the runtime refused; the turn may go on.
+    #[error(transparent)]
+    Upstream(#[from] CallError),
+    /// Too much waits for this session; a retry is safe.
+    #[error("the session has too much to do")]
+    Busy,
+    /// What was withdrawn could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// The session cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why a session was not deleted. It still exists, and a retry is safe.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// The upstream cannot be addressed, so what runs there would run on.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The upstream did not end it.
+    #[error(transparent)]
+    Upstream(#[from] CallError),
+    /// Too much waits for this session.
+    #[error("the session has too much to do")]
+    Busy,
+    /// The removal could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// The session cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why there is no list of models.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelsError {
+    /// The upstream cannot be addressed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The upstream or the runtime refused.
+    #[error(transparent)]
+    Upstream(#[from] CallError),
+}
