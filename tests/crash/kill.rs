@@ -1,17 +1,18 @@
 //! kill -9 in the middle of a turn, again and again; an oracle says what must hold after each.
 
 use lap_simulator::{
-    Script,
+    Script, Simulator,
     script::{Repeat, Step},
 };
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::harness::{Event, MASTER_KEY, UPSTREAM_KEY, program::Program, simulator};
 
 const ROUNDS: usize = 8;
 
 fn script() -> Script {
-    Script::of([Step::Repeat(Repeat { count: 300, every_ms: 3, bytes: 200, ..Repeat::default() })])
+    Script::of([Step::Repeat(Repeat { count: 1500, every_ms: 3, bytes: 200, ..Repeat::default() })])
 }
 
 /// What a client has seen of a session, and what follows from that.
@@ -37,22 +38,35 @@ impl Oracle {
     }
 }
 
-fn key_file(directory: &std::path::Path) -> String {
-    let path = directory.join("key-of-the-api");
-    std::fs::write(&path, MASTER_KEY).unwrap();
-    path.to_str().unwrap().to_owned()
+/// An upstream, and a directory in which hosts live one after the other.
+struct Place {
+    simulator: Simulator,
+    directory: TempDir,
+}
+
+impl Place {
+    fn new(script: Script) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("key-of-the-api"), MASTER_KEY).unwrap();
+        Self { simulator: simulator(script), directory }
+    }
+
+    async fn serve(&self) -> Program {
+        Program::serve(self.directory.path(), &["--master-key-file", "key-of-the-api"], MASTER_KEY).await
+    }
+
+    async fn session(&self, program: &Program, prompt: &str) -> String {
+        program.client.connect(&self.simulator.base_url()).await;
+        let agent = program.client.agent(&serde_json::json!({})).await;
+        program.client.session(&agent, Some(prompt)).await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_client_saw_survives_kill_9_and_the_turn_goes_on() {
-    let simulator = simulator(script());
-    let directory = tempfile::tempdir().unwrap();
-    let key = key_file(directory.path());
-    let serve = async || Program::serve(directory.path(), &["--master-key-file", &key], MASTER_KEY).await;
-    let mut program = serve().await;
-    program.client.connect(&simulator.base_url()).await;
-    let agent = program.client.agent(&serde_json::json!({})).await;
-    let id = program.client.session(&agent, Some("go")).await;
+    let place = Place::new(script());
+    let mut program = place.serve().await;
+    let id = place.session(&program, "go").await;
     let mut oracle = Oracle::default();
     for round in 0..ROUNDS {
         let after = format!("after={}", oracle.seen.len());
@@ -60,35 +74,31 @@ async fn what_a_client_saw_survives_kill_9_and_the_turn_goes_on() {
         // A different place in the turn each time.
         oracle.saw(stream.take(1 + (round * 7919) % 23).await);
         program.kill().await;
-        program = serve().await;
+        program = place.serve().await;
         oracle.is_in(&program.client.list(&id).await);
     }
+    assert_eq!(program.client.status(&id).await, "running", "the rounds were over before the turn was");
     let rest = format!("until=idle&after={}", oracle.seen.len());
     oracle.saw(program.client.stream(&id, &rest, &[]).await.rest().await);
     oracle.is_in(&program.client.list(&id).await);
     assert_eq!(oracle.seen.last().unwrap().name, "session.status_idle");
     let processed = |event: &Value| !event["processed_at"].is_null();
     let seen: Vec<Value> = oracle.seen.into_iter().map(|event| event.json).filter(processed).collect();
-    let truth = simulator.events(&simulator.sessions()[0]);
+    let truth = place.simulator.events(&place.simulator.sessions()[0]);
     assert_eq!(seen, truth.into_iter().filter(processed).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acknowledged_prompt_survives_kill_9() {
-    let simulator = simulator(Script::of([Step::message("You said {prompt}")]));
-    let directory = tempfile::tempdir().unwrap();
-    let key = key_file(directory.path());
-    let serve = async || Program::serve(directory.path(), &["--master-key-file", &key], MASTER_KEY).await;
-    let mut program = serve().await;
-    program.client.connect(&simulator.base_url()).await;
-    let agent = program.client.agent(&serde_json::json!({})).await;
-    let id = program.client.session(&agent, Some("first")).await;
+    let place = Place::new(Script::of([Step::message("You said {prompt}")]));
+    let mut program = place.serve().await;
+    let id = place.session(&program, "first").await;
     program.kill().await;
-    program = serve().await;
+    program = place.serve().await;
     program.client.turn(&id).await;
     assert_eq!(program.client.prompt(&id, "second").await.status, 204);
     program.kill().await;
-    program = serve().await;
+    program = place.serve().await;
     let said: Vec<String> = program
         .client
         .turn(&id)
@@ -103,14 +113,9 @@ async fn an_acknowledged_prompt_survives_kill_9() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_streams_with_a_word_and_the_turn_goes_on_later() {
-    let simulator = simulator(script());
-    let directory = tempfile::tempdir().unwrap();
-    let key = key_file(directory.path());
-    let serve = async || Program::serve(directory.path(), &["--master-key-file", &key], MASTER_KEY).await;
-    let program = serve().await;
-    program.client.connect(&simulator.base_url()).await;
-    let agent = program.client.agent(&serde_json::json!({})).await;
-    let id = program.client.session(&agent, Some("go")).await;
+    let place = Place::new(script());
+    let program = place.serve().await;
+    let id = place.session(&program, "go").await;
     let mut stream = program.client.stream(&id, "", &[]).await;
     let mut seen = stream.take(5).await;
     let (ended, rest) = tokio::join!(program.terminate(), stream.rest());
@@ -120,7 +125,7 @@ async fn sigterm_ends_streams_with_a_word_and_the_turn_goes_on_later() {
             && String::from_utf8_lossy(&stream.raw).rsplit("\n\n").nth(1).unwrap().starts_with("retry: ")
     );
     seen.extend(rest);
-    let program = serve().await;
+    let program = place.serve().await;
     let events = program.client.turn(&id).await;
     assert_eq!(events[..seen.len()], seen);
     assert_eq!(events.last().unwrap().name, "session.status_idle");

@@ -497,9 +497,8 @@ async fn a_flood_arrives_whole_and_does_not_outrun_its_reader() {
     let bench = Bench::start(repeat(COUNT, 0)).await;
     let mut stream = bench.stream().await;
     bench.prompt("x").await;
-    // The reader sleeps; what the kernel and the backlog hold is far less than the flood.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let held_back = bench.simulator.event_count(&bench.session);
+    // Nobody reads; what the kernel and the backlog hold is far less than the flood.
+    let held_back = bench.held_back().await;
     assert!(held_back < COUNT / 2, "{held_back} of {COUNT}");
     let events = stream.until(IDLE).await;
     let flood: Vec<_> = events.iter().filter(|event| event["type"] == "agent.message").collect();
@@ -522,13 +521,13 @@ async fn a_flood_can_be_interrupted_while_it_waits_for_its_reader() {
     let mut stream = bench.stream().await;
     bench.prompt("x").await;
     stream.until("agent.message").await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    bench.held_back().await;
     bench.send(json!({"type": "user.interrupt"})).await;
     assert_eq!(stream.until(IDLE).await.pop().unwrap()["stop_reason"], json!({"type": "end_turn"}));
 }
 
 #[tokio::test]
-async fn paced_events_keep_their_schedule() {
+async fn paced_events_do_not_come_early() {
     let bench = Bench::start(repeat(50, 10)).await;
     let mut stream = bench.stream().await;
     let start = Instant::now();
@@ -536,7 +535,7 @@ async fn paced_events_keep_their_schedule() {
     let events = stream.until(IDLE).await;
     let took = start.elapsed();
     assert_eq!(events.len(), 56);
-    assert!(took >= Duration::from_millis(490) && took < Duration::from_millis(900), "{took:?}");
+    assert!(took >= Duration::from_millis(490), "{took:?}");
 }
 
 #[tokio::test]

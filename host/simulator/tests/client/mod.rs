@@ -138,6 +138,21 @@ impl Bench {
         timeout(PATIENCE, async { while self.get(&newest).await.json()["data"][0]["type"] != last {} }).await.unwrap();
         self.simulator.event_count(&self.session)
     }
+
+    /// Waits until the session says nothing more though its turn is not over, and returns how many events there are: as
+    /// many as fit between it and a reader that does not read. The requests in between give it all the time it needs.
+    pub(crate) async fn held_back(&self) -> u64 {
+        let one = format!("{}?limit=1", self.events_path());
+        let mut quiet = 0;
+        let mut count = self.simulator.event_count(&self.session);
+        while quiet < 20 {
+            self.get(&one).await;
+            let now = self.simulator.event_count(&self.session);
+            quiet = if now == count { quiet + 1 } else { 0 };
+            count = now;
+        }
+        count
+    }
 }
 
 async fn send(addr: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> TcpStream {
