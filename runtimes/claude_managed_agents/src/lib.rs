@@ -2,9 +2,9 @@
 //!
 //! For the host, which runs it as a component. In reading order:
 //!
-//! * [`agent`]: what sessions of an agent share upstream, and how its tools are said there
-//! * [`session`]: a session upstream: opened, sent to, listed, closed
-//! * [`events`]: the feed; the hot path
+//! * `agent`: what sessions of an agent share upstream, and how its tools are said there
+//! * `session`: a session upstream: opened, sent to, listed, closed
+//! * `events`: the feed; the hot path
 //!
 //! Must not keep anything between two calls, and must not panic. Events pass through unchanged: this API's events are
 //! the platform's events.
