@@ -15,3 +15,9 @@ pub fn rfc3339() -> String {
     let now = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(now).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
+
+/// Microseconds since the epoch of an RFC 3339 time; nothing where it is none.
+#[must_use]
+pub fn parse_us(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(|at| at.as_microsecond())
+}

@@ -1,64 +1,67 @@
-//! Waits between tries, longer each time.
+//! Waits between tries, longer each time. Pure: it is told what time it is.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
-use tokio::time::Instant;
+use super::course::Moment;
 
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Tries in a row after which there is no other.
-const TRIES: u32 = 8;
+/// Most cuts are of a connection and not of a service, so the first wait after one is short.
+const LITTLE: Duration = Duration::from_millis(50);
+
+/// There is another try within this time after the first failure in a row: as long as a service takes to be deployed
+/// anew, or its operators to notice.
+const PATIENCE: Duration = Duration::from_mins(15);
 
 /// The longest wait that an upstream may ask for.
 const ASKED_MAX: Duration = Duration::from_mins(10);
 
+#[derive(Debug, Default)]
 pub(super) struct Backoff {
     tries: u32,
-    until: Instant,
+    /// When the first failure in a row came.
+    since: Moment,
+    until: Moment,
 }
 
 impl Backoff {
-    pub(super) fn new() -> Self {
-        Self { tries: 0, until: Instant::now() }
-    }
-
     /// Waits before the next try: half a second, doubled at each, and between half and all of that, so that sessions
-    /// that failed together do not come back together. What the upstream asks for counts when it is longer.
-    pub(super) fn wait(&mut self, asked: Option<Duration>) {
+    /// that failed together do not come back together. What the upstream asks for counts when it is longer. `chance` is
+    /// any number, another one at each call.
+    pub(super) fn wait(&mut self, now: Moment, asked: Option<Duration>, chance: u64) {
+        if self.tries == 0 {
+            self.since = now;
+        }
         let full = (FIRST * 2_u32.pow(self.tries.min(6))).min(LONGEST);
-        let chance = u32::try_from(RandomState::new().hash_one(self.tries) % 500).unwrap_or(0);
+        let permille = 500 + u32::try_from(chance % 500).unwrap_or(0);
         self.tries += 1;
-        self.until = Instant::now() + (full * (500 + chance) / 1000).max(asked.unwrap_or_default().min(ASKED_MAX));
+        self.until = now + (full * permille / 1000).max(asked.unwrap_or_default().min(ASKED_MAX));
     }
 
-    /// Waits a moment before the first try, and as long as ever before the others: most cuts are of a connection and
-    /// not of a service.
-    pub(super) fn wait_little(&mut self) {
-        self.wait(None);
+    /// As [`Backoff::wait`], but a moment only before the first try.
+    pub(super) fn wait_little(&mut self, now: Moment, chance: u64) {
+        self.wait(now, None, chance);
         if self.tries == 1 {
-            self.until = Instant::now() + Duration::from_millis(50);
+            self.until = now + LITTLE;
         }
     }
 
     /// All is well: the next failure is a first one.
     pub(super) fn reset(&mut self) {
-        self.tries = 0;
-        self.until = Instant::now();
+        *self = Self::default();
     }
 
-    pub(super) fn exhausted(&self) -> bool {
-        self.tries >= TRIES
+    /// True when it has gone on for so long that there is no other try.
+    pub(super) fn is_exhausted(&self, now: Moment) -> bool {
+        self.tries > 0 && now >= self.since + PATIENCE
     }
 
-    pub(super) fn due(&self) -> bool {
-        Instant::now() >= self.until
+    pub(super) fn is_due(&self, now: Moment) -> bool {
+        now >= self.until
     }
 
-    pub(super) const fn until(&self) -> Instant {
+    pub(super) const fn until(&self) -> Moment {
         self.until
     }
 }
@@ -67,27 +70,36 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn each_wait_is_longer_until_the_longest() {
-        let mut backoff = Backoff::new();
-        assert!(backoff.due() && !backoff.exhausted());
-        for full_ms in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
-            backoff.wait(None);
-            let wait = backoff.until() - Instant::now();
-            let full = Duration::from_millis(full_ms);
-            assert!(wait >= full / 2 && wait <= full && !backoff.due(), "{wait:?} of {full:?}");
+    #[test]
+    fn each_wait_is_longer_until_the_longest() {
+        let (mut backoff, mut now) = (Backoff::default(), Duration::from_secs(3));
+        for (chance, full_ms) in (0..).step_by(171).zip([500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
+            backoff.wait(now, None, chance);
+            let (wait, full) = (backoff.until() - now, Duration::from_millis(full_ms));
+            assert!(wait >= full / 2 && wait <= full && !backoff.is_due(now), "{wait:?} of {full:?}");
+            now = backoff.until();
+            assert!(backoff.is_due(now) && !backoff.is_exhausted(now));
         }
-        assert!(backoff.exhausted());
+        assert!(backoff.is_exhausted(Duration::from_secs(3) + PATIENCE));
         backoff.reset();
-        assert!(backoff.due() && !backoff.exhausted());
+        assert!(backoff.is_due(now) && !backoff.is_exhausted(now + PATIENCE));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_upstream_may_ask_for_more_but_not_for_ever() {
-        let mut backoff = Backoff::new();
-        backoff.wait(Some(Duration::from_secs(7)));
-        assert_eq!(backoff.until() - Instant::now(), Duration::from_secs(7));
-        backoff.wait(Some(Duration::from_hours(1000)));
-        assert_eq!(backoff.until() - Instant::now(), ASKED_MAX);
+    #[test]
+    fn the_first_try_after_a_cut_comes_at_once_and_the_others_do_not() {
+        let mut backoff = Backoff::default();
+        backoff.wait_little(Duration::ZERO, 7);
+        assert_eq!(backoff.until(), LITTLE);
+        backoff.wait_little(Duration::ZERO, 7);
+        assert!(backoff.until() >= FIRST);
+    }
+
+    #[test]
+    fn an_upstream_may_ask_for_more_but_not_for_ever() {
+        let mut backoff = Backoff::default();
+        backoff.wait(Duration::ZERO, Some(Duration::from_secs(7)), 0);
+        assert_eq!(backoff.until(), Duration::from_secs(7));
+        backoff.wait(Duration::ZERO, Some(Duration::from_hours(1000)), 0);
+        assert_eq!(backoff.until(), ASKED_MAX);
     }
 }

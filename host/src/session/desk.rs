@@ -3,11 +3,12 @@
 
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
-use tokio::{select, sync::mpsc, time::Instant};
+use tokio::{select, sync::mpsc};
 
 use super::{
     Core, PromptError,
-    event::{self, Seen},
+    event::{self, OwnIds},
+    intake::{Intake, Sought, Taken},
     live::Command,
     state::{Input, State},
     stored::{Message, Session},
@@ -41,12 +42,12 @@ impl From<ReadError> for Stop {
 pub(super) struct Desk {
     core: Arc<Core>,
     session: Session,
+    /// The state that the log has.
+    stored: State,
     writer: Writer,
     inbox: mpsc::Receiver<Command>,
     /// Commands that could not be obeyed in the middle of something.
     waiting: VecDeque<Command>,
-    /// When the session's state was last looked at because something happened.
-    touched: Instant,
 }
 
 /// What became of waiting for the upstream.
@@ -66,7 +67,8 @@ impl Desk {
     ) -> Result<Option<Self>, ReadError> {
         let Some(bytes) = core.log.session(session)? else { return Ok(None) };
         let session = Session::read(session, &bytes)?;
-        Ok(Some(Self { core, session, writer, inbox, waiting: VecDeque::new(), touched: Instant::now() }))
+        let stored = session.state;
+        Ok(Some(Self { core, session, stored, writer, inbox, waiting: VecDeque::new() }))
     }
 
     pub(super) const fn session(&self) -> &Session {
@@ -77,15 +79,13 @@ impl Desk {
         self.session.state
     }
 
-    pub(super) const fn touched(&self) -> Instant {
-        self.touched
+    /// A command that had to wait.
+    pub(super) fn waiting_command(&mut self) -> Option<Command> {
+        self.waiting.pop_front()
     }
 
-    /// The next command; one that had to wait comes first.
+    /// The next command.
     pub(super) async fn command(&mut self) -> Command {
-        if let Some(command) = self.waiting.pop_front() {
-            return command;
-        }
         match self.inbox.recv().await {
             Some(command) => command,
             // The list of live pumps holds a sender as long as this pump lives.
@@ -93,8 +93,13 @@ impl Desk {
         }
     }
 
-    /// Waits for the upstream, and takes prompts meanwhile: they are acknowledged at once, however slow it is.
-    pub(super) async fn wait<T>(&mut self, upstream: impl Future<Output = T>) -> Waited<T> {
+    /// Waits for the upstream, and takes prompts meanwhile: they are acknowledged at once, however slow it is. Other
+    /// commands wait; those that are `urgent` end the waiting.
+    pub(super) async fn wait<T>(
+        &mut self,
+        urgent: fn(&Command) -> bool,
+        upstream: impl Future<Output = T>,
+    ) -> Waited<T> {
         let mut upstream = pin!(upstream);
         loop {
             let command = select! {
@@ -107,9 +112,12 @@ impl Desk {
                     // A client that went away needs no answer.
                     drop(done.send(taken));
                 }
-                Some(urgent) => {
-                    self.waiting.push_back(urgent);
-                    return Waited::GivenUp;
+                Some(command) => {
+                    let gives_up = urgent(&command);
+                    self.waiting.push_back(command);
+                    if gives_up {
+                        return Waited::GivenUp;
+                    }
                 }
                 None => {}
             }
@@ -131,15 +139,17 @@ impl Desk {
         let mut records = self.changed_record();
         records.push(record);
         self.writer.append(Draft::default(), records, self.session.settled()).await?;
+        self.stored = self.session.state;
         Ok(message)
     }
 
-    /// The text of a prompt that waits.
+    /// A prompt, as the content of a user's message.
     pub(super) fn prompt(&self, number: u64) -> Result<String, ReadError> {
         let session = self.session.id;
         let stored = self.core.log.messages(session, number)?.into_iter().next();
         let (_, bytes) = stored.ok_or(ReadError::Damaged { session })?;
-        Ok(Message::read(session, &bytes)?.text)
+        let text = Message::read(session, &bytes)?.text;
+        Ok(serde_json::json!([{"type": "text", "text": text}]).to_string())
     }
 
     /// Lets the state decide. Nothing of it is stored yet.
@@ -148,18 +158,22 @@ impl Desk {
             Ok(state) => self.session.state = state,
             Err(refused) => tracing::debug!(session = %self.session.id, ?input, %refused, "late news"),
         }
-        self.touched = Instant::now();
     }
 
     /// Lets the state decide, durably.
     pub(super) async fn settle(&mut self, input: Input) -> Result<(), Stop> {
         self.decide(input);
-        self.commit(Draft::default(), true).await
+        self.commit(Draft::default(), false).await
+    }
+
+    /// As [`Desk::settle`], for the prompt that may be sent now.
+    pub(super) async fn settle_send(&mut self) -> Result<(), Stop> {
+        self.settle(Input::Send(self.writer.next_seq() - 1)).await
     }
 
     /// Ends the turn with an error that clients see.
     pub(super) async fn fail(&mut self, kind: ErrorKind, message: &str) -> Result<(), Stop> {
-        let id = self.event_id(self.writer.next_seq());
+        let id = OwnIds::of(self.session.id).id(self.writer.next_seq());
         let mut draft = Draft::default();
         draft.push("session.error", &event::session_error(&id, kind, message));
         self.decide(Input::Fail);
@@ -167,57 +181,43 @@ impl Desk {
     }
 
     /// Stores what a call of the guest brought: events that are new, with what they do to the turn, and the guest's
-    /// state, in one commit.
+    /// state, in one commit. True when there were such events.
     pub(super) async fn take<'a>(
         &mut self,
         events: impl Iterator<Item = (&'a str, Effect)>,
         guest: Option<String>,
-        seen: &mut Seen,
-    ) -> Result<(), Stop> {
-        let (before, mut draft) = (self.session.state, Draft::default());
-        for (json, effect) in events {
-            let head = match event::check(json) {
-                Ok(head) => head,
-                Err(error) => {
-                    tracing::warn!(session = %self.session.id, %error, "something that is no event is left out");
-                    continue;
-                }
-            };
-            // An event that the log has has no effect either.
-            if !seen.insert(&head) {
-                continue;
-            }
-            let json = event::on_one_line(json);
-            if head.id.is_some() {
-                draft.push(&head.kind, &json);
-            } else {
-                let id = self.event_id(self.writer.next_seq() + draft.len() as u64);
-                draft.push(&head.kind, &event::with_id(&json, &id));
-            }
-            if let Some(input) = input_of(effect) {
-                self.decide(input);
-            }
-        }
-        let changed = guest.is_some() || before != self.session.state;
+        intake: &mut Intake,
+        sought: Option<&Sought>,
+    ) -> Result<bool, Stop> {
+        let Taken { draft, state } = intake.take(self.session.state, self.writer.next_seq(), sought, events);
+        self.session.state = state;
+        let (grown, changed) = (!draft.is_empty(), guest.is_some());
         if let Some(guest) = guest {
             self.session.guest = guest;
         }
-        self.commit(draft, changed).await
+        self.commit(draft, changed).await?;
+        Ok(grown)
     }
 
-    /// Reads the whole log, so that every event in it is known again.
-    pub(super) fn recall(&self, seen: &mut Seen) -> Result<(), ReadError> {
-        seen.unbound();
-        let mut reader = self.writer.reader(0);
+    /// The prompt of which it is not known whether it has arrived.
+    pub(super) fn sought(&self) -> Result<Option<Sought>, ReadError> {
+        let Some((number, _)) = self.session.state.in_doubt() else { return Ok(None) };
+        Ok(Some(Sought::new(&self.prompt(number)?)))
+    }
+
+    /// Reads the whole log, so that every event in it is known again. True when it shows that the prompt which is
+    /// looked for has arrived.
+    pub(super) fn recall(&self, intake: &mut Intake, sought: Option<&Sought>) -> Result<bool, ReadError> {
+        intake.seen.unbound();
+        let sent_after = self.session.state.in_doubt().map_or(u64::MAX, |(_, after)| after);
+        let (mut reader, mut arrived) = (self.writer.reader(0), false);
         loop {
             let page = reader.next_page(4096, 1024 * 1024)?;
             if page.is_empty() {
-                return Ok(());
+                return Ok(arrived);
             }
             for event in page.events() {
-                if let Ok(head) = event::check(event.json) {
-                    seen.insert(&head);
-                }
+                arrived |= intake.recall(event.json, sought.filter(|_| event.seq > sent_after));
             }
         }
     }
@@ -227,13 +227,18 @@ impl Desk {
         self.core.log.delete(self.session.id).await
     }
 
-    /// Appends events, with the session's record when that has changed. All of it or nothing.
+    /// Appends events, with the session's record when its state or something else of it has changed. All of it or
+    /// nothing.
     async fn commit(&mut self, draft: Draft, changed: bool) -> Result<(), Stop> {
+        let changed = changed || self.session.state != self.stored;
         let records = if changed { self.changed_record() } else { Vec::new() };
         if draft.is_empty() && records.is_empty() {
             return Ok(());
         }
-        Ok(self.writer.append(draft, records, self.session.settled()).await?)
+        let state = self.session.state;
+        self.writer.append(draft, records, state.settled()).await?;
+        self.stored = state;
+        Ok(())
     }
 
     fn changed_record(&mut self) -> Vec<Record> {
@@ -241,24 +246,4 @@ impl Desk {
         self.session.updated_ms = clock::unix_ms();
         vec![self.session.record()]
     }
-
-    /// The id of an event that has none from its upstream. Made of its place, so that it is the same however often it
-    /// is made.
-    fn event_id(&self, seq: u64) -> String {
-        let session = self.session.id.to_string();
-        let digits = session.strip_prefix("ses_").unwrap_or(&session);
-        format!("evt_{digits}_{seq}")
-    }
-}
-
-fn input_of(effect: Effect) -> Option<Input> {
-    Some(match effect {
-        Effect::None => return None,
-        Effect::Started => Input::Started,
-        Effect::Waiting => Input::Waits,
-        Effect::Ended => Input::Ended,
-        Effect::Failed => Input::Failed,
-        Effect::Rescheduled => Input::Rescheduled,
-        Effect::Terminated => Input::Terminated,
-    })
 }

@@ -1,20 +1,14 @@
-//! The platform's rules for an event: what the host looks at, whoever made it, and how it tells two apart.
+//! The platform's rules for an event: what the host looks at, whoever made it.
 
-use std::{
-    borrow::Cow,
-    collections::{HashSet, VecDeque},
-    hash::{BuildHasher, RandomState},
-};
+use std::borrow::Cow;
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::{clock, runtime::ErrorKind};
+use crate::{clock, id::SessionId, runtime::ErrorKind};
 
 /// The largest event.
 pub(super) const EVENT_BYTES_MAX: usize = 1024 * 1024;
-
-/// How many events back a repeated one is noticed while the feed goes on undisturbed.
-const RECENT: usize = 256;
 
 /// Why something is no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +25,15 @@ pub(super) enum Invalid {
 pub(super) struct Head<'a> {
     pub(super) kind: Cow<'a, str>,
     pub(super) id: Option<Cow<'a, str>>,
-    pub(super) processed: bool,
+    /// When the upstream came to it, as JSON; nothing while it waits there.
+    pub(super) processed_at: Option<&'a str>,
+}
+
+impl Head<'_> {
+    /// True once the upstream has come to it.
+    pub(super) const fn is_processed(&self) -> bool {
+        self.processed_at.is_some()
+    }
 }
 
 #[derive(Deserialize)]
@@ -40,8 +42,8 @@ struct Fields<'a> {
     kind: Text<'a>,
     #[serde(borrow, default)]
     id: Option<Text<'a>>,
-    #[serde(default)]
-    processed_at: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    processed_at: Option<&'a RawValue>,
 }
 
 /// Borrows where the text has no escapes, also inside an `Option`.
@@ -60,7 +62,7 @@ pub(super) fn check(json: &str) -> Result<Head<'_>, Invalid> {
         return Err(Invalid::Type);
     }
     let id = fields.id.map(|id| id.0).filter(|id| !id.is_empty());
-    Ok(Head { kind, id, processed: fields.processed_at.is_some() })
+    Ok(Head { kind, id, processed_at: fields.processed_at.map(RawValue::get) })
 }
 
 /// The event on one line. Between tokens JSON may break lines, inside of text it cannot.
@@ -72,12 +74,66 @@ pub(super) fn on_one_line(json: &str) -> Cow<'_, str> {
     Cow::Owned(json.replace(['\n', '\r'], " "))
 }
 
-/// The event with an `id`, where the upstream gave none, or an empty one. Where it had an empty one, there are two
-/// `id` keys then, and readers of JSON take the last: so the host's goes to the end.
+/// The event with an `id`, where the upstream gave none, or one that is none.
 pub(super) fn with_id(json: &str, id: &str) -> String {
+    if let Ok(Some(replaced)) = with_replaced_id(json, id) {
+        return replaced;
+    }
     let body = json.trim_end().strip_suffix('}').unwrap_or(json).trim_end();
     let comma = if body.ends_with('{') { "" } else { "," };
     format!("{body}{comma}\"id\":\"{id}\"}}")
+}
+
+/// An object has one `id`: readers of JSON disagree on which of two counts.
+fn with_replaced_id(json: &str, id: &str) -> serde_json::Result<Option<String>> {
+    // A glance tells in most cases that there is none.
+    if memchr::memmem::find(json.as_bytes(), b"\"id\"").is_none() {
+        return Ok(None);
+    }
+    let mut event: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)?;
+    Ok(match event.get_mut("id") {
+        Some(given) => {
+            *given = id.into();
+            Some(serde_json::to_string(&event)?)
+        }
+        None => None,
+    })
+}
+
+/// The ids that the host gives to the events of a session that have none from their upstream. Each is made of the
+/// event's place, so that it is the same however often it is made.
+pub(super) struct OwnIds(String);
+
+impl OwnIds {
+    pub(super) fn of(session: SessionId) -> Self {
+        let session = session.to_string();
+        Self(format!("evt_{}_", session.strip_prefix("ses_").unwrap_or(&session)))
+    }
+
+    pub(super) fn id(&self, seq: u64) -> String {
+        format!("{}{seq}", self.0)
+    }
+
+    /// True when an id is one of these.
+    pub(super) fn has(&self, id: &str) -> bool {
+        id.starts_with(&self.0)
+    }
+}
+
+/// The text of a user's message in an event, or in what was sent; nothing when it is no such thing.
+pub(super) fn message_text(json: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Message {
+        content: Vec<Part>,
+    }
+    #[derive(Deserialize)]
+    struct Part {
+        #[serde(default)]
+        text: String,
+    }
+    let message: Message = serde_json::from_str(json).ok()?;
+    let text: String = message.content.into_iter().map(|part| part.text).collect();
+    Some(text.trim().to_owned())
 }
 
 /// A `session.error` of the host's own: the turn is over because of it.
@@ -95,66 +151,6 @@ pub(super) fn session_error(id: &str, kind: ErrorKind, message: &str) -> String 
     event.to_string()
 }
 
-/// The events that the log has, as far as it must be known to tell a repeated one.
-pub(super) struct Seen {
-    hasher: RandomState,
-    known: HashSet<u64>,
-    order: VecDeque<u64>,
-    /// False while all of the log is known, because the feed's place in it is not.
-    bounded: bool,
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self { hasher: RandomState::new(), known: HashSet::new(), order: VecDeque::new(), bounded: true }
-    }
-}
-
-impl Seen {
-    /// Notes an event; false when it was known. Events without an id are never taken for each other.
-    ///
-    /// The key is a 64-bit hash under a key of this process: among a million events, two different ones are taken for
-    /// the same with a probability of 3e-8.
-    pub(super) fn insert(&mut self, head: &Head<'_>) -> bool {
-        let Some(id) = &head.id else { return true };
-        let key = self.hasher.hash_one((id, head.processed));
-        if !self.known.insert(key) {
-            return false;
-        }
-        self.order.push_back(key);
-        if self.bounded {
-            self.forget();
-        }
-        true
-    }
-
-    /// True when the event is known.
-    pub(super) fn contains(&self, head: &Head<'_>) -> bool {
-        head.id.as_ref().is_some_and(|id| self.known.contains(&self.hasher.hash_one((id, head.processed))))
-    }
-
-    /// From now on remembers everything.
-    pub(super) fn unbound(&mut self) {
-        self.bounded = false;
-    }
-
-    /// From now on remembers the latest only.
-    pub(super) fn bound(&mut self) {
-        self.bounded = true;
-        self.forget();
-        self.known.shrink_to(RECENT);
-        self.order.shrink_to(RECENT);
-    }
-
-    fn forget(&mut self) {
-        while self.order.len() > RECENT {
-            if let Some(key) = self.order.pop_front() {
-                self.known.remove(&key);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
@@ -163,8 +159,9 @@ mod tests {
     #[test]
     fn an_event_is_a_json_object_with_a_type() {
         let head = check(r#"{"id":"a","type":"agent.message","content":[{"type":"x"}],"processed_at":null}"#).unwrap();
-        assert_eq!((&*head.kind, head.id.as_deref(), head.processed), ("agent.message", Some("a"), false));
-        assert!(check(r#"{"type":"x","processed_at":"2026-11-23T00:00:00Z"}"#).unwrap().processed);
+        assert_eq!((&*head.kind, head.id.as_deref(), head.is_processed()), ("agent.message", Some("a"), false));
+        let processed = check(r#"{"type":"x","processed_at":"2026-11-23T00:00:00Z"}"#).unwrap();
+        assert_eq!(processed.processed_at, Some("\"2026-11-23T00:00:00Z\""));
         for (json, reason) in [
             ("", Invalid::NoEvent),
             ("[]", Invalid::NoEvent),
@@ -187,29 +184,20 @@ mod tests {
         assert_eq!(on_one_line("{\"a\":\r\n 1}\n"), "{\"a\":   1}");
         assert_eq!(with_id("{\"type\":\"a\"}", "evt_1"), r#"{"type":"a","id":"evt_1"}"#);
         assert_eq!(with_id("{ }", "evt_1"), r#"{"id":"evt_1"}"#);
+        assert_eq!(with_id(r#"{"type":"a", "id" :""}"#, "evt_1"), r#"{"id":"evt_1","type":"a"}"#);
+        assert_eq!(with_id(r#"{"type":"a","b":{"id":1}}"#, "evt_1"), r#"{"type":"a","b":{"id":1},"id":"evt_1"}"#);
     }
 
     #[test]
-    fn the_same_id_is_seen_once_queued_and_once_processed() {
-        let mut seen = Seen::default();
-        let queued = check(r#"{"type":"user.message","id":"a","processed_at":null}"#).unwrap();
-        let processed = check(r#"{"type":"user.message","id":"a","processed_at":"t"}"#).unwrap();
-        let nameless = check(r#"{"type":"user.interrupt","id":""}"#).unwrap();
-        assert!(seen.insert(&queued) && seen.insert(&processed));
-        assert!(!seen.insert(&queued) && !seen.insert(&processed) && seen.contains(&queued));
-        assert!(seen.insert(&nameless) && seen.insert(&nameless));
+    fn the_host_knows_the_ids_that_it_gave() {
+        let ids = OwnIds::of(SessionId::fresh());
+        assert!(ids.has(&ids.id(7)) && !ids.has("evt_7") && !OwnIds::of(SessionId::fresh()).has(&ids.id(7)));
     }
 
     #[test]
-    fn only_the_latest_are_remembered_unless_all_are_asked_for() {
-        let event = |n: usize| format!(r#"{{"type":"a","id":"{n}"}}"#);
-        let mut seen = Seen::default();
-        (0..RECENT + 1).for_each(|n| assert!(seen.insert(&check(&event(n)).unwrap())));
-        assert!(!seen.contains(&check(&event(0)).unwrap()) && seen.contains(&check(&event(1)).unwrap()));
-        seen.unbound();
-        (RECENT + 1..4 * RECENT).for_each(|n| assert!(seen.insert(&check(&event(n)).unwrap())));
-        assert!(seen.contains(&check(&event(1)).unwrap()));
-        seen.bound();
-        assert!(!seen.contains(&check(&event(1)).unwrap()));
+    fn the_text_of_a_message_is_that_of_its_parts() {
+        let json = r#"{"type":"user.message","content":[{"type":"text","text":" a"},{"type":"image"},{"type":"text","text":"b\n"}]}"#;
+        assert_eq!(message_text(json).as_deref(), Some("ab"));
+        assert_eq!((message_text("{}"), message_text(r#"{"content":"a"}"#)), (None, None));
     }
 }

@@ -43,10 +43,6 @@ impl Feed {
         Self::Poll { upstream, request, every, next: Instant::now() }
     }
 
-    pub(super) const fn is_closed(&self) -> bool {
-        matches!(self, Self::Closed)
-    }
-
     /// Waits for frames; may be dropped at any time without losing one.
     pub(super) async fn next(&mut self) -> Item {
         match self {

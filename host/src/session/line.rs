@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use super::{
-    Core, Link, LinkError,
-    event::{self, Seen},
+    Core, Link, LinkError, event,
     feed::{Feed, Item},
+    seen::Seen,
     stored::Session,
 };
 use crate::{
@@ -73,10 +73,6 @@ impl Line {
         self.open.as_mut().map(|(_, instance)| instance)
     }
 
-    pub(super) const fn is_closed(&self) -> bool {
-        self.feed.is_closed()
-    }
-
     pub(super) fn close_feed(&mut self) {
         self.feed = Feed::Closed;
     }
@@ -108,6 +104,12 @@ impl Line {
         self.feed = feed;
         Ok(news)
     }
+
+    /// Reads what the upstream remembers and the log does not have, oldest first, while the feed goes on.
+    pub(super) async fn look_back(&mut self, core: &Core, place: &Place, seen: &Seen) -> Result<Vec<Frame>, StepError> {
+        let (_, instance) = self.guest(core, place)?;
+        news(instance, place, seen).await
+    }
 }
 
 async fn news(instance: &mut Instance, place: &Place, seen: &Seen) -> Result<Vec<Frame>, StepError> {
@@ -116,7 +118,7 @@ async fn news(instance: &mut Instance, place: &Place, seen: &Seen) -> Result<Vec
         let history = instance.catch_up(&place.guest, cursor.as_deref()).await?;
         newest_first |= history.newest_first;
         let (listed, known) = (history.frames.len(), news.len());
-        let unknown = |frame: &Frame| event::check(&frame.data).map_or(true, |head| !seen.contains(&head));
+        let unknown = |frame: &Frame| event::check(&frame.data).map_or(true, |head| !seen.contains(&head, &frame.data));
         news.extend(history.frames.into_iter().filter(unknown));
         if news.len() > NEWS_MAX {
             let message = format!("the upstream reports more than {NEWS_MAX} events that the host has not seen");
@@ -168,11 +170,5 @@ impl StepError {
             }
             Self::Feed { kind, retry_after, .. } => (*kind, *retry_after),
         }
-    }
-
-    /// True when another try may succeed.
-    pub(super) fn passes(&self) -> bool {
-        let (kind, _) = self.verdict();
-        matches!(kind, ErrorKind::Throttled | ErrorKind::Overloaded | ErrorKind::Upstream)
     }
 }

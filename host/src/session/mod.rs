@@ -3,21 +3,25 @@
 //! For `http`, which hands in clients' wishes. A prompt is durable when it is acknowledged; a turn goes on without its
 //! client, over a cut upstream and over a restart of the host. The log says what happened and nothing else does.
 //!
-//! * `state.rs` decides, as a pure function · `pump.rs` does what it decided, between `desk.rs`, which is the session's
-//!   side, and `line.rs`, which is the upstream's
-//! * `feed.rs` what is read · `event.rs` the rules for events · `backoff.rs` when to try again
+//! * Pure: `state.rs` where a session stands · `course.rs` what its pump does next, `backoff.rs` when again ·
+//!   `intake.rs` what is new in what came, by `seen.rs` · `event.rs` the rules for events
+//! * `pump.rs` carries that out between `desk.rs`, the session's side, and `line.rs`, the upstream's · `feed.rs` what is
+//!   read
 //! * `stored.rs` what is kept · `live.rs` who runs now · `error.rs` why something was not done
 //!
 //! Must not know `http`, nor any vendor. Only this module appends to the log.
 
 mod backoff;
+mod course;
 mod desk;
 mod error;
 mod event;
 mod feed;
+mod intake;
 mod line;
 mod live;
 mod pump;
+mod seen;
 mod state;
 mod stored;
 

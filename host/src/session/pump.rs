@@ -4,7 +4,11 @@
 //! loses nothing when it ends: the session's record and the log are all that the next one needs. It stands between the
 //! session's side (`desk.rs`) and the upstream's side (`line.rs`).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     select,
@@ -14,22 +18,20 @@ use tokio::{
 
 use super::{
     Core, DeleteError, InterruptError, Link, LinkError,
-    backoff::Backoff,
+    course::{Course, Moment, Step, Verdict},
     desk::{Desk, Stop, Waited},
-    event::Seen,
+    event::OwnIds,
     feed::{FRAMES_PER_CALL, Item},
+    intake::Intake,
     line::{Line, Place, StepError},
     live::Command,
-    state::{Input, Phase},
+    state::Input,
 };
 use crate::{
     events::Writer,
     id::SessionId,
     runtime::{self, Body, CallError, Effect, Ending, ErrorKind, Fault, Frame, Frames, Outcome},
 };
-
-/// How long a pump stays connected after its turn: a conversation's next prompt then finds everything ready.
-const LINGER: Duration = Duration::from_secs(30);
 
 /// Tries to end a session upstream while it still winds down.
 const CLOSE_TRIES: u32 = 6;
@@ -44,13 +46,9 @@ pub(super) struct Pump {
     core: Arc<Core>,
     desk: Desk,
     line: Line,
-    seen: Seen,
-    /// True when the upstream may have events that the log lacks.
-    behind: bool,
-    /// True while it is not known whether the prompt sent last arrived.
-    unconfirmed: bool,
-    connecting: Backoff,
-    sending: Backoff,
+    intake: Intake,
+    course: Course,
+    began: Instant,
 }
 
 impl Pump {
@@ -74,16 +72,13 @@ impl Pump {
             };
             let stopped = match Desk::new(Arc::clone(&core), id, writer, inbox) {
                 Ok(Some(desk)) => {
-                    let unconfirmed = desk.state().phase() == Phase::Sent;
                     let pump = Self {
                         core: Arc::clone(&core),
                         desk,
                         line: Line::new(open),
-                        seen: Seen::default(),
-                        behind: !fresh,
-                        unconfirmed,
-                        connecting: Backoff::new(),
-                        sending: Backoff::new(),
+                        intake: Intake::new(OwnIds::of(id)),
+                        course: Course::new(fresh, RandomState::new().hash_one(id)),
+                        began: Instant::now(),
                     };
                     pump.run().await
                 }
@@ -99,116 +94,131 @@ impl Pump {
 
     /// Until it has left the list of live pumps.
     async fn run(mut self) -> Result<(), Stop> {
-        while self.step().await? {}
-        Ok(())
-    }
-
-    /// Does what is due, then waits for the next thing. False when the pump has left.
-    async fn step(&mut self) -> Result<bool, Stop> {
-        self.advance().await?;
-        let due = self.due();
-        let item = select! {
-            command = self.desk.command() => {
-                self.obey(command).await?;
-                return Ok(true);
+        loop {
+            let before = self.desk.state();
+            let goes_on = self.step().await?;
+            if self.desk.state() != before {
+                self.course.touch(self.now());
             }
-            item = self.line.next() => item,
-            () = sleep_until(due) => return Ok(!self.may_go()),
-        };
-        match item {
-            Item::Frames(frames) => {
-                self.connecting.reset();
-                self.map(&frames).await?;
-            }
-            Item::Ended(ending) => self.feed_ended(ending).await?,
-        }
-        Ok(true)
-    }
-
-    /// When there is something to do without anything happening.
-    fn due(&self) -> Instant {
-        if !self.wants_feed() {
-            self.desk.touched() + LINGER
-        } else if self.line.is_closed() {
-            self.connecting.until()
-        } else if self.desk.state().sendable().is_some() {
-            self.sending.until()
-        } else {
-            // The feed has a watchdog of its own.
-            Instant::now() + Duration::from_hours(1)
-        }
-    }
-
-    fn may_go(&mut self) -> bool {
-        !self.wants_feed() && self.desk.touched().elapsed() >= LINGER && self.desk.leave()
-    }
-
-    fn wants_feed(&self) -> bool {
-        !self.desk.state().settled()
-    }
-
-    /// Connects and sends as far as it can be done now.
-    async fn advance(&mut self) -> Result<(), Stop> {
-        while self.wants_feed() {
-            let goes_on = if self.line.is_closed() {
-                self.connecting.due() && self.connect().await?
-            } else if let Some(number) = self.desk.state().sendable() {
-                self.sending.due() && self.send_prompt(number).await?
-            } else {
-                false
-            };
             if !goes_on {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
-    /// Opens the feed, before anything is sent, and then fills the gap before it. False when a client interferes.
-    async fn connect(&mut self) -> Result<bool, Stop> {
-        let place = Place::of(self.desk.session());
-        let behind = self.behind;
-        if behind {
-            self.desk.recall(&mut self.seen)?;
+    fn now(&self) -> Moment {
+        self.began.elapsed()
+    }
+
+    /// Does what is due. False when the pump has left.
+    async fn step(&mut self) -> Result<bool, Stop> {
+        if let Some(command) = self.desk.waiting_command() {
+            self.obey(command).await?;
+            return Ok(true);
         }
-        let connecting = self.line.connect(&self.core, &place, behind.then_some(&self.seen));
-        let news = match self.desk.wait(connecting).await {
-            Waited::GivenUp => return Ok(false),
-            Waited::Done(Err(error)) => {
-                self.connect_failed(&error).await?;
-                return Ok(true);
+        match self.course.next(self.desk.state(), self.now()) {
+            Step::Connect { look_back } => self.connect(look_back).await?,
+            Step::LookBack => self.look_back().await?,
+            Step::Send(number) => self.send_prompt(number).await?,
+            Step::Requeue => self.desk.settle(Input::NotArrived).await?,
+            Step::Wait(until) => self.wait(until).await?,
+            Step::Leave if self.desk.leave() => return Ok(false),
+            // Somebody has just written to it.
+            Step::Leave => {
+                let command = self.desk.command().await;
+                self.obey(command).await?;
             }
-            Waited::Done(Ok(news)) => news,
-        };
-        self.behind = true;
-        let something = !news.is_empty();
-        self.map(&Frames::pack(news.iter().map(Frame::pieces), FRAMES_PER_CALL)).await?;
-        self.seen.bound();
-        self.connecting.reset();
-        if std::mem::take(&mut self.unconfirmed) && !something {
-            // Nothing of the prompt is in the upstream's history: it never arrived.
-            self.desk.settle(Input::NotArrived).await?;
         }
         Ok(true)
     }
 
-    async fn connect_failed(&mut self, error: &StepError) -> Result<(), Stop> {
-        let (kind, asked) = error.verdict();
-        tracing::info!(session = %self.desk.session().id, %error, "a feed cannot be followed");
-        if error.passes() && !self.connecting.exhausted() {
-            self.connecting.wait(asked);
+    async fn wait(&mut self, until: Moment) -> Result<(), Stop> {
+        let item = select! {
+            command = self.desk.command() => return self.obey(command).await,
+            item = self.line.next() => item,
+            () = sleep_until(self.began + until) => return Ok(()),
+        };
+        match item {
+            Item::Frames(frames) => self.map(&frames).await,
+            Item::Ended(ending) => self.feed_ended(ending).await,
+        }
+    }
+
+    /// Opens the feed, before anything is sent, and then fills the gap before it.
+    async fn connect(&mut self, look_back: bool) -> Result<(), Stop> {
+        let place = Place::of(self.desk.session());
+        if look_back {
+            self.recall().await?;
+        }
+        let seen = look_back.then_some(&self.intake.seen);
+        let connecting = self.line.connect(&self.core, &place, seen);
+        match self.desk.wait(is_urgent, connecting).await {
+            // The command comes next, and then another try.
+            Waited::GivenUp => Ok(()),
+            Waited::Done(Err(error)) => self.not_connected(&error).await,
+            Waited::Done(Ok(news)) => {
+                self.course.connected(self.now());
+                self.take_news(&news).await?;
+                if self.desk.state().is_cut() { self.desk.settle(Input::Found).await } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Looks once more for what may lie between the log and the feed.
+    async fn look_back(&mut self) -> Result<(), Stop> {
+        let place = Place::of(self.desk.session());
+        self.recall().await?;
+        let looking = self.line.look_back(&self.core, &place, &self.intake.seen);
+        match self.desk.wait(is_urgent, looking).await {
+            Waited::GivenUp => Ok(()),
+            Waited::Done(Err(error)) => self.not_connected(&error).await,
+            Waited::Done(Ok(news)) => {
+                self.course.looked(self.now());
+                self.take_news(&news).await?;
+                if !self.course.looks_on() {
+                    self.intake.seen.bound();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes sure that all of the log is known, and with it whether the prompt that is looked for has arrived.
+    async fn recall(&mut self) -> Result<(), Stop> {
+        if self.intake.seen.knows_all() {
             return Ok(());
         }
-        self.connecting.reset();
-        self.desk.fail(kind, &error.to_string()).await
+        let sought = self.desk.sought()?;
+        if self.desk.recall(&mut self.intake, sought.as_ref())? {
+            self.desk.settle(Input::Taken).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_news(&mut self, news: &[Frame]) -> Result<(), Stop> {
+        self.map(&Frames::pack(news.iter().map(Frame::pieces), FRAMES_PER_CALL)).await
+    }
+
+    async fn not_connected(&mut self, error: &StepError) -> Result<(), Stop> {
+        let (kind, asked) = error.verdict();
+        tracing::info!(session = %self.desk.session().id, %error, "a feed cannot be followed");
+        self.line.close_feed();
+        if self.course.not_connected(self.now(), kind, asked) == Verdict::Fail {
+            return self.fail(error).await;
+        }
+        if self.desk.state().is_cut() { Ok(()) } else { self.desk.settle(Input::Lost).await }
     }
 
     async fn feed_ended(&mut self, ending: Ending) -> Result<(), Stop> {
-        self.line.close_feed();
-        self.connecting.wait_little();
+        self.close_feed();
         let Some(instance) = self.line.instance() else { return Ok(()) };
         let outcome = instance.on_end(&self.desk.session().guest, ending).await;
         self.take(outcome, &Frames::none()).await
+    }
+
+    fn close_feed(&mut self) {
+        self.line.close_feed();
+        self.course.ended(self.now());
     }
 
     async fn map(&mut self, batches: &[Frames]) -> Result<(), Stop> {
@@ -221,54 +231,40 @@ impl Pump {
     }
 
     /// Sends a waiting prompt. That it is being sent is durable first: after a crash the host looks before it sends
-    /// again. False when a client interferes.
-    async fn send_prompt(&mut self, number: u64) -> Result<bool, Stop> {
-        let text = self.desk.prompt(number)?;
-        let content = serde_json::json!([{"type": "text", "text": text}]).to_string();
-        self.desk.settle(Input::Send).await?;
-        let inputs = [runtime::Input::Message(content)];
-        let sent = match self.send(&inputs).await {
-            Waited::Done(sent) => sent,
+    /// again.
+    async fn send_prompt(&mut self, number: u64) -> Result<(), Stop> {
+        let inputs = [runtime::Input::Message(self.desk.prompt(number)?)];
+        self.desk.settle_send().await?;
+        let error = match self.send(is_urgent, &inputs).await {
             Waited::GivenUp => {
-                self.look_before_sending_again();
-                return Ok(false);
+                self.course.look_for_prompt(self.now());
+                return Ok(());
             }
-        };
-        let error = match sent {
-            Ok(outcome) => {
-                self.sending.reset();
-                self.take(Ok(outcome), &Frames::none()).await?;
-                return Ok(true);
+            Waited::Done(Ok(outcome)) => {
+                self.course.sent();
+                self.desk.decide(Input::Taken);
+                return self.take(Ok(outcome), &Frames::none()).await;
             }
-            Err(error) => error,
+            Waited::Done(Err(error)) => error,
         };
         let (kind, asked) = error.verdict();
         tracing::info!(session = %self.desk.session().id, %error, "a prompt was not taken");
-        if !error.passes() || self.sending.exhausted() {
-            self.sending.reset();
-            self.fail(&error).await?;
-        } else if kind == ErrorKind::Upstream {
-            // It may have arrived.
-            self.sending.wait(None);
-            self.connecting.wait_little();
-            self.look_before_sending_again();
-        } else {
-            self.sending.wait(asked);
-            self.desk.settle(Input::NotArrived).await?;
+        match self.course.not_sent(self.now(), kind, asked) {
+            Verdict::Fail => self.fail(&error).await,
+            Verdict::Again => self.desk.settle(Input::NotArrived).await,
+            Verdict::InDoubt => Ok(()),
         }
-        Ok(true)
     }
 
-    fn look_before_sending_again(&mut self) {
-        self.unconfirmed = true;
-        self.line.close_feed();
-    }
-
-    async fn send(&mut self, inputs: &[runtime::Input]) -> Waited<Result<Outcome, StepError>> {
+    async fn send(
+        &mut self,
+        urgent: fn(&Command) -> bool,
+        inputs: &[runtime::Input],
+    ) -> Waited<Result<Outcome, StepError>> {
         let place = Place::of(self.desk.session());
         let (core, line) = (&self.core, &mut self.line);
         self.desk
-            .wait(async {
+            .wait(urgent, async {
                 let (_, instance) = line.guest(core, &place)?;
                 Ok(instance.send(&place.guest, inputs).await?)
             })
@@ -296,9 +292,16 @@ impl Pump {
             }
         }
         if relisten {
-            self.line.close_feed();
+            self.close_feed();
         }
-        self.desk.take(read.into_iter(), state, &mut self.seen).await
+        let sought = self.desk.sought()?;
+        if self.desk.take(read.into_iter(), state, &mut self.intake, sought.as_ref()).await? {
+            self.course.grown();
+        }
+        if sought.is_some() && self.desk.state().in_doubt().is_none() {
+            self.course.sent();
+        }
+        Ok(())
     }
 
     /// Ends the turn with an error that clients see. A guest that failed is gone; what it did not map is fetched again
@@ -309,6 +312,7 @@ impl Pump {
             tracing::error!(session = %session.id, runtime = %session.runtime, ?fault, "a runtime failed");
         }
         self.line.close_feed();
+        self.course.failed();
         self.desk.fail(error.verdict().0, &error.to_string()).await
     }
 
@@ -329,24 +333,19 @@ impl Pump {
             drop(done.send(Ok(())));
             return Ok(());
         }
-        let place = Place::of(self.desk.session());
-        let sent = match self.line.guest(&self.core, &place) {
-            Ok((_, instance)) => instance.send(&place.guest, &[runtime::Input::Interrupt]).await,
-            Err(error) => {
-                drop(done.send(Err(error.into())));
-                return Ok(());
-            }
-        };
-        match sent {
-            Ok(outcome) => {
-                drop(done.send(Ok(())));
-                self.take(Ok(outcome), &Frames::none()).await
-            }
+        // What stops the turn is not held up by what a client says meanwhile, unless that ends the session.
+        let sent = self.send(|command| matches!(command, Command::Delete { .. }), &[runtime::Input::Interrupt]).await;
+        let (answer, outcome) = match sent {
+            Waited::Done(Ok(outcome)) => (Ok(()), Some(outcome)),
             // The turn may go on; the client is told so, and the feed tells the rest.
-            Err(error) => {
-                drop(done.send(Err(error.into())));
-                Ok(())
-            }
+            Waited::Done(Err(StepError::Call(error))) => (Err(error.into()), None),
+            Waited::Done(Err(StepError::Link(error))) => (Err(error.into()), None),
+            Waited::Done(Err(StepError::Feed { .. })) | Waited::GivenUp => (Err(InterruptError::Busy), None),
+        };
+        drop(done.send(answer));
+        match outcome {
+            Some(outcome) => self.take(Ok(outcome), &Frames::none()).await,
+            None => Ok(()),
         }
     }
 
@@ -389,6 +388,11 @@ impl Pump {
             }
         }
     }
+}
+
+/// What cannot wait until the upstream has answered.
+fn is_urgent(command: &Command) -> bool {
+    matches!(command, Command::Interrupt { .. } | Command::Delete { .. })
 }
 
 fn report(session: SessionId, stop: &Stop) {

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 pub(super) enum Phase {
     /// No turn runs; the last one ended well, or there was none.
     Idle,
-    /// A prompt is on its way or has arrived, and the upstream has not said anything of its turn yet.
+    /// A prompt is on its way. Unless a call is under way just now, nobody knows whether it has arrived.
     Sent,
+    /// The prompt has arrived, and the upstream has not said anything of its turn yet.
+    Taken,
     /// The upstream works.
     Running,
     /// The upstream had a fault and says that it will go on by itself.
@@ -25,12 +27,21 @@ pub(super) enum Phase {
 
 /// Everything that decides what a session does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct State {
     phase: Phase,
     /// How many prompts the session was given; they are numbered from 0.
     prompts: u64,
     /// The prompts before this number were sent or withdrawn; those from it on wait.
     next: u64,
+    /// The prompt sent last.
+    sent: u64,
+    /// The log's last event when it was sent: what says that it has arrived stands behind that.
+    sent_after: u64,
+    /// True while it would wait again if it turned out that it never arrived.
+    wanted: bool,
+    /// True while the upstream cannot be reached.
+    cut: bool,
 }
 
 /// What happens to a session.
@@ -38,15 +49,21 @@ pub(super) struct State {
 pub(super) enum Input {
     /// A client gives a prompt.
     Prompt,
-    /// The waiting prompt is about to be sent.
-    Send,
-    /// It is certain that the prompt sent last did not arrive: it waits again.
+    /// The waiting prompt is about to be sent, with the log at this event.
+    Send(u64),
+    /// The prompt sent last has arrived.
+    Taken,
+    /// The prompt sent last did not arrive.
     NotArrived,
     /// The turn cannot go on: the upstream refuses the prompt, cannot be reached any more, or the runtime is at fault.
     /// What waits is withdrawn.
     Fail,
     /// A client stops the turn and withdraws what waits.
     Interrupt,
+    /// The upstream cannot be reached.
+    Lost,
+    /// The upstream can be reached again.
+    Found,
     /// The upstream says that a turn runs.
     Started,
     /// The upstream waits for the client.
@@ -72,9 +89,16 @@ pub enum Refused {
     NothingToSend,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self::NEW
+    }
+}
+
 impl State {
     /// A session without prompts.
-    pub(super) const NEW: Self = Self { phase: Phase::Idle, prompts: 0, next: 0 };
+    pub(super) const NEW: Self =
+        Self { phase: Phase::Idle, prompts: 0, next: 0, sent: 0, sent_after: 0, wanted: false, cut: false };
 
     /// Applies one input.
     ///
@@ -87,16 +111,19 @@ impl State {
         let phase = |phase| Ok(Self { phase, ..self });
         match input {
             Input::Prompt => Ok(Self { prompts: self.prompts + 1, ..self }),
-            Input::Send => match self.sendable() {
-                Some(number) => Ok(Self { phase: Phase::Sent, next: number + 1, ..self }),
+            Input::Send(sent_after) => match self.sendable() {
+                Some(sent) => Ok(Self { phase: Phase::Sent, next: sent + 1, sent, sent_after, wanted: true, ..self }),
                 None => Err(Refused::NothingToSend),
             },
+            Input::Taken if self.phase == Phase::Sent => phase(Phase::Taken),
+            // Nobody waits for it any more: a client has interrupted since.
+            Input::NotArrived if self.phase == Phase::Sent && !self.wanted => phase(Phase::Idle),
+            Input::NotArrived if self.phase == Phase::Sent => Ok(Self { phase: Phase::Idle, next: self.sent, ..self }),
             // Once the upstream speaks of the turn, the prompt has arrived, whatever became of the answer.
-            Input::NotArrived if self.phase == Phase::Sent => {
-                Ok(Self { phase: Phase::Idle, next: self.next - 1, ..self })
-            }
-            Input::NotArrived => Ok(self),
-            Input::Interrupt => Ok(Self { next: self.prompts, ..self }),
+            Input::Taken | Input::NotArrived => Ok(self),
+            Input::Interrupt => Ok(Self { next: self.prompts, wanted: false, ..self }),
+            Input::Lost => Ok(Self { cut: true, ..self }),
+            Input::Found => Ok(Self { cut: false, ..self }),
             Input::Started => phase(Phase::Running),
             Input::Waits => phase(Phase::Waiting),
             // A failed turn ends too; what clients shall see is that it failed.
@@ -104,9 +131,9 @@ impl State {
             Input::Ended => phase(Phase::Idle),
             Input::Failed => phase(Phase::Failed),
             // What waits would meet the same end.
-            Input::Fail => Ok(Self { phase: Phase::Failed, next: self.prompts, ..self }),
+            Input::Fail => Ok(Self { phase: Phase::Failed, next: self.prompts, cut: false, ..self }),
             Input::Rescheduled => phase(Phase::Rescheduling),
-            Input::Terminated => Ok(Self { phase: Phase::Terminated, next: self.prompts, ..self }),
+            Input::Terminated => Ok(Self { phase: Phase::Terminated, next: self.prompts, cut: false, ..self }),
         }
     }
 
@@ -114,6 +141,12 @@ impl State {
     #[must_use]
     pub(super) const fn phase(self) -> Phase {
         self.phase
+    }
+
+    /// True while the upstream cannot be reached.
+    #[must_use]
+    pub(super) const fn is_cut(self) -> bool {
+        self.cut
     }
 
     /// How many prompts the session was given.
@@ -135,10 +168,16 @@ impl State {
         (free && self.next < self.prompts).then_some(self.next)
     }
 
+    /// The prompt of which it is not known whether it has arrived, and the last event before it was sent.
+    #[must_use]
+    pub(super) fn in_doubt(self) -> Option<(u64, u64)> {
+        (self.phase == Phase::Sent).then_some((self.sent, self.sent_after))
+    }
+
     /// True while the upstream works on a turn.
     #[must_use]
     pub(super) const fn in_turn(self) -> bool {
-        matches!(self.phase, Phase::Sent | Phase::Running | Phase::Rescheduling)
+        matches!(self.phase, Phase::Sent | Phase::Taken | Phase::Running | Phase::Rescheduling)
     }
 
     /// True when nothing will happen until a client does something.
@@ -159,44 +198,46 @@ impl State {
 mod tests {
     use super::*;
 
+    const SEND: Input = Input::Send(7);
+
     fn after(inputs: &[Input]) -> State {
         inputs.iter().fold(State::NEW, |state, &input| state.apply(input).unwrap())
     }
 
     #[test]
     fn a_turn_runs_from_its_prompt_to_its_end() {
-        use Input::{Ended, Prompt, Send, Started};
+        use Input::{Ended, Prompt, Started};
         assert!(State::NEW.settled());
         let waiting = after(&[Prompt]);
         assert_eq!((waiting.sendable(), waiting.settled()), (Some(0), false));
-        let sent = after(&[Prompt, Send]);
+        let sent = after(&[Prompt, SEND]);
         assert_eq!((sent.phase(), sent.sendable(), sent.settled()), (Phase::Sent, None, false));
-        let ended = after(&[Prompt, Send, Started, Ended]);
+        let ended = after(&[Prompt, SEND, Started, Ended]);
         assert_eq!((ended.phase(), ended.settled()), (Phase::Idle, true));
     }
 
     #[test]
     fn a_prompt_during_a_turn_waits_for_its_end() {
-        use Input::{Ended, Prompt, Send, Started};
-        let state = after(&[Prompt, Send, Started, Prompt]);
+        use Input::{Ended, Prompt, Started};
+        let state = after(&[Prompt, SEND, Started, Prompt]);
         assert_eq!((state.sendable(), state.waiting()), (None, 1..2));
-        assert_eq!(state.apply(Send), Err(Refused::NothingToSend));
+        assert_eq!(state.apply(SEND), Err(Refused::NothingToSend));
         assert_eq!(state.apply(Ended).unwrap().sendable(), Some(1));
     }
 
     #[test]
     fn an_interrupt_withdraws_what_waits_and_leaves_the_end_to_the_upstream() {
-        use Input::{Interrupt, Prompt, Send, Started};
-        let state = after(&[Prompt, Send, Started, Prompt, Prompt, Interrupt]);
+        use Input::{Interrupt, Prompt, Started};
+        let state = after(&[Prompt, SEND, Started, Prompt, Prompt, Interrupt]);
         assert_eq!((state.phase(), state.waiting()), (Phase::Running, 3..3));
     }
 
     #[test]
     fn a_failed_turn_stays_failed_until_the_next_one() {
-        use Input::{Ended, Failed, Prompt, Send, Started};
-        let failed = after(&[Prompt, Send, Started, Failed, Ended]);
+        use Input::{Ended, Failed, Prompt, Started};
+        let failed = after(&[Prompt, SEND, Started, Failed, Ended]);
         assert_eq!((failed.phase(), failed.settled()), (Phase::Failed, true));
-        let next = failed.apply(Prompt).unwrap().apply(Send).unwrap().apply(Started).unwrap().apply(Ended).unwrap();
+        let next = failed.apply(Prompt).unwrap().apply(SEND).unwrap().apply(Started).unwrap().apply(Ended).unwrap();
         assert_eq!(next.phase(), Phase::Idle);
     }
 
@@ -209,22 +250,52 @@ mod tests {
 
     #[test]
     fn a_prompt_that_did_not_arrive_waits_again_but_not_once_its_turn_runs() {
-        use Input::{NotArrived, Prompt, Send, Started};
-        assert_eq!(after(&[Prompt, Send, NotArrived]).sendable(), Some(0));
-        assert_eq!(after(&[Prompt, Send, Started, NotArrived]).phase(), Phase::Running);
+        use Input::{NotArrived, Prompt, Started};
+        assert_eq!(after(&[Prompt, SEND, NotArrived]).sendable(), Some(0));
+        assert_eq!(after(&[Prompt, SEND, Started, NotArrived]).phase(), Phase::Running);
+    }
+
+    #[test]
+    fn a_prompt_whose_turn_was_interrupted_is_not_sent_again() {
+        use Input::{Interrupt, NotArrived, Prompt, Taken};
+        let interrupted = after(&[Prompt, SEND, Prompt, Interrupt]);
+        assert_eq!((interrupted.in_doubt(), interrupted.sendable()), (Some((0, 7)), None));
+        let later = interrupted.apply(Prompt).unwrap();
+        assert_eq!(later.apply(NotArrived).unwrap().sendable(), Some(2), "what came after the interrupt");
+        assert!(interrupted.apply(NotArrived).unwrap().settled());
+        assert_eq!(interrupted.apply(Taken).unwrap().phase(), Phase::Taken);
+    }
+
+    #[test]
+    fn a_prompt_that_has_arrived_is_never_sent_again() {
+        use Input::{NotArrived, Prompt, Taken};
+        let taken = after(&[Prompt, SEND, Taken]);
+        assert_eq!((taken.in_doubt(), taken.in_turn(), taken.sendable()), (None, true, None));
+        assert_eq!(taken.apply(NotArrived).unwrap(), taken);
+    }
+
+    #[test]
+    fn a_turn_whose_upstream_is_lost_goes_on_once_it_is_found() {
+        use Input::{Ended, Found, Lost, Prompt, Started};
+        let lost = after(&[Prompt, SEND, Started, Lost]);
+        assert!(lost.is_cut() && lost.in_turn());
+        let found = lost.apply(Found).unwrap();
+        assert_eq!((found.is_cut(), found.phase()), (false, Phase::Running));
+        assert!(!after(&[Prompt, SEND, Started, Lost, Input::Fail]).is_cut());
+        assert!(found.apply(Ended).unwrap().settled());
     }
 
     #[test]
     fn requires_action_is_no_end_and_no_turn_at_work() {
-        use Input::{Prompt, Send, Started, Waits};
-        let state = after(&[Prompt, Send, Started, Waits]);
+        use Input::{Prompt, Started, Waits};
+        let state = after(&[Prompt, SEND, Started, Waits]);
         assert!(state.settled() && state.interruptible() && !state.in_turn());
     }
 
     #[test]
     fn a_terminated_session_takes_nothing() {
-        use Input::{Prompt, Send, Started, Terminated};
-        let state = after(&[Prompt, Send, Started, Prompt, Terminated]);
+        use Input::{Prompt, Started, Terminated};
+        let state = after(&[Prompt, SEND, Started, Prompt, Terminated]);
         assert_eq!(state.apply(Prompt), Err(Refused::Terminated));
         assert_eq!(state.apply(Started).unwrap(), state);
         assert!(state.settled());

@@ -47,7 +47,7 @@ pub enum Status {
     Idle,
     /// It works, or is about to.
     Running,
-    /// The upstream had a fault and goes on by itself.
+    /// The upstream had a fault and goes on by itself, or cannot be reached and is tried again.
     Rescheduling,
     /// The turn waits for the client.
     RequiresAction,
@@ -76,12 +76,15 @@ impl Session {
     /// Where it stands.
     #[must_use]
     pub fn status(&self) -> Status {
+        if !self.settled() && self.state.is_cut() {
+            return Status::Rescheduling;
+        }
         if self.state.sendable().is_some() {
             return Status::Running;
         }
         match self.state.phase() {
             Phase::Idle => Status::Idle,
-            Phase::Sent | Phase::Running => Status::Running,
+            Phase::Sent | Phase::Taken | Phase::Running => Status::Running,
             Phase::Rescheduling => Status::Rescheduling,
             Phase::Waiting => Status::RequiresAction,
             Phase::Failed => Status::Error,

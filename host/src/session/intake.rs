@@ -1,0 +1,198 @@
+//! What is new in what a guest reported, and what it does to the turn: a pure function, of the log as far as it is known.
+
+use super::{
+    event::{self, Head, OwnIds},
+    seen::Seen,
+    state::{Input, State},
+};
+use crate::{clock, events::Draft, runtime::Effect};
+
+/// What a session's intake knows beside its state.
+pub(super) struct Intake {
+    pub(super) seen: Seen,
+    /// The ids that the host gives.
+    pub(super) ids: OwnIds,
+    /// When the upstream ended a turn last, in microseconds since the epoch.
+    ended_us: Option<i64>,
+}
+
+/// The prompt of which it is not known whether it has arrived.
+pub(super) struct Sought {
+    text: String,
+}
+
+impl Sought {
+    /// `content` as it was sent.
+    pub(super) fn new(content: &str) -> Self {
+        Self { text: event::message_text(&format!("{{\"content\":{content}}}")).unwrap_or_default() }
+    }
+
+    /// True when the event is the upstream's echo of the prompt, and not of an earlier one with the same text.
+    fn is(&self, head: &Head<'_>, json: &str, seen: &Seen) -> bool {
+        head.kind == "user.message"
+            && !seen.contains_counterpart(head)
+            && event::message_text(json).is_some_and(|text| text == self.text)
+    }
+}
+
+/// What is to be stored.
+pub(super) struct Taken {
+    pub(super) draft: Draft,
+    pub(super) state: State,
+}
+
+impl Intake {
+    pub(super) fn new(ids: OwnIds) -> Self {
+        Self { seen: Seen::default(), ids, ended_us: None }
+    }
+
+    /// Takes what a guest reported: each event that the log does not have, with its effect. `next_seq` is the place of
+    /// the first.
+    pub(super) fn take<'a>(
+        &mut self,
+        state: State,
+        next_seq: u64,
+        sought: Option<&Sought>,
+        events: impl Iterator<Item = (&'a str, Effect)>,
+    ) -> Taken {
+        let mut taken = Taken { draft: Draft::default(), state };
+        for (json, effect) in events {
+            let head = match event::check(json) {
+                Ok(head) => head,
+                Err(error) => {
+                    tracing::warn!(%error, "something that is no event is left out");
+                    continue;
+                }
+            };
+            let echo = sought.is_some_and(|sought| sought.is(&head, json, &self.seen));
+            // An event that the log has has no effect either.
+            if !self.seen.insert(&head, json) {
+                continue;
+            }
+            if echo {
+                taken.decide(Input::Taken);
+            }
+            let line = event::on_one_line(json);
+            if head.id.is_some() {
+                taken.draft.push(&head.kind, &line);
+            } else {
+                let id = self.ids.id(next_seq + taken.draft.len() as u64);
+                taken.draft.push(&head.kind, &event::with_id(&line, &id));
+            }
+            if let Some(input) = self.input_of(effect, &head) {
+                taken.decide(input);
+            }
+        }
+        taken
+    }
+
+    /// Notes an event of the log, which comes in order from the first. True when it is the echo that is looked for.
+    pub(super) fn recall(&mut self, json: &str, sought: Option<&Sought>) -> bool {
+        let Ok(head) = event::check(json) else { return false };
+        let echo = sought.is_some_and(|sought| sought.is(&head, json, &self.seen));
+        self.seen.recall(&head, json, &self.ids);
+        echo
+    }
+
+    fn input_of(&mut self, effect: Effect, head: &Head<'_>) -> Option<Input> {
+        let at_us = || head.processed_at.and_then(|at| clock::parse_us(at.trim_matches('"')));
+        Some(match effect {
+            Effect::None => return None,
+            // News that were overtaken by the end of their turn: an upstream's history may be out of order.
+            Effect::Started if self.ended_us > at_us() && at_us().is_some() => return None,
+            Effect::Started => Input::Started,
+            Effect::Rescheduled => Input::Rescheduled,
+            Effect::Waiting | Effect::Ended | Effect::Failed => {
+                self.ended_us = self.ended_us.max(at_us());
+                match effect {
+                    Effect::Waiting => Input::Waits,
+                    Effect::Ended => Input::Ended,
+                    _ => Input::Failed,
+                }
+            }
+            Effect::Terminated => Input::Terminated,
+        })
+    }
+}
+
+impl Taken {
+    fn decide(&mut self, input: Input) {
+        // Only a prompt can be refused.
+        self.state = self.state.apply(input).unwrap_or(self.state);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::{id::SessionId, session::state::Phase};
+
+    fn intake() -> Intake {
+        Intake::new(OwnIds::of(SessionId::fresh()))
+    }
+
+    fn sent() -> State {
+        State::NEW.apply(Input::Prompt).unwrap().apply(Input::Send(0)).unwrap()
+    }
+
+    fn message(id: &str, text: &str, at: &str) -> String {
+        format!(
+            r#"{{"type":"user.message","id":"{id}","content":[{{"type":"text","text":"{text}"}}],"processed_at":{at}}}"#
+        )
+    }
+
+    fn status(id: &str, at: &str) -> String {
+        format!(r#"{{"type":"session.status","id":"{id}","processed_at":"2026-11-23T10:00:{at}Z"}}"#)
+    }
+
+    fn phase(intake: &mut Intake, state: State, events: &[(&str, Effect)], sought: &Sought) -> Phase {
+        intake.take(state, 1, Some(sought), events.iter().copied()).state.phase()
+    }
+
+    #[test]
+    fn a_prompt_has_arrived_when_the_upstream_shows_it() {
+        let sought = Sought::new(r#"[{"type":"text","text":"go on"}]"#);
+        for (event, expected) in [
+            (message("b", "go on", "null"), Phase::Taken),
+            (message("b", " go on\\n", "\"2026-11-23T10:00:00Z\""), Phase::Taken),
+            (message("b", "go away", "null"), Phase::Sent),
+            (r#"{"type":"agent.message","id":"b","content":[{"type":"text","text":"go on"}]}"#.to_owned(), Phase::Sent),
+        ] {
+            assert_eq!(phase(&mut intake(), sent(), &[(&event, Effect::None)], &sought), expected, "{event}");
+        }
+    }
+
+    #[test]
+    fn an_earlier_prompt_with_the_same_text_is_another_one() {
+        let (sought, mut intake) = (Sought::new(r#"[{"type":"text","text":"go on"}]"#), intake());
+        assert!(!intake.recall(&message("a", "go on", "null"), None));
+        let late = message("a", "go on", "\"2026-11-23T10:00:00Z\"");
+        assert_eq!(phase(&mut intake, sent(), &[(&late, Effect::None)], &sought), Phase::Sent);
+        let ours = message("b", "go on", "null");
+        assert!(intake.recall(&ours, Some(&sought)));
+    }
+
+    #[test]
+    fn the_end_of_a_turn_is_not_undone_by_late_news_of_its_beginning() {
+        let sought = Sought::new("[]");
+        let (started, ended, next) = (status("a", "01.5"), status("b", "02"), status("c", "02.000001"));
+        let late = [(&*ended, Effect::Ended), (&*started, Effect::Started)];
+        let mut intake = intake();
+        assert_eq!(phase(&mut intake, sent(), &late, &sought), Phase::Idle);
+        assert_eq!(phase(&mut intake, sent(), &[(&next, Effect::Started)], &sought), Phase::Running);
+        let untimed = r#"{"type":"session.status","id":"d"}"#;
+        assert_eq!(phase(&mut intake, sent(), &[(untimed, Effect::Started)], &sought), Phase::Running);
+    }
+
+    #[test]
+    fn a_repeated_event_is_neither_stored_nor_heeded() {
+        let mut intake = intake();
+        let end = status("a", "01");
+        let twice = [(&*end, Effect::Ended), (&*end, Effect::Ended)];
+        let taken = intake.take(sent(), 1, None, twice.into_iter());
+        assert_eq!((taken.draft.len(), taken.state.phase()), (1, Phase::Idle));
+        let again = intake.take(sent(), 2, None, twice.into_iter());
+        assert_eq!((again.draft.len(), again.state.phase()), (0, Phase::Sent));
+    }
+}
