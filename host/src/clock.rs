@@ -19,5 +19,5 @@ pub fn rfc3339() -> String {
 /// Microseconds since the epoch of an RFC 3339 time; nothing where it is none.
 #[must_use]
 pub fn parse_us(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(|at| at.as_microsecond())
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond)
 }

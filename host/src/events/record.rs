@@ -54,7 +54,7 @@ impl Draft {
         self.lengths.is_empty()
     }
 
-    pub(super) fn at(self, first: u64) -> Batch {
+    pub(crate) fn at(self, first: u64) -> Batch {
         Batch { first, lengths: self.lengths.into(), text: self.text.into() }
     }
 }

@@ -22,6 +22,8 @@ mod line;
 mod live;
 mod pump;
 mod seen;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod stored;
 
