@@ -11,6 +11,7 @@ use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -20,6 +21,7 @@ pub use self::master_key::{KeyFault, MasterKeyError, MasterKeySource};
 
 use crate::{
     runtime::GUESTS_MAX,
+    session::Retention,
     upstream::{NetworkPolicy, NetworkPolicyError},
 };
 
@@ -31,6 +33,7 @@ const CONNECTIONS_MAX: usize = 16_384;
 /// Address space is reserved for each, and several hosts may share a process in tests.
 const GUESTS_MAX_OF_A_DEMO: u32 = 64;
 const LOG_LEVEL: &str = "info";
+const DAY: Duration = Duration::from_hours(24);
 
 /// A host for agent runtimes that you need not trust.
 #[derive(Debug, clap::Parser)]
@@ -116,6 +119,13 @@ struct Settings {
     /// How many sessions may run a turn at the same time [default: 6000]
     #[arg(long, env = "LAP_GUESTS_MAX", value_name = "NUMBER")]
     guests_max: Option<u32>,
+    /// Remove sessions to which nothing has happened for so many days [default: keep them]
+    #[arg(long, env = "LAP_RETAIN_DAYS", value_name = "DAYS")]
+    retain_days: Option<u32>,
+    /// When all events together are larger, remove the sessions to which nothing has happened for the longest
+    /// [default: keep them]
+    #[arg(long, env = "LAP_RETAIN_MIB", value_name = "MIB")]
+    retain_mib: Option<u32>,
     /// How the log is written [default: text]
     #[arg(long, env = "LAP_LOG_FORMAT", value_enum)]
     log_format: Option<LogFormat>,
@@ -134,6 +144,8 @@ impl Settings {
             allow_upstream: self.allow_upstream.or(other.allow_upstream),
             connections_max: self.connections_max.or(other.connections_max),
             guests_max: self.guests_max.or(other.guests_max),
+            retain_days: self.retain_days.or(other.retain_days),
+            retain_mib: self.retain_mib.or(other.retain_mib),
             log_format: self.log_format.or(other.log_format),
             log_level: self.log_level.or(other.log_level),
         }
@@ -177,6 +189,8 @@ pub struct Config {
     pub connections_max: usize,
     /// How many guests may live at once.
     pub guests_max: u32,
+    /// For how long sessions are kept.
+    pub retention: Retention,
     /// The log.
     pub log: Log,
 }
@@ -206,6 +220,9 @@ pub enum ConfigError {
     /// Nobody could connect.
     #[error("connections-max must be at least 1")]
     NoConnections,
+    /// Every session would go as soon as its turn ends.
+    #[error("retain-days and retain-mib must be at least 1; leave them out to keep everything")]
+    NothingKept,
     /// A variable of the environment holds no key.
     #[error("{variable} {fault}: set it to a key, or unset it")]
     Variable {
@@ -236,6 +253,7 @@ impl Config {
             networks: NetworkPolicy::default(),
             connections_max: CONNECTIONS_MAX,
             guests_max: GUESTS_MAX_OF_A_DEMO,
+            retention: Retention::default(),
             log: Log { format: LogFormat::Text, level: LOG_LEVEL.to_owned() },
         }
     }
@@ -255,6 +273,13 @@ impl Config {
         if connections_max == 0 {
             return Err(ConfigError::NoConnections);
         }
+        if settings.retain_days == Some(0) || settings.retain_mib == Some(0) {
+            return Err(ConfigError::NothingKept);
+        }
+        let retention = Retention {
+            age: settings.retain_days.map(|days| DAY * days),
+            bytes: settings.retain_mib.map(|mib| u64::from(mib) * 1024 * 1024),
+        };
         Ok(Self {
             listen: settings.listen.unwrap_or(LISTEN),
             master_key: key.unwrap_or_else(|| MasterKeySource::Own(data_dir.join("master.key"))),
@@ -262,6 +287,7 @@ impl Config {
             networks: NetworkPolicy::parse(settings.allow_upstream.iter().flatten().map(String::as_str))?,
             connections_max,
             guests_max: settings.guests_max.unwrap_or(GUESTS_MAX),
+            retention,
             log: Log {
                 format: settings.log_format.unwrap_or_default(),
                 level: settings.log_level.unwrap_or_else(|| LOG_LEVEL.to_owned()),
@@ -315,12 +341,21 @@ mod tests {
     }
 
     #[test]
+    fn everything_is_kept_unless_it_is_said_for_how_long() {
+        assert_eq!(merged(Settings::default(), None, &[]).unwrap().retention, Retention::default());
+        let limited = merged(Settings::default(), Some("retain_days = 2\nretain_mib = 3"), &[]).unwrap().retention;
+        let expected = Retention { age: Some(Duration::from_hours(48)), bytes: Some(3_145_728) };
+        assert_eq!(limited, expected);
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_by_name() {
         let refused = |file: &str| merged(Settings::default(), Some(file), &[]).unwrap_err().to_string();
         assert!(refused("\nlistn = 1").contains("line 2"), "{}", refused("\nlistn = 1"));
         assert!(refused("listn = 1").contains("listn"));
         assert!(refused("allow_upstream = [\"10.0.0.1/8\"]").contains("10.0.0.1/8"));
         assert!(refused("connections_max = 0").contains("connections-max"));
+        assert!(refused("retain_days = 0").contains("retain-days") && refused("retain_mib = 0").contains("at least 1"));
         let missing = ServeArgs { config: Some("/nowhere/lap.toml".into()), ..ServeArgs::default() };
         assert!(matches!(Config::new(missing), Err(ConfigError::Unreadable { .. })));
     }

@@ -120,14 +120,15 @@ pub struct Host {
     address: SocketAddr,
     log: EventLog,
     stop: oneshot::Sender<()>,
-    server: Server,
+    server: Task,
+    retention: Option<Task>,
     guests: Guests,
 }
 
-/// The task that serves.
-struct Server(JoinHandle<()>);
+/// A task that ends with its host.
+struct Task(JoinHandle<()>);
 
-impl Drop for Server {
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -186,6 +187,8 @@ impl Host {
         let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
         resume(&sessions);
+        let limited = config.retention.is_limited();
+        let retention = limited.then(|| Task(tokio::spawn(sessions.clone().retain(config.retention))));
         let app = App::new(Services {
             sessions,
             agents: Agents::new(&vault),
@@ -199,8 +202,8 @@ impl Host {
         let (stop, stopped) = oneshot::channel::<()>();
         // The other end going away means the same as a word from it.
         let stopped = async { drop(stopped.await) };
-        let server = Server(tokio::spawn(http::serve(listener, app, stopped)));
-        Ok(Self { address, log, stop, server, guests })
+        let server = Task(tokio::spawn(http::serve(listener, app, stopped)));
+        Ok(Self { address, log, stop, server, retention, guests })
     }
 
     /// Where it listens.
@@ -218,8 +221,8 @@ impl Host {
     /// Stops: takes no more connections, ends streams after a word on when to come back, lets requests finish. What
     /// runs upstream runs on, and the next start goes on with it.
     pub async fn shutdown(self) {
-        let Self { log, stop, mut server, mut guests, .. } = self;
-        drop(stop);
+        let Self { log, stop, mut server, retention, mut guests, .. } = self;
+        drop((stop, retention));
         if (&mut server.0).await.is_err() {
             tracing::error!("the server crashed");
         }
@@ -233,7 +236,7 @@ impl Host {
     }
 }
 
-/// Sessions that had something to do go on. Looking for them takes a pass over all sessions, so nobody waits for it.
+/// Sessions that had something to do go on. Nobody waits for that.
 fn resume(sessions: &Sessions) {
     let sessions = sessions.clone();
     tokio::task::spawn_blocking(move || match sessions.resume() {

@@ -51,8 +51,17 @@ impl World {
 
     /// Stops the host properly and starts it again on the same store.
     pub async fn restart(&mut self) {
+        self.restart_with(|_| {}).await;
+    }
+
+    /// The same, with other settings.
+    pub async fn restart_with(&mut self, settings: impl Fn(&mut Config)) {
         self.host.take().unwrap().shutdown().await;
-        let config = || Config::demo(anywhere(), self.folder.path(), MASTER_KEY);
+        let config = || {
+            let mut config = Config::demo(anywhere(), self.folder.path(), MASTER_KEY);
+            settings(&mut config);
+            config
+        };
         let host = loop {
             // The committer's thread of the old host may still be letting go of the file.
             match Host::start(config()).await {

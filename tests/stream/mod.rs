@@ -3,3 +3,4 @@
 mod faults;
 mod log;
 mod readers;
+mod retention;

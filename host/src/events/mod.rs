@@ -16,6 +16,7 @@
 //! | `events` | session, seq of the first event | the sealed batches of one session |
 //! | `sessions` | session | the sealed record that the session module keeps |
 //! | `messages` | session, number | a sealed user message |
+//! | `unsettled` | session | nothing: that it is here says that it has something to do |
 
 mod commit;
 mod cursor;
@@ -193,6 +194,15 @@ impl EventLog {
         table::sessions(&self.shared, before, limit)
     }
 
+    /// The sessions whose last record said that they were not settled. Costs as much as there are of them, however large
+    /// the log is.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn unsettled(&self) -> Result<Vec<SessionId>, ReadError> {
+        table::unsettled(&self.shared.db)
+    }
+
     /// Numbered user messages of a session, from number `from` on.
     ///
     /// # Errors
@@ -299,8 +309,8 @@ impl Writer {
         self.next
     }
 
-    /// Appends events, and stores or removes records, in one commit; waits until it is durable and then shown to
-    /// readers. `settled` is what they learn with it.
+    /// Appends events, and stores records, in one commit; waits until it is durable and then shown to readers. `settled`
+    /// is what they learn with it, and with a record of the session's own what the next start is told.
     ///
     /// # Errors
     /// When the commit fails. The writer is of no use after that.
@@ -308,7 +318,7 @@ impl Writer {
         let batch = (!draft.is_empty()).then(|| draft.at(self.next));
         let sealed = batch.as_ref().map(|batch| self.channel.key.seal(batch.first(), batch.count(), &batch.pack()));
         let records =
-            records.into_iter().map(|record| record.seal(&self.shared.sealer, self.channel.session)).collect();
+            records.into_iter().map(|record| record.seal(&self.shared.sealer, self.channel.session, settled)).collect();
         let kib = u32::try_from(sealed.as_ref().map_or(0, Vec::len) / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
         let room = Arc::clone(&self.shared.room).acquire_many_owned(kib).await;
         let (ack, done) = oneshot::channel();

@@ -48,6 +48,12 @@ impl Draft {
         self.lengths.len()
     }
 
+    /// The size of the events' text.
+    #[must_use]
+    pub fn text_bytes(&self) -> u64 {
+        self.text.len() as u64
+    }
+
     /// True when there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -19,6 +19,8 @@ const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal")
 const EVENTS: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("events");
 const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("sessions");
 const MESSAGES: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("messages");
+/// The sessions that have something to do: few, however many sessions there are.
+const UNSETTLED: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("unsettled");
 
 /// Why the log cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,7 @@ fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
     transaction.open_table(EVENTS)?;
     transaction.open_table(SESSIONS)?;
     transaction.open_table(MESSAGES)?;
+    transaction.open_table(UNSETTLED)?;
     Ok(())
 }
 
@@ -116,16 +119,17 @@ pub enum Record {
 
 /// A record as it goes into its table.
 pub(super) enum SealedRecord {
-    Session([u8; 16], Vec<u8>),
+    Session { key: [u8; 16], sealed: Vec<u8>, settled: bool },
     Message(Key, Vec<u8>),
 }
 
 impl Record {
-    pub(super) fn seal(self, sealer: &Sealer, session: SessionId) -> SealedRecord {
+    /// `settled` says whether the session has nothing to do with this record.
+    pub(super) fn seal(self, sealer: &Sealer, session: SessionId, settled: bool) -> SealedRecord {
         match self {
             Self::Session { version, bytes } => {
                 let sealed = sealer.seal(&session_place(&session.to_string()), version, &bytes);
-                SealedRecord::Session(session.to_bytes(), sealed)
+                SealedRecord::Session { key: session.to_bytes(), sealed, settled }
             }
             Self::Message { number, bytes } => {
                 let sealed = sealer.seal(&message_place(&session.to_string(), &number.to_string()), 1, &bytes);
@@ -201,9 +205,19 @@ fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> Da
     }
     let mut sessions = transaction.open_table(SESSIONS)?;
     let mut messages = transaction.open_table(MESSAGES)?;
+    let mut unsettled = transaction.open_table(UNSETTLED)?;
     for record in records {
         match record {
-            SealedRecord::Session(key, value) => drop(sessions.insert(key, value.as_slice())?),
+            SealedRecord::Session { key, sealed, settled } => {
+                sessions.insert(key, sealed.as_slice())?;
+                // Most records change nothing here, and a page that is not touched is not written.
+                let known = unsettled.get(key)?.is_some();
+                match settled {
+                    true if known => drop(unsettled.remove(key)?),
+                    false if !known => drop(unsettled.insert(key, ())?),
+                    true | false => {}
+                }
+            }
             SealedRecord::Message(key, value) => drop(messages.insert(key, value.as_slice())?),
         }
     }
@@ -215,6 +229,7 @@ fn delete(transaction: &WriteTransaction, session: SessionId) -> DatabaseResult<
     transaction.open_table(EVENTS)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
     transaction.open_table(MESSAGES)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
     transaction.open_table(SESSIONS)?.remove(&session.to_bytes())?;
+    transaction.open_table(UNSETTLED)?.remove(&session.to_bytes())?;
     Ok(())
 }
 
@@ -225,6 +240,7 @@ pub(super) fn settle_journal(db: &Database) -> Result<u64, StartError> {
 
 fn settle(db: &Database) -> DatabaseResult<u64> {
     let transaction = begin(db)?;
+    make_tables(&transaction)?;
     let mut last = 0;
     {
         let mut journal = transaction.open_table(JOURNAL)?;
@@ -383,6 +399,15 @@ pub(super) fn sessions(
         .collect()
     };
     read()?.into_iter().map(|(id, sealed)| Ok((id, open_session(shared, id, &sealed)?))).collect()
+}
+
+/// The sessions that have something to do.
+pub(super) fn unsettled(db: &Database) -> Result<Vec<SessionId>, ReadError> {
+    let read = || -> DatabaseResult<Vec<SessionId>> {
+        let unsettled = db.begin_read()?.open_table(UNSETTLED)?;
+        unsettled.iter()?.map(|row| Ok(SessionId::from_bytes(*row?.0.value()))).collect()
+    };
+    Ok(read()?)
 }
 
 pub(super) fn messages(shared: &Shared, session: SessionId, from: u64) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {

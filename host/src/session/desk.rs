@@ -231,6 +231,7 @@ impl Desk {
     /// nothing.
     async fn commit(&mut self, draft: Draft, changed: bool) -> Result<(), Stop> {
         let changed = changed || self.session.state != self.stored;
+        self.session.bytes += draft.text_bytes();
         let records = if changed { self.changed_record() } else { Vec::new() };
         if draft.is_empty() && records.is_empty() {
             return Ok(());

@@ -19,8 +19,9 @@ pub(super) enum Command {
     Prompt { text: String, done: oneshot::Sender<Result<Message, PromptError>> },
     /// Stop the turn.
     Interrupt { done: oneshot::Sender<Result<(), InterruptError>> },
-    /// End the session upstream and remove it here.
-    Delete { done: oneshot::Sender<Result<(), DeleteError>> },
+    /// End the session upstream and remove it here; with a version, only if its record is still that one. The answer is
+    /// whether it is gone.
+    Delete { version: Option<u64>, done: oneshot::Sender<Result<bool, DeleteError>> },
 }
 
 /// The pumps that run.

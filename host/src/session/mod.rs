@@ -7,7 +7,7 @@
 //!   `intake.rs` what is new in what came, by `seen.rs` · `event.rs` the rules for events
 //! * `pump.rs` carries that out between `desk.rs`, the session's side, and `line.rs`, the upstream's · `feed.rs` what is
 //!   read
-//! * `stored.rs` what is kept · `live.rs` who runs now · `error.rs` why something was not done
+//! * `stored.rs` what is kept · `retention.rs` for how long · `live.rs` who runs now · `error.rs` why something was not done
 //!
 //! Must not know `http`, nor any vendor. Only this module appends to the log.
 
@@ -21,8 +21,8 @@ mod intake;
 mod line;
 mod live;
 mod pump;
+mod retention;
 mod seen;
-#[cfg(test)]
 mod simulation;
 mod state;
 mod stored;
@@ -42,6 +42,7 @@ use tokio::{
 
 pub use self::{
     error::{CreateError, DeleteError, InterruptError, LinkError, ModelsError, PromptError},
+    retention::Retention,
     state::Refused,
     stored::{Message, Session, Status},
 };
@@ -141,18 +142,14 @@ impl Sessions {
     /// # Errors
     /// When the log cannot be read.
     pub fn resume(&self) -> Result<usize, ReadError> {
-        let (mut before, mut resumed) = (None, 0);
-        loop {
-            let sessions = self.list(before, 256)?;
-            let Some(last) = sessions.last() else { return Ok(resumed) };
-            before = Some(last.id);
-            for session in sessions.into_iter().filter(|session| !session.settled()) {
-                if let Some(inbox) = self.core.live.start(session.id) {
-                    Pump::spawn(Arc::clone(&self.core), session.id, None, inbox);
-                    resumed += 1;
-                }
+        let mut resumed = 0;
+        for session in self.core.log.unsettled()? {
+            if let Some(inbox) = self.core.live.start(session) {
+                Pump::spawn(Arc::clone(&self.core), session, None, inbox);
+                resumed += 1;
             }
         }
+        Ok(resumed)
     }
 
     /// Starts a session: makes it upstream and stores it with its prompt. The prompt is sent after that.
@@ -232,15 +229,20 @@ impl Sessions {
     /// # Errors
     /// When it still exists.
     pub async fn delete(&self, id: SessionId) -> Result<bool, DeleteError> {
+        self.delete_as_of(id, None).await
+    }
+
+    /// Deletes a session; with the version of a record, only if nothing has happened to it since then.
+    async fn delete_as_of(&self, id: SessionId, version: Option<u64>) -> Result<bool, DeleteError> {
         let (done, answer) = oneshot::channel();
         if self.get(id)?.is_none() {
             return Ok(false);
         }
-        if !self.deliver(id, Command::Delete { done }) {
+        if !self.deliver(id, Command::Delete { version, done }) {
             return Err(DeleteError::Busy);
         }
         match answer.await {
-            Ok(done) => done.map(|()| true),
+            Ok(done) => done,
             Err(_) if self.get(id)?.is_none() => Ok(false),
             Err(_) => Err(DeleteError::Store(AppendError::OutcomeUnknown)),
         }
@@ -323,6 +325,7 @@ impl Core {
             state: State::NEW,
             guest: opened.state,
             version: 1,
+            bytes: 0,
         };
         let mut records = Vec::new();
         // A new session takes its first prompt.

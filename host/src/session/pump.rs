@@ -321,7 +321,7 @@ impl Pump {
         match command {
             Command::Prompt { text, done } => drop(done.send(self.desk.take_prompt(text).await)),
             Command::Interrupt { done } => self.interrupt(done).await?,
-            Command::Delete { done } => self.delete(done).await?,
+            Command::Delete { version, done } => self.delete(version, done).await?,
         }
         Ok(())
     }
@@ -349,13 +349,21 @@ impl Pump {
         }
     }
 
-    async fn delete(&mut self, done: oneshot::Sender<Result<(), DeleteError>>) -> Result<(), Stop> {
+    async fn delete(
+        &mut self,
+        version: Option<u64>,
+        done: oneshot::Sender<Result<bool, DeleteError>>,
+    ) -> Result<(), Stop> {
+        if version.is_some_and(|version| version != self.desk.session().version) {
+            drop(done.send(Ok(false)));
+            return Ok(());
+        }
         if let Err(error) = self.close_upstream().await {
             drop(done.send(Err(error)));
             return Ok(());
         }
         let deleted = self.desk.delete().await;
-        drop(done.send(deleted.map_err(DeleteError::Store)));
+        drop(done.send(deleted.map(|()| true).map_err(DeleteError::Store)));
         Err(Stop::Deleted)
     }
 

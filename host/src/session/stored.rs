@@ -38,6 +38,9 @@ pub struct Session {
     pub(super) guest: String,
     /// How often this record was written.
     pub(super) version: u64,
+    /// The size of its events' text, as of this record.
+    #[serde(default)]
+    pub(super) bytes: u64,
 }
 
 /// What clients are told of where a session stands.

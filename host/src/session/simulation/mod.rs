@@ -9,6 +9,7 @@
 //! * the session is idle, as its upstream is.
 //!
 //! `LAP_TRIALS=<factor>` multiplies the days, `LAP_SEED=<seed>` repeats one of them.
+#![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod host;
