@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, Weak, atomic::Ordering, mpsc},
     thread,
     time::{Duration, Instant},
@@ -83,7 +84,16 @@ pub(super) fn spawn(shared: Weak<Shared>, ops: mpsc::Receiver<Op>, next_commit: 
         oldest: VecDeque::new(),
         journal: VecDeque::new(),
     };
-    thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run(&ops))?;
+    thread::Builder::new().name("committer".to_owned()).spawn(move || {
+        let shared = committer.shared.clone();
+        // The database panics over some files that something else has written to.
+        if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| committer.run(&ops))) {
+            if let Some(shared) = shared.upgrade() {
+                shared.fenced.send_replace(true);
+            }
+            panic::resume_unwind(panic);
+        }
+    })?;
     Ok(())
 }
 

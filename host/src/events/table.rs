@@ -1,6 +1,6 @@
 //! The tables of `events.redb`, and how a row looks. Nobody else of this module names a key.
 
-use std::{io, path::Path};
+use std::{io, panic, path::Path};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
@@ -34,6 +34,9 @@ pub enum StartError {
     /// The database refuses the file.
     #[error("the event log cannot be read: {0}")]
     Database(redb::Error),
+    /// What the file holds is no log any more.
+    #[error("the event log is damaged: put back a backup")]
+    Damaged,
     /// The committer has no thread.
     #[error("no thread for the event log")]
     Thread(#[source] io::Error),
@@ -88,8 +91,10 @@ fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
 }
 
 pub(super) fn open(path: &Path) -> Result<Database, StartError> {
-    // `open` never makes a file: a missing one must not become an empty log.
-    Ok(redb::Builder::new().set_cache_size(CACHE_BYTES).open(path).map_err(DatabaseError::from)?)
+    // `open` never makes a file: a missing one must not become an empty log. It panics over some files that something
+    // else has written to.
+    let opened = panic::catch_unwind(|| redb::Builder::new().set_cache_size(CACHE_BYTES).open(path));
+    Ok(opened.map_err(|_| StartError::Damaged)?.map_err(DatabaseError::from)?)
 }
 
 /// Quick repair stores the allocator's state with each commit, so that a 4 GiB log opens at once after a crash.

@@ -69,6 +69,11 @@ impl Api {
         Ok(Arc::new(api))
     }
 
+    /// A server that has what it needs, for what asks it about sessions that there are.
+    pub(crate) const fn at(side: Side, address: SocketAddr) -> Self {
+        Self { side, address, session: Value::Null }
+    }
+
     pub(crate) async fn connect(&self) -> Result<Connection> {
         Connection::open(self.address).await.context("no connection")
     }
@@ -110,8 +115,16 @@ impl Api {
 
     /// Opens a session's stream. The host's begins with the session's first event.
     pub(crate) async fn stream(&self, session: &str) -> Result<Body> {
-        let path = format!("/v1/sessions/{session}/events/stream");
-        let (status, body) = self.connect().await?.stream(&self.request("GET", &path, None)).await?;
+        self.open(&format!("/v1/sessions/{session}/events/stream")).await
+    }
+
+    /// Opens a session's stream behind an event; on the host only.
+    pub(crate) async fn stream_after(&self, session: &str, after: u64) -> Result<Body> {
+        self.open(&format!("/v1/sessions/{session}/events/stream?after={after}")).await
+    }
+
+    async fn open(&self, path: &str) -> Result<Body> {
+        let (status, body) = self.connect().await?.stream(&self.request("GET", path, None)).await?;
         ensure!(status == 200, "GET {path} was answered with {status}");
         Ok(body)
     }

@@ -90,6 +90,17 @@ impl World {
         log.lines().rev().find(|line| !line.contains(" INFO ")).unwrap_or_default().to_owned()
     }
 
+    /// The data directory of the host.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Starts the host anew, once it has ended.
+    pub(crate) fn start_host(&mut self, site: &Site) -> Result<()> {
+        self.host = site.host(self.directory.path())?;
+        Ok(())
+    }
+
     pub(crate) fn meter(&self) -> Result<Meter> {
         Meter::start(self.host.pid(), self.simulator.pid())
     }
@@ -136,8 +147,20 @@ impl Program {
         self.child.id()
     }
 
+    /// Ends it with SIGKILL.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Asks it to end, and waits for that.
     pub(crate) fn stop(mut self) -> Result<()> {
+        self.terminate()
+    }
+
+    /// As [`Program::stop`], for a program whose place another one will take.
+    pub(crate) fn terminate(&mut self) -> Result<()> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM)?;
         let asked = Instant::now();

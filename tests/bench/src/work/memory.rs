@@ -65,7 +65,7 @@ async fn turns(lab: &Lab, report: &mut Report) -> Result<()> {
 /// Subscribers of sessions whose turn has ended.
 async fn subscribers(lab: &Lab, report: &mut Report) -> Result<()> {
     const SESSIONS: usize = 50;
-    const SUBSCRIBERS: usize = 5000;
+    const SUBSCRIBERS: usize = 10_000;
     let events = 20;
     let world = World::start(&lab.site, Turn { events, every_ms: 0 }).await?;
     let patience = Duration::from_mins(1);

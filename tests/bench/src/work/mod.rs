@@ -7,6 +7,7 @@ mod many;
 mod memory;
 mod one;
 mod readers;
+mod restart;
 mod start;
 
 use anyhow::{Context, Result};
@@ -38,6 +39,8 @@ pub(crate) enum Work {
     Memory,
     /// From the start of the program to the first answer
     Start,
+    /// The same after a crash, with turns under way and a log of 4 GiB
+    Restart,
 }
 
 /// How everything is measured.
@@ -65,6 +68,7 @@ impl Work {
             Self::Adapter => adapter::measure(lab, report).await,
             Self::Memory => memory::measure(lab, report).await,
             Self::Start => start::measure(lab, report).await,
+            Self::Restart => restart::measure(lab, report).await,
         }
     }
 }
