@@ -38,6 +38,8 @@ pub mod telemetry;
 pub mod upstream;
 pub mod vault;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod host;
 
 pub use host::{Host, StartError, bundled};

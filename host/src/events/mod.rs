@@ -36,6 +36,8 @@ use std::{
 use redb::Database;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::table::batches_in;
 pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},

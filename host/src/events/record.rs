@@ -12,7 +12,7 @@ const ENTRY_BYTES: usize = 5;
 /// Bytes that are no packed batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stored batch cannot be read")]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// One event of a session's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Batch {
         })
     }
 
-    pub(super) fn pack(&self) -> Vec<u8> {
+    pub(crate) fn pack(&self) -> Vec<u8> {
         let mut packed = Vec::with_capacity(HEAD_BYTES + self.lengths.len() * ENTRY_BYTES + self.text.len());
         packed.push(FORMAT);
         packed.extend_from_slice(&self.count().to_le_bytes());
@@ -117,7 +117,7 @@ impl Batch {
         packed
     }
 
-    pub(super) fn unpack(first: u64, packed: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn unpack(first: u64, packed: &[u8]) -> Result<Self, Malformed> {
         let (&[FORMAT, c0, c1, c2, c3], rest) = packed.split_first_chunk::<HEAD_BYTES>().ok_or(Malformed)? else {
             return Err(Malformed);
         };

@@ -316,6 +316,18 @@ fn journaled(mut row: &[u8]) -> impl Iterator<Item = (SessionId, &[u8])> {
     })
 }
 
+/// How many batches a row of the journal has, and one of `events`, if the bytes are such a row.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn batches_in(row: &[u8]) -> (usize, usize) {
+    let mut rest = row;
+    let framed = std::iter::from_fn(|| {
+        let framed = next_framed(rest)?;
+        rest = framed.rest;
+        Some(())
+    });
+    (journaled(row).count(), framed.count())
+}
+
 /// The seq of a session's last event in `events`; 0 when there is none.
 pub(super) fn head(db: &Database, session: SessionId) -> Result<u64, ReadError> {
     let read = || -> DatabaseResult<u64> { head_in(&db.begin_read()?.open_table(EVENTS)?, session) };

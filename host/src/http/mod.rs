@@ -33,6 +33,8 @@ use http::{Method, StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::spawn_blocking};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::sse::seq_of;
 use self::{
     error::Error,
     exchange::Template,

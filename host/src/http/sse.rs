@@ -75,11 +75,16 @@ impl Start {
 
 /// Reads the seq of an event as a client gives it back.
 pub(super) fn cursor_of(text: &str) -> Result<u64, Error> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| plain).ok_or_else(|| {
+    seq_of(text).ok_or_else(|| {
         let message = "the cursor must be the id of an event: a number, as in the stream's `id:` lines";
         Error::new(StatusCode::BAD_REQUEST, "cursor_invalid", message)
     })
+}
+
+/// The number that a text is, written in digits alone.
+pub(crate) fn seq_of(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| plain)
 }
 
 /// A reader behind the event `after`, which must exist.

@@ -407,6 +407,14 @@ impl Core {
     }
 }
 
+/// An event as the log would take it, if it would.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn logged(json: &str) -> Option<String> {
+    let head = event::check(json).ok()?;
+    let line = event::on_one_line(json);
+    Some(if head.id.is_some() { line.into_owned() } else { event::with_id(&line, "evt_1") })
+}
+
 /// The same agent, under the same credential, is provisioned once: this tells what is the same.
 fn provision_key(new: &NewSession, credential: &Credential) -> [u8; 32] {
     let spec = &new.spec;

@@ -218,6 +218,14 @@ impl Request {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Request {
+    /// Where the request would go.
+    pub(crate) fn url(self, base: &BaseUrl, slot: &Slot) -> Result<url::Url, Refusal> {
+        self.into_wire(base, slot).map(|wire| wire.url)
+    }
+}
+
 fn encode_query(query: &[(String, String)]) -> String {
     let mut encoded = String::new();
     for (name, value) in query {
