@@ -1,7 +1,7 @@
 //! Sessions one by one: shapes, lists, interrupt, deletion.
 
 use lap_simulator::{Endpoint, Faults, Script, fault::RequestFault, script::Step};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{RUNTIME, World};
 
@@ -48,7 +48,7 @@ async fn sessions_are_listed_the_latest_first_and_in_pages() {
     for _ in 0..5 {
         made.insert(0, world.client.session(&agent, None).await);
     }
-    let ids = |list: &serde_json::Value| -> Vec<String> {
+    let ids = |list: &Value| -> Vec<String> {
         list.as_array().unwrap().iter().map(|session| session["id"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(ids(&world.client.get("/session").await.ok()), made);
@@ -67,12 +67,20 @@ async fn an_interrupt_ends_the_turn_and_withdraws_what_waits() {
         let mut stream = world.client.stream(&id, "", &[]).await;
         while stream.next().await.unwrap().name != "agent.message" {}
         assert_eq!(world.client.prompt(&id, "this one waits").await.status, 204);
+        let statuses = async || -> Vec<Value> {
+            let messages = world.client.get(&format!("/session/{id}/message")).await.ok();
+            messages.as_array().unwrap().iter().map(|message| message["info"]["status"].clone()).collect()
+        };
+        assert_eq!(statuses().await, [json!(null), json!("queued")]);
+        assert_eq!(world.client.get(&format!("/session/{id}")).await.ok()["queued"], 1);
         let answer = world.client.post(&format!("/session/{id}/{call}"), &json!({})).await;
         assert_eq!(answer.status, 204, "{}", answer.text);
         while stream.next().await.unwrap().name != "session.status_idle" {}
         let rest = world.client.turn(&id).await;
         assert!(!rest.iter().any(|event| event.json["content"][0]["text"] == "this one waits"));
         assert_eq!(world.client.status(&id).await, "idle");
+        assert_eq!(statuses().await, [json!(null), json!("withdrawn")]);
+        assert_eq!(world.client.get(&format!("/session/{id}")).await.ok().get("queued"), None);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The session's side of a pump: its record, its log, and the clients' wishes. Whatever the upstream does, prompts are
 //! taken here at once.
 
-use std::{collections::VecDeque, pin::pin, sync::Arc};
+use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc};
 
 use tokio::{select, sync::mpsc};
 
@@ -232,7 +232,11 @@ impl Desk {
     async fn commit(&mut self, draft: Draft, changed: bool) -> Result<(), Stop> {
         let changed = changed || self.session.state != self.stored;
         self.session.bytes += draft.text_bytes();
-        let records = if changed { self.changed_record() } else { Vec::new() };
+        let mut records = if changed { self.changed_record() } else { Vec::new() };
+        let withdrawn = self.session.state.withdrawn_since(self.stored);
+        if !withdrawn.is_empty() {
+            records.extend(self.withdrawn(withdrawn)?);
+        }
         if draft.is_empty() && records.is_empty() {
             return Ok(());
         }
@@ -240,6 +244,16 @@ impl Desk {
         self.writer.append(draft, records, state.settled()).await?;
         self.stored = state;
         Ok(())
+    }
+
+    /// The messages of these numbers, with a word that they will not be sent.
+    fn withdrawn(&self, numbers: Range<u64>) -> Result<Vec<Record>, ReadError> {
+        let stored = self.core.log.messages(self.session.id, numbers.start)?;
+        let withdrawn = stored.into_iter().filter(|(number, _)| numbers.contains(number)).map(|(number, bytes)| {
+            let message = Message { withdrawn: true, ..Message::read(self.session.id, &bytes)? };
+            Ok(message.record(number))
+        });
+        withdrawn.collect()
     }
 
     fn changed_record(&mut self) -> Vec<Record> {

@@ -161,6 +161,13 @@ impl State {
         self.next..self.prompts
     }
 
+    /// The prompts that waited `before` and will not be sent any more.
+    #[must_use]
+    pub(super) fn withdrawn_since(self, before: Self) -> std::ops::Range<u64> {
+        let sent = self.phase == Phase::Sent && before.phase != Phase::Sent;
+        if sent { self.next..self.next } else { before.next..self.next }
+    }
+
     /// The prompt that may be sent now.
     #[must_use]
     pub(super) fn sendable(self) -> Option<u64> {
@@ -230,6 +237,18 @@ mod tests {
         use Input::{Interrupt, Prompt, Started};
         let state = after(&[Prompt, SEND, Started, Prompt, Prompt, Interrupt]);
         assert_eq!((state.phase(), state.waiting()), (Phase::Running, 3..3));
+    }
+
+    #[test]
+    fn what_was_withdrawn_was_never_sent() {
+        use Input::{Fail, Interrupt, NotArrived, Prompt, Terminated};
+        let waiting = after(&[Prompt, SEND, Prompt, Prompt]);
+        for input in [Interrupt, Fail, Terminated] {
+            assert_eq!(waiting.apply(input).unwrap().withdrawn_since(waiting), 1..3, "{input:?}");
+        }
+        let (idle, sent) = (after(&[Prompt]), after(&[Prompt, SEND]));
+        assert!(sent.withdrawn_since(idle).is_empty());
+        assert!(sent.apply(NotArrived).unwrap().withdrawn_since(sent).is_empty());
     }
 
     #[test]

@@ -101,18 +101,18 @@ impl Session {
         self.state.settled()
     }
 
-    /// How many of its messages wait for the turn to end.
+    /// Which of its messages wait to be sent, by their place in the list.
     #[must_use]
-    pub fn waiting(&self) -> u64 {
-        let waiting = self.state.waiting();
-        waiting.end - waiting.start
+    pub fn waiting(&self) -> std::ops::Range<u64> {
+        self.state.waiting()
     }
 
     /// Takes a prompt that the state allows: the message, and the record to store with the session's own.
     pub(super) fn take_prompt(&mut self, text: String) -> Result<(Message, Record), Refused> {
         let number = self.state.prompts();
         self.state = self.state.apply(Input::Prompt)?;
-        let message = Message { id: MessageId::fresh(), created_ms: clock::unix_ms(), text };
+        let (id, created_ms) = (MessageId::fresh(), clock::unix_ms());
+        let message = Message { id, created_ms, text, withdrawn: false };
         let record = message.record(number);
         Ok((message, record))
     }
@@ -135,6 +135,9 @@ pub struct Message {
     pub created_ms: u64,
     /// What it says.
     pub text: String,
+    /// True when it will not be sent: it waited when the session was interrupted, failed or ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
 }
 
 impl Message {

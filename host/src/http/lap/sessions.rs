@@ -45,8 +45,16 @@ struct Item<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_session_id: Option<&'a str>,
     status: &'static str,
+    /// How many of its messages wait for the turn to end.
+    #[serde(skip_serializing_if = "is_zero")]
+    queued: u64,
     environment: &'a RawValue,
     time: Time,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it serializes by reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize)]
@@ -68,6 +76,7 @@ impl<'a> From<&'a Session> for Item<'a> {
             runtime_agent_ref_id: session.provision,
             provider_session_id: session.upstream_id.as_deref(),
             status: session.status().as_str(),
+            queued: session.waiting().end - session.waiting().start,
             environment: &session.environment,
             time: Time { created: session.created_ms, updated: Some(session.updated_ms) },
         }
@@ -241,8 +250,21 @@ struct MessageItem<'a> {
     parts: [TextPart<'a>; 1],
 }
 
+/// Where a message stands that is not on its way.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum MessageStatus {
+    /// It waits for the turn to end.
+    Queued,
+    /// It will not be sent.
+    Withdrawn,
+}
+
 #[derive(Serialize)]
 struct Info {
+    /// Absent once it was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<MessageStatus>,
     id: MessageId,
     role: &'static str,
     #[serde(rename = "sessionID")]
@@ -263,18 +285,25 @@ struct TextPart<'a> {
 }
 
 impl<'a> MessageItem<'a> {
-    fn new(session: SessionId, message: &'a Message) -> Self {
-        let Message { id, created_ms, text } = message;
+    fn new(session: SessionId, message: &'a Message, waits: bool) -> Self {
+        let Message { id, created_ms, text, withdrawn } = message;
+        let status = match (withdrawn, waits) {
+            (true, _) => Some(MessageStatus::Withdrawn),
+            (false, true) => Some(MessageStatus::Queued),
+            (false, false) => None,
+        };
         let time = Time { created: *created_ms, updated: None };
         let part = TextPart { id: format!("{id}_text"), message: *id, session, kind: "text", text };
-        Self { info: Info { id: *id, role: "user", session, time }, parts: [part] }
+        Self { info: Info { status, id: *id, role: "user", session, time }, parts: [part] }
     }
 }
 
 async fn message_list(sessions: Sessions, id: SessionId) -> Result<Response, Error> {
     on_disk(move || {
+        let waiting = sessions.get(id)?.ok_or_else(Error::session_not_found)?.waiting();
         let messages = sessions.messages(id)?;
-        let items: Vec<_> = messages.iter().map(|message| MessageItem::new(id, message)).collect();
+        let item = |(message, number)| MessageItem::new(id, message, waiting.contains(&number));
+        let items: Vec<_> = messages.iter().zip(0_u64..).map(item).collect();
         Ok(json::json(StatusCode::OK, &items))
     })
     .await?
@@ -285,9 +314,7 @@ pub(in super::super) async fn messages(
     State(sessions): State<Sessions>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
-    let id = named(&id)?;
-    sessions.get(id)?.ok_or_else(Error::session_not_found)?;
-    message_list(sessions, id).await
+    message_list(sessions, named(&id)?).await
 }
 
 /// A prompt. The model that clients send with it is the session's own choice, made when it began.
