@@ -17,45 +17,56 @@ fn script() -> Script {
 
 /// What a client has seen of a session, and what follows from that.
 #[derive(Default)]
-struct Oracle {
-    seen: Vec<Event>,
+pub struct Oracle {
+    pub seen: Vec<Event>,
 }
 
 impl Oracle {
-    fn saw(&mut self, events: Vec<Event>) {
-        for event in events {
-            assert_eq!(event.seq, self.seen.len() as u64 + 1, "a gap or a repeated number");
-            self.seen.push(event);
+    pub fn saw(&mut self, events: Vec<Event>) {
+        events.into_iter().try_for_each(|event| self.take(event)).unwrap();
+    }
+
+    /// Numbers begin at 1 and have no gap.
+    pub fn take(&mut self, event: Event) -> Result<(), String> {
+        if event.seq != self.seen.len() as u64 + 1 {
+            return Err(format!("event {} came behind {}", event.seq, self.seen.len()));
         }
+        self.seen.push(event);
+        Ok(())
+    }
+
+    pub fn is_in(&self, listed: &[Value]) {
+        self.compare(listed).unwrap();
     }
 
     /// What was seen is in the list, under the same number.
-    fn is_in(&self, listed: &[Value]) {
-        assert!(listed.len() >= self.seen.len(), "{} events were seen, {} are left", self.seen.len(), listed.len());
-        for (event, listed) in self.seen.iter().zip(listed) {
-            assert_eq!(event.json, *listed, "event {} has changed", event.seq);
+    pub fn compare(&self, listed: &[Value]) -> Result<(), String> {
+        if listed.len() < self.seen.len() {
+            return Err(format!("{} events were seen, {} are left", self.seen.len(), listed.len()));
         }
+        let changed = self.seen.iter().zip(listed).find(|(event, listed)| event.json != **listed);
+        changed.map_or(Ok(()), |(event, _)| Err(format!("event {} has changed", event.seq)))
     }
 }
 
 /// An upstream, and a directory in which hosts live one after the other.
-struct Place {
-    simulator: Simulator,
+pub struct Place {
+    pub simulator: Simulator,
     directory: TempDir,
 }
 
 impl Place {
-    fn new(script: Script) -> Self {
+    pub fn new(script: Script) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("key-of-the-api"), MASTER_KEY).unwrap();
         Self { simulator: simulator(script), directory }
     }
 
-    async fn serve(&self) -> Program {
+    pub async fn serve(&self) -> Program {
         Program::serve(self.directory.path(), &["--master-key-file", "key-of-the-api"], MASTER_KEY).await
     }
 
-    async fn session(&self, program: &Program, prompt: &str) -> String {
+    pub async fn session(&self, program: &Program, prompt: &str) -> String {
         program.client.connect(&self.simulator.base_url()).await;
         let agent = program.client.agent(&serde_json::json!({})).await;
         program.client.session(&agent, Some(prompt)).await

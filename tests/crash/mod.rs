@@ -1,5 +1,6 @@
 //! The real program: killed, started wrongly, looked at for secrets.
 
+mod campaign;
 mod kill;
 mod leaks;
 mod start;

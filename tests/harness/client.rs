@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{RUNTIME, UPSTREAM_KEY};
 
+#[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     pub base: String,
@@ -53,18 +54,29 @@ impl Client {
     }
 
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Answer {
-        let response = self.open(method, path, headers, body).await;
-        let (status, headers) = (response.status(), response.headers().clone());
-        Answer { status, headers, text: response.text().await.unwrap() }
+        self.try_send(method, path, headers, body).await.unwrap()
     }
 
-    async fn open(
+    /// The same, to a host that may go away.
+    pub async fn try_send(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: Option<String>,
-    ) -> reqwest::Response {
+    ) -> reqwest::Result<Answer> {
+        let response = self.request(method, path, headers, body).send().await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(Answer { status, headers, text: response.text().await? })
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> reqwest::RequestBuilder {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(key) = &self.key {
             request = request.bearer_auth(key);
@@ -75,7 +87,7 @@ impl Client {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
-        request.send().await.unwrap()
+        request
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -121,8 +133,13 @@ impl Client {
     }
 
     pub async fn prompt(&self, session: &str, text: &str) -> Answer {
+        self.try_prompt(session, text).await.unwrap()
+    }
+
+    /// The same, to a host that may go away.
+    pub async fn try_prompt(&self, session: &str, text: &str) -> reqwest::Result<Answer> {
         let body = json!({"parts": [{"type": "text", "text": text}]});
-        self.post(&format!("/session/{session}/prompt_async"), &body).await
+        self.try_send(Method::POST, &format!("/session/{session}/prompt_async"), &[], Some(body.to_string())).await
     }
 
     pub async fn status(&self, session: &str) -> String {
@@ -133,7 +150,7 @@ impl Client {
     /// Opens a session's stream; `query` without its `?`.
     pub async fn stream(&self, session: &str, query: &str, headers: &[(&str, &str)]) -> Stream {
         let path = format!("/v1/sessions/{session}/events/stream?{query}");
-        let response = self.open(Method::GET, &path, headers, None).await;
+        let response = self.request(Method::GET, &path, headers, None).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
         Stream { response, parser: SseParser::default(), frames: Vec::new().into_iter(), raw: Vec::new() }

@@ -1,6 +1,7 @@
 //! A world for a test: a simulated upstream, a host in this process, and a client that speaks HTTP to it.
 
 mod client;
+pub mod dice;
 pub mod program;
 
 use std::net::{Ipv4Addr, SocketAddr};
