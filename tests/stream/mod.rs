@@ -4,3 +4,4 @@ mod faults;
 mod log;
 mod readers;
 mod retention;
+mod turns;
