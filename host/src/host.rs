@@ -189,6 +189,7 @@ impl Host {
         let app = App::new(Services {
             sessions,
             agents: Agents::new(&vault),
+            reservations: log.reservations(),
             vault: Arc::new(vault),
             runtimes,
             master_key,
