@@ -2,4 +2,5 @@
 
 mod kill;
 mod leaks;
+mod resend;
 mod start;

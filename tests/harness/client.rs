@@ -53,9 +53,20 @@ impl Client {
     }
 
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Answer {
-        let response = self.open(method, path, headers, body).await;
+        self.try_send(method, path, headers, body).await.unwrap()
+    }
+
+    /// The same, to a host that may end meanwhile.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> reqwest::Result<Answer> {
+        let response = self.open(method, path, headers, body).await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        Answer { status, headers, text: response.text().await.unwrap() }
+        Ok(Answer { status, headers, text: response.text().await? })
     }
 
     async fn open(
@@ -64,7 +75,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: Option<String>,
-    ) -> reqwest::Response {
+    ) -> reqwest::Result<reqwest::Response> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(key) = &self.key {
             request = request.bearer_auth(key);
@@ -75,7 +86,7 @@ impl Client {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
-        request.send().await.unwrap()
+        request.send().await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -133,7 +144,7 @@ impl Client {
     /// Opens a session's stream; `query` without its `?`.
     pub async fn stream(&self, session: &str, query: &str, headers: &[(&str, &str)]) -> Stream {
         let path = format!("/v1/sessions/{session}/events/stream?{query}");
-        let response = self.open(Method::GET, &path, headers, None).await;
+        let response = self.open(Method::GET, &path, headers, None).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
         Stream { response, parser: SseParser::default(), frames: Vec::new().into_iter(), raw: Vec::new() }
