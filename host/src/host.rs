@@ -192,6 +192,7 @@ impl Host {
         let app = App::new(Services {
             sessions,
             agents: Agents::new(&vault),
+            reservations: log.reservations(),
             vault: Arc::new(vault),
             runtimes,
             master_key,

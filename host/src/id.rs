@@ -28,6 +28,30 @@ fn fresh() -> u128 {
     time | (random & mask) | fixed
 }
 
+/// An id that is set aside before the thing exists that will have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserved(u128);
+
+impl Reserved {
+    /// A new id, of now.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self(fresh())
+    }
+
+    /// The bytes that the store keeps.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The id that `to_bytes` gave.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -51,6 +75,12 @@ macro_rules! id {
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(u128::from_be_bytes(bytes))
+            }
+        }
+
+        impl From<Reserved> for $name {
+            fn from(reserved: Reserved) -> Self {
+                Self(reserved.0)
             }
         }
 
@@ -179,6 +209,16 @@ mod tests {
         assert_eq!(text.as_bytes()["ses_".len() + 12], b'7', "version 7");
         let later = SessionId(first.0 + (1 << 80));
         assert!(later > first && later.to_bytes() > first.to_bytes());
+    }
+
+    #[test]
+    fn a_reserved_id_sorts_by_the_time_when_it_was_reserved() {
+        let before = SessionId::from_bytes([0; 16]);
+        let reserved = Reserved::fresh();
+        assert_eq!(Reserved::from_bytes(reserved.to_bytes()), reserved);
+        let id = SessionId::from(reserved);
+        let later = SessionId(fresh() + (1 << 80));
+        assert!(before < id && id < later && id.to_bytes() == reserved.to_bytes());
     }
 
     #[test]

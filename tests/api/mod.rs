@@ -4,5 +4,6 @@ mod access;
 mod agents;
 mod credentials;
 mod flow;
+mod idempotency;
 mod refusals;
 mod sessions;

@@ -3,4 +3,5 @@
 mod campaign;
 mod kill;
 mod leaks;
+mod resend;
 mod start;

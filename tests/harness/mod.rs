@@ -11,7 +11,7 @@ use lap_simulator::{Options, Script, Simulator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub use self::client::{Client, Event};
+pub use self::client::{Answer, Client, Event};
 
 /// The credential of the upstream. A test that finds it anywhere else has found a leak.
 pub const UPSTREAM_KEY: &str = "sk-ant-canary-6yT0wqZrVb3nKfXc";

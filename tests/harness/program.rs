@@ -80,6 +80,12 @@ impl Program {
         self.output.lock().unwrap().clone()
     }
 
+    /// SIGKILL, while somebody still uses its client.
+    pub fn kill_now(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+    }
+
     /// SIGKILL, and waits until nothing is left of it.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();

@@ -192,12 +192,12 @@ impl Agents {
         Self { table: Arc::new(Table::new(vault, "agents")) }
     }
 
-    /// Makes an agent.
+    /// Makes an agent, whose id is a new one.
     ///
     /// # Errors
     /// When the store fails; so for all calls.
-    pub fn create(&self, definition: Definition) -> Result<Agent, StoreError> {
-        let agent = Agent { id: AgentId::fresh(), created_ms: clock::unix_ms(), definition };
+    pub fn create(&self, id: AgentId, definition: Definition) -> Result<Agent, StoreError> {
+        let agent = Agent { id, created_ms: clock::unix_ms(), definition };
         self.table.put(&agent.id.to_bytes(), &agent)?;
         Ok(agent)
     }
@@ -280,7 +280,8 @@ pub(crate) mod tests {
         let agents = Agents::new(&vault);
         assert!(agents.list(None).unwrap().is_empty());
         let owners = ["ann", "bob", "ann"];
-        let mut made: Vec<_> = owners.map(|owner| agents.create(definition(owner)).unwrap().id).into();
+        let mut made: Vec<_> =
+            owners.map(|owner| agents.create(AgentId::fresh(), definition(owner)).unwrap().id).into();
         // Of the same millisecond, either may be the first.
         made.sort();
         assert_eq!(agents.list(None).unwrap().iter().map(|agent| agent.id).collect::<Vec<_>>(), made);
@@ -292,7 +293,7 @@ pub(crate) mod tests {
     fn a_change_is_kept_and_a_removed_agent_is_gone() {
         let (_directory, vault) = vault();
         let agents = Agents::new(&vault);
-        let id = agents.create(definition("ann")).unwrap().id;
+        let id = agents.create(AgentId::fresh(), definition("ann")).unwrap().id;
         assert_eq!(agents.set_status(id, Status::Paused).unwrap().unwrap().definition.status, Status::Paused);
         assert_eq!(Agents::new(&vault).get(id).unwrap().unwrap().definition.status, Status::Paused);
         assert_eq!((agents.delete(id).unwrap(), agents.delete(id).unwrap()), (true, false));

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{AppendError, Channel, Shared, Tail, lock, record::Batch, table};
+use super::{AppendError, Channel, Shared, Tail, lock, record::Batch, reservation, table};
 use crate::id::SessionId;
 
 /// How much one commit takes at the most; more waits for the next.
@@ -32,7 +32,12 @@ type Ack = oneshot::Sender<Result<(), AppendError>>;
 pub(super) enum Op {
     Append(Append),
     Delete { session: SessionId, ack: Ack },
+    Reserve { row: reservation::Row, now_ms: u64, ack: ReserveAck },
+    Fulfil { row: reservation::Row, ack: Ack },
 }
+
+/// Takes the row that was there already.
+type ReserveAck = oneshot::Sender<Result<Option<reservation::Row>, AppendError>>;
 
 pub(super) struct Append {
     pub(super) channel: Arc<Channel>,
@@ -72,6 +77,8 @@ struct Outcome {
     published: Vec<(Arc<Channel>, Option<Batch>, bool)>,
     moved: Vec<Arc<Channel>>,
     deleted: Vec<SessionId>,
+    /// In the order of the `Reserve`s among the changes.
+    reserved: Vec<ReserveAck>,
     rooms: Vec<OwnedSemaphorePermit>,
 }
 
@@ -128,6 +135,14 @@ impl Committer {
                     outcome.deleted.push(session);
                     outcome.acks.push((ack, Ok(())));
                 }
+                Op::Reserve { row, now_ms, ack } => {
+                    changes.reservations.push(reservation::Change::Reserve { row, now_ms });
+                    outcome.reserved.push(ack);
+                }
+                Op::Fulfil { row, ack } => {
+                    changes.reservations.push(reservation::Change::Fulfil(row));
+                    outcome.acks.push((ack, Ok(())));
+                }
             }
         }
         let journaled = journal_row.len();
@@ -140,7 +155,7 @@ impl Committer {
         let fenced = *shared.fenced.borrow();
         let result = if fenced { Err(()) } else { table::write(&shared.db, &changes).map_err(|error| report(&error)) };
         match result {
-            Ok(()) => outcome.publish(shared),
+            Ok(found) => outcome.publish(shared, found),
             Err(()) => {
                 shared.fenced.send_replace(true);
                 outcome.fail();
@@ -249,7 +264,7 @@ fn report(error: &table::DatabaseError) {
 }
 
 impl Outcome {
-    fn publish(self, shared: &Shared) {
+    fn publish(self, shared: &Shared, found: Vec<Option<reservation::Row>>) {
         for (channel, batch, settled) in self.published {
             let seq = batch.as_ref().map(Batch::last);
             if let Some(batch) = batch {
@@ -272,16 +287,22 @@ impl Outcome {
         for (ack, result) in self.acks {
             acknowledge(ack, result);
         }
+        for (ack, found) in self.reserved.into_iter().zip(found) {
+            acknowledge(ack, Ok(found));
+        }
     }
 
     fn fail(self) {
         for (ack, result) in self.acks {
             acknowledge(ack, result.and(Err(AppendError::OutcomeUnknown)));
         }
+        for ack in self.reserved {
+            acknowledge(ack, Err(AppendError::OutcomeUnknown));
+        }
     }
 }
 
-fn acknowledge(ack: Ack, result: Result<(), AppendError>) {
+fn acknowledge<T>(ack: oneshot::Sender<Result<T, AppendError>>, result: Result<T, AppendError>) {
     if ack.send(result).is_err() {
         tracing::debug!("a writer went away before its append was over");
     }

@@ -17,10 +17,13 @@
 //! | `sessions` | session | the sealed record that the session module keeps |
 //! | `messages` | session, number | a sealed user message |
 //! | `unsettled` | session | nothing: that it is here says that it has something to do |
+//! | `reservations` | digest of a client's key | the sealed id of what is made under that key |
+//! | `reservation_expiries` | time, digest of a client's key | nothing: finds what has expired |
 
 mod commit;
 mod cursor;
 mod record;
+mod reservation;
 mod table;
 
 use std::{
@@ -41,6 +44,7 @@ pub(crate) use self::table::batches_in;
 pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
+    reservation::{Reservation, ReservationKey, Reservations, ReserveError, Stage},
     table::{Record, StartError},
 };
 use crate::{
@@ -221,6 +225,12 @@ impl EventLog {
         let (ack, done) = oneshot::channel();
         self.shared.submit(commit::Op::Delete { session, ack })?;
         done.await.unwrap_or(Err(AppendError::OutcomeUnknown))
+    }
+
+    /// The ids that are set aside for what clients wish under a key.
+    #[must_use]
+    pub fn reservations(&self) -> Reservations {
+        Reservations::new(Arc::clone(&self.shared))
     }
 
     /// Turns true when a commit has failed and the process should end, so that the next one reads what the disk has.

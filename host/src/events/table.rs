@@ -1,10 +1,11 @@
-//! The tables of `events.redb`, and how a row looks. Nobody else of this module names a key.
+//! The tables of `events.redb`, and how a row looks. Nobody else of this module names a key, but `reservation.rs`, which
+//! has tables of its own.
 
 use std::{io, panic, path::Path};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{ReadError, Shared, record::Batch};
+use super::{ReadError, Shared, record::Batch, reservation};
 use crate::{
     id::SessionId,
     vault::{Place, Sealer, StreamKey},
@@ -68,7 +69,7 @@ impl From<DatabaseError> for StartError {
     }
 }
 
-type DatabaseResult<T> = Result<T, DatabaseError>;
+pub(super) type DatabaseResult<T> = Result<T, DatabaseError>;
 
 pub(super) fn create(path: &Path) -> Result<Database, StartError> {
     let file = crate::vault::create_private_file(path)?;
@@ -87,7 +88,7 @@ fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
     transaction.open_table(SESSIONS)?;
     transaction.open_table(MESSAGES)?;
     transaction.open_table(UNSETTLED)?;
-    Ok(())
+    reservation::make_tables(transaction)
 }
 
 pub(super) fn open(path: &Path) -> Result<Database, StartError> {
@@ -177,9 +178,11 @@ pub(super) struct Changes {
     pub(super) journal_settled: Option<u64>,
     pub(super) rows: Vec<(Key, Vec<u8>)>,
     pub(super) records: Vec<SealedRecord>,
+    pub(super) reservations: Vec<reservation::Change>,
 }
 
-pub(super) fn write(db: &Database, changes: &Changes) -> DatabaseResult<()> {
+/// Writes all of it or nothing. Returns what [`reservation::write`] found.
+pub(super) fn write(db: &Database, changes: &Changes) -> DatabaseResult<Vec<Option<reservation::Row>>> {
     let transaction = begin(db)?;
     for &session in &changes.deleted {
         delete(&transaction, session)?;
@@ -200,8 +203,9 @@ pub(super) fn write(db: &Database, changes: &Changes) -> DatabaseResult<()> {
         }
     }
     write_records(&transaction, &changes.records)?;
+    let found = reservation::write(&transaction, &changes.reservations)?;
     transaction.commit()?;
-    Ok(())
+    Ok(found)
 }
 
 fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> DatabaseResult<()> {
@@ -245,6 +249,7 @@ pub(super) fn settle_journal(db: &Database) -> Result<u64, StartError> {
 
 fn settle(db: &Database) -> DatabaseResult<u64> {
     let transaction = begin(db)?;
+    // A store of an older version lacks the newer tables.
     make_tables(&transaction)?;
     let mut last = 0;
     {

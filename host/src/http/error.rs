@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use crate::{
     agents,
-    events::{AppendError, ReadError},
+    events::{AppendError, ReadError, ReserveError},
     runtime::{self, CallError, ErrorKind, Fault},
     session::{CreateError, DeleteError, InterruptError, LinkError, ModelsError, PromptError, Refused},
     vault,
@@ -104,6 +104,13 @@ impl Error {
         Self { retry, ..self }
     }
 
+    /// The same error of a request that carries an idempotency key: sending it again does no harm.
+    pub(super) fn under_a_key(self) -> Self {
+        let message = "the disk failed while this was stored: it may or may not have happened; send it again under the same \
+                       idempotency key";
+        Self { message: message.to_owned(), retry: Retry::Yes, ..self }
+    }
+
     fn because(self, cause: impl std::fmt::Display) -> Self {
         Self { cause: Some(cause.to_string()), ..self }
     }
@@ -123,6 +130,23 @@ impl From<AppendError> for Error {
             }
         }
         .because(error)
+    }
+}
+
+impl From<ReserveError> for Error {
+    fn from(error: ReserveError) -> Self {
+        match error {
+            ReserveError::OtherWish => {
+                let message = "this idempotency key was used for another request; use a new one for each request";
+                Self::new(StatusCode::CONFLICT, "idempotency_key_reused", message)
+            }
+            ReserveError::Store(error) => error.into(),
+            ReserveError::Damaged => {
+                let message =
+                    "what is stored for this idempotency key is damaged; see whether the request was carried out";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "record_damaged", message).because(error)
+            }
+        }
     }
 }
 

@@ -36,7 +36,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Error> {
+/// A whole body, within the limits.
+pub(super) async fn read(body: Body) -> Result<Bytes, Error> {
     let max = BODY_BYTES_MAX as u64;
     if body.size_hint().lower() > max {
         return Err(too_large());

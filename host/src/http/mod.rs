@@ -4,6 +4,7 @@
 //! made of the table and of nothing else. A key is checked before a byte of the body is read.
 //!
 //! * `serve.rs` connections · `exchange.rs` what every request and response have in common · `principal.rs` who asks
+//! * `idempotency.rs` requests that may come twice and shall be carried out once
 //! * `json.rs` bodies · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
 //! * `lap/` the dialect of the LiteLLM Agent Platform, a file for each noun
 //! * `probe.rs` the other end: asks a running host how it is
@@ -12,6 +13,7 @@
 
 mod error;
 mod exchange;
+mod idempotency;
 mod json;
 mod lap;
 mod principal;
@@ -38,6 +40,7 @@ pub(crate) use self::sse::seq_of;
 use self::{
     error::Error,
     exchange::Template,
+    idempotency::Underway,
     lap::{agents, capabilities, events, health, runtimes, sessions},
     principal::Principal,
 };
@@ -46,7 +49,9 @@ pub use self::{
     probe::{ProbeError, probe},
     serve::serve,
 };
-use crate::{agents::Agents, runtime::Runtimes, session::Sessions, upstream::NetworkPolicy, vault::Vault};
+use crate::{
+    agents::Agents, events::Reservations, runtime::Runtimes, session::Sessions, upstream::NetworkPolicy, vault::Vault,
+};
 
 /// What an [`App`] is made of.
 pub struct Services {
@@ -54,6 +59,8 @@ pub struct Services {
     pub sessions: Sessions,
     /// The agents.
     pub agents: Agents,
+    /// What clients have asked for under a key of their own.
+    pub reservations: Reservations,
     /// Where credentials are stored.
     pub vault: Arc<Vault>,
     /// The runtimes that there are.
@@ -72,6 +79,8 @@ pub struct Services {
 #[derive(Clone)]
 pub struct App {
     services: Arc<Services>,
+    /// The keyed requests that are being carried out.
+    underway: Arc<Underway>,
     /// Turns true when the host shuts down.
     draining: watch::Sender<bool>,
 }
@@ -80,7 +89,7 @@ impl App {
     /// Ready to be served.
     #[must_use]
     pub fn new(services: Services) -> Self {
-        Self { services: Arc::new(services), draining: watch::Sender::new(false) }
+        Self { services: Arc::new(services), underway: Arc::default(), draining: watch::Sender::new(false) }
     }
 
     fn connections_max(&self) -> usize {
@@ -207,7 +216,7 @@ async fn guard(State((app, route)): State<(App, &'static RouteInfo)>, mut reques
         (Access::Key, None) => Error::unauthorized().into_response(),
         (Access::Key, Some(principal)) => {
             request.extensions_mut().insert(principal);
-            unharmed(next.run(request)).await
+            unharmed(idempotency::answer(&app, principal, request, next)).await
         }
         (Access::Anyone, _) => unharmed(next.run(request)).await,
     };

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock,
     events::{AppendError, Draft, ReadError, Record, Writer},
-    id::SessionId,
+    id::{MessageId, SessionId},
     runtime::{Effect, ErrorKind},
 };
 
@@ -107,8 +107,8 @@ impl Desk {
                 command = self.inbox.recv() => command,
             };
             match command {
-                Some(Command::Prompt { text, done }) => {
-                    let taken = self.take_prompt(text).await;
+                Some(Command::Prompt { id, text, done }) => {
+                    let taken = self.take_prompt(id, text).await;
                     // A client that went away needs no answer.
                     drop(done.send(taken));
                 }
@@ -134,8 +134,8 @@ impl Desk {
         false
     }
 
-    pub(super) async fn take_prompt(&mut self, text: String) -> Result<Message, PromptError> {
-        let (message, record) = self.session.take_prompt(text)?;
+    pub(super) async fn take_prompt(&mut self, id: MessageId, text: String) -> Result<Message, PromptError> {
+        let (message, record) = self.session.take_prompt(id, text)?;
         let mut records = self.changed_record();
         records.push(record);
         self.writer.append(Draft::default(), records, self.session.settled()).await?;

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{DeleteError, InterruptError, PromptError, stored::Message};
-use crate::id::SessionId;
+use crate::id::{MessageId, SessionId};
 
 /// How many wishes may wait for one pump. More are refused, so that a client that floods a session harms itself only.
 const INBOX: usize = 64;
@@ -16,7 +16,7 @@ const INBOX: usize = 64;
 /// What a client wants of a session.
 pub(super) enum Command {
     /// Take a prompt.
-    Prompt { text: String, done: oneshot::Sender<Result<Message, PromptError>> },
+    Prompt { id: MessageId, text: String, done: oneshot::Sender<Result<Message, PromptError>> },
     /// Stop the turn.
     Interrupt { done: oneshot::Sender<Result<(), InterruptError>> },
     /// End the session upstream and remove it here; with a version, only if its record is still that one. The answer is

@@ -55,7 +55,7 @@ use crate::{
     agents::{Provision, Provisions},
     clock,
     events::{AppendError, Draft, EventLog, ReadError, Reader, WriterError},
-    id::{AgentId, RuntimeId, SessionId},
+    id::{AgentId, MessageId, RuntimeId, SessionId},
     runtime::{AgentSpec, CallError, ErrorKind, Instance, Model, Runtime, Runtimes, SessionSpec},
     upstream::{Client, Slot, Upstream},
     vault::{Credential, Vault},
@@ -63,6 +63,8 @@ use crate::{
 
 /// What a client wants a session to be.
 pub struct NewSession {
+    /// A new id, or one that was reserved for this session and may have been used for it already.
+    pub id: SessionId,
     /// The agent.
     pub agent: AgentId,
     /// The agent as the runtime shall see it.
@@ -152,7 +154,8 @@ impl Sessions {
         Ok(resumed)
     }
 
-    /// Starts a session: makes it upstream and stores it with its prompt. The prompt is sent after that.
+    /// Starts a session: makes it upstream and stores it with its prompt. The prompt is sent after that. A crash in
+    /// between leaves a session upstream that nobody uses; under the same id the next try makes another one there.
     ///
     /// # Errors
     /// When the upstream refuses or the session cannot be stored.
@@ -189,14 +192,23 @@ impl Sessions {
         stored.into_iter().map(|(_, bytes)| Message::read(id, &bytes)).collect()
     }
 
-    /// Gives a session a prompt. It is durable when this returns, and is sent when no turn runs.
+    /// One of the user's messages.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn message(&self, id: SessionId, message: MessageId) -> Result<Option<Message>, ReadError> {
+        Ok(self.messages(id)?.into_iter().find(|known| known.id == message))
+    }
+
+    /// Gives a session a prompt, which becomes the message `message`: a new id. It is durable when this returns, and is
+    /// sent when no turn runs.
     ///
     /// # Errors
     /// When the session does not exist or does not take it, or it cannot be stored.
-    pub async fn prompt(&self, id: SessionId, text: String) -> Result<Message, PromptError> {
+    pub async fn prompt(&self, id: SessionId, message: MessageId, text: String) -> Result<Message, PromptError> {
         let (done, answer) = oneshot::channel();
         self.get(id)?.ok_or(PromptError::NotFound)?;
-        if !self.deliver(id, Command::Prompt { text, done }) {
+        if !self.deliver(id, Command::Prompt { id: message, text, done }) {
             return Err(PromptError::Busy);
         }
         match answer.await {
@@ -291,7 +303,7 @@ impl Core {
         let link = self.link(&new.runtime, None)?;
         let mut instance = link.instance();
         let key = provision_key(&new, link.upstream.credential());
-        let id = SessionId::fresh();
+        let id = new.id;
         let mut provision = self.provision(&mut instance, key, &new).await?;
         let spec = |provision: &Provision| SessionSpec {
             id: id.to_string(),
@@ -329,7 +341,7 @@ impl Core {
         };
         let mut records = Vec::new();
         // A new session takes its first prompt.
-        if let Some(Ok((_, message))) = new.prompt.map(|text| session.take_prompt(text)) {
+        if let Some(Ok((_, message))) = new.prompt.map(|text| session.take_prompt(MessageId::fresh(), text)) {
             records.push(message);
         }
         records.push(session.record());
@@ -337,6 +349,10 @@ impl Core {
             WriterError::Read(error) => CreateError::Read(error),
             WriterError::Taken => CreateError::Store(AppendError::Fenced),
         })?;
+        // Whoever has the writer is alone with this id. The session must not be overwritten if another try was faster.
+        if let Some(made) = self.log.session(id)? {
+            return Ok(Session::read(id, &made)?);
+        }
         if session.settled() {
             writer.append(Draft::default(), records, true).await?;
             return Ok(session);

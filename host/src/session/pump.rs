@@ -319,7 +319,7 @@ impl Pump {
     async fn obey(&mut self, command: Command) -> Result<(), Stop> {
         // A client that went away needs no answer.
         match command {
-            Command::Prompt { text, done } => drop(done.send(self.desk.take_prompt(text).await)),
+            Command::Prompt { id, text, done } => drop(done.send(self.desk.take_prompt(id, text).await)),
             Command::Interrupt { done } => self.interrupt(done).await?,
             Command::Delete { version, done } => self.delete(version, done).await?,
         }

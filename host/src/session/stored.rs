@@ -108,11 +108,10 @@ impl Session {
     }
 
     /// Takes a prompt that the state allows: the message, and the record to store with the session's own.
-    pub(super) fn take_prompt(&mut self, text: String) -> Result<(Message, Record), Refused> {
+    pub(super) fn take_prompt(&mut self, id: MessageId, text: String) -> Result<(Message, Record), Refused> {
         let number = self.state.prompts();
         self.state = self.state.apply(Input::Prompt)?;
-        let (id, created_ms) = (MessageId::fresh(), clock::unix_ms());
-        let message = Message { id, created_ms, text, withdrawn: false };
+        let message = Message { id, created_ms: clock::unix_ms(), text, withdrawn: false };
         let record = message.record(number);
         Ok((message, record))
     }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::super::{
     Query,
     error::Error,
+    idempotency::{Attempt, replayed},
     json::{self, Json},
     on_disk,
     principal::Principal,
@@ -258,12 +259,17 @@ fn named(id: &str) -> Result<AgentId, Error> {
 
 pub(in super::super) async fn create(
     _: Principal,
+    attempt: Attempt,
     State(agents): State<Agents>,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
+    let answer = |agent| json::json(StatusCode::CREATED, &Row::from(&agent));
+    if let Some(agent) = attempt.made(|id| agents.get(id))? {
+        return Ok(replayed(answer(agent)));
+    }
     let definition = defined(wishes)?;
-    let agent = on_disk(move || agents.create(definition)).await??;
-    Ok(json::json(StatusCode::CREATED, &Row::from(&agent)))
+    let agent = on_disk(move || agents.create(attempt.id(), definition)).await??;
+    Ok(answer(agent))
 }
 
 #[derive(Deserialize)]
@@ -325,18 +331,20 @@ pub(in super::super) async fn delete(
 
 pub(in super::super) async fn pause(
     principal: Principal,
+    attempt: Attempt,
     agents: State<Agents>,
     id: Path<String>,
 ) -> Result<Response, Error> {
-    set_status(principal, agents, id, Status::Paused).await
+    set_status(principal, attempt, agents, id, Status::Paused).await
 }
 
 pub(in super::super) async fn resume(
     principal: Principal,
+    attempt: Attempt,
     agents: State<Agents>,
     id: Path<String>,
 ) -> Result<Response, Error> {
-    set_status(principal, agents, id, Status::Active).await
+    set_status(principal, attempt, agents, id, Status::Active).await
 }
 
 #[derive(Serialize)]
@@ -347,13 +355,18 @@ struct NewStatus {
 
 async fn set_status(
     _: Principal,
+    attempt: Attempt,
     State(agents): State<Agents>,
     Path(id): Path<String>,
     status: Status,
 ) -> Result<Response, Error> {
     let id = named(&id)?;
+    let answer = json::json(StatusCode::OK, &NewStatus { id, status });
+    if attempt.is_replay() {
+        return Ok(replayed(answer));
+    }
     on_disk(move || agents.set_status(id, status)).await??.ok_or_else(not_found)?;
-    Ok(json::json(StatusCode::OK, &NewStatus { id, status }))
+    Ok(answer)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::super::{
     Query,
     error::{Error, no_credential},
+    idempotency::{Attempt, replayed},
     json::{self, Json},
     on_disk,
     principal::Principal,
@@ -146,11 +147,16 @@ struct Environment {
 
 pub(in super::super) async fn create(
     _: Principal,
+    attempt: Attempt,
     State(agents): State<Agents>,
     State(runtimes): State<Arc<Runtimes>>,
     State(sessions): State<Sessions>,
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
+    // Before the wish is looked at: its agent may be gone or paused by now.
+    if let Some(session) = attempt.made(|id| sessions.get(id))? {
+        return Ok(replayed(json::json(StatusCode::OK, &Item::from(&session))));
+    }
     let named = new.runtime.as_deref().filter(|id| !id.trim().is_empty());
     let named = named.map(|id| supported(&runtimes, id)).transpose()?;
     let agent = agent(&agents, new.agent_id.or(new.agent).as_deref())?;
@@ -160,6 +166,7 @@ pub(in super::super) async fn create(
     };
     let (environment, model) = wishes(new.environment)?;
     let wanted = NewSession {
+        id: attempt.id(),
         agent: agent.id,
         spec: agent.spec(model.as_deref()),
         runtime: runtime.id().clone(),
@@ -340,36 +347,60 @@ impl Prompt {
     }
 }
 
+/// Takes a prompt that was not taken yet. True when it was taken before.
+async fn take(sessions: &Sessions, attempt: Attempt, id: SessionId, prompt: Prompt) -> Result<bool, Error> {
+    if attempt.is_replay() {
+        return Ok(true);
+    }
+    let text = prompt.text()?;
+    let look = sessions.clone();
+    if on_disk(move || attempt.made(|message| look.message(id, message))).await??.is_some() {
+        return Ok(true);
+    }
+    sessions.prompt(id, attempt.id(), text).await?;
+    Ok(false)
+}
+
 /// Takes the prompt, and answers as soon as it is safe on disk.
 pub(in super::super) async fn prompt(
     _: Principal,
+    attempt: Attempt,
     State(sessions): State<Sessions>,
     Path(id): Path<String>,
     Json(prompt): Json<Prompt>,
 ) -> Result<Response, Error> {
-    sessions.prompt(named(&id)?, prompt.text()?).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let before = take(&sessions, attempt, named(&id)?, prompt).await?;
+    let answer = StatusCode::NO_CONTENT.into_response();
+    Ok(if before { replayed(answer) } else { answer })
 }
 
 /// As `prompt`, but answers with the session's messages.
 pub(in super::super) async fn message(
     _: Principal,
+    attempt: Attempt,
     State(sessions): State<Sessions>,
     Path(id): Path<String>,
     Json(prompt): Json<Prompt>,
 ) -> Result<Response, Error> {
     let id = named(&id)?;
-    sessions.prompt(id, prompt.text()?).await?;
-    message_list(sessions, id).await
+    let before = take(&sessions, attempt, id, prompt).await?;
+    let answer = message_list(sessions, id).await?;
+    Ok(if before { replayed(answer) } else { answer })
 }
 
 pub(in super::super) async fn interrupt(
     _: Principal,
+    attempt: Attempt,
     State(sessions): State<Sessions>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
-    sessions.interrupt(named(&id)?).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let id = named(&id)?;
+    let answer = StatusCode::NO_CONTENT.into_response();
+    if attempt.is_replay() {
+        return Ok(replayed(answer));
+    }
+    sessions.interrupt(id).await?;
+    Ok(answer)
 }
 
 #[cfg(test)]

@@ -1,0 +1,337 @@
+//! Reservations: a client's wish that may come twice, and the id that is set aside for what it makes.
+//!
+//! For `http`, which reserves before it carries a keyed wish out. The id is durable before anything is made, so whoever
+//! carries the same wish out again, also after a crash, makes the same thing or finds it. The committer decides who came
+//! first; it sees a key and a time in the clear, and the rest sealed.
+//!
+//! Must not know what a wish is, nor what is made of it.
+
+use std::{sync::Arc, time::Duration};
+
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
+use tokio::sync::oneshot;
+
+use super::{
+    AppendError, Shared, commit,
+    table::{DatabaseError, DatabaseResult},
+};
+use crate::{
+    id::Reserved,
+    vault::{Place, Sealer},
+};
+
+/// For how long a key means the same wish.
+const KEPT: Duration = Duration::from_hours(24);
+
+/// How many expired rows each new one clears away: more than one, so that the table shrinks again after a rush, and few,
+/// so that no commit becomes long.
+const SWEPT: usize = 4;
+
+/// What stands for a wish: a digest of who wishes, where, and under which key.
+pub type ReservationKey = [u8; 32];
+
+type Expiry = [u8; 40];
+
+/// The time of expiry in milliseconds (8 bytes), then digest of the wish, id and stage, sealed.
+const RESERVATIONS: TableDefinition<'_, &ReservationKey, &[u8]> = TableDefinition::new("reservations");
+/// The keys of the other table by the time when they expire.
+const EXPIRIES: TableDefinition<'_, &Expiry, ()> = TableDefinition::new("reservation_expiries");
+
+/// Why nothing was reserved.
+#[derive(Debug, thiserror::Error)]
+pub enum ReserveError {
+    /// The key stands for another wish.
+    #[error("the key stands for another wish")]
+    OtherWish,
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// What the store holds is not what was written.
+    #[error("a reservation is damaged")]
+    Damaged,
+}
+
+/// How far a wish has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Nobody has tried to carry it out.
+    New,
+    /// Somebody has tried. It may have been carried out or not.
+    Tried,
+    /// It was carried out.
+    Done,
+}
+
+/// A wish and the id of what it makes.
+#[derive(Debug)]
+pub struct Reservation {
+    key: ReservationKey,
+    wish: [u8; 32],
+    expires_ms: u64,
+    /// What is made has this id.
+    pub id: Reserved,
+    /// How far it had come when it was reserved.
+    pub stage: Stage,
+}
+
+/// The reservations in the log's file. A handle: clones share everything.
+#[derive(Clone)]
+pub struct Reservations {
+    shared: Arc<Shared>,
+}
+
+impl Reservations {
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Reserves an id for what `key` stands for, or gives back the one that was reserved for it in the last 24 hours.
+    /// `wish` is a digest of what the key is used for. Durable when this returns, and decided after whatever was given
+    /// to the log before.
+    ///
+    /// # Errors
+    /// When the key stands for another wish, or the store fails.
+    pub async fn reserve(&self, key: ReservationKey, wish: [u8; 32], now_ms: u64) -> Result<Reservation, ReserveError> {
+        let kept_ms = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+        let expires_ms = now_ms.saturating_add(kept_ms);
+        let new = Reservation { key, wish, expires_ms, id: Reserved::fresh(), stage: Stage::New };
+        let (ack, decided) = oneshot::channel();
+        // Whoever comes next must not take it for new.
+        let row = new.seal(&self.shared.sealer, Stage::Tried);
+        self.shared.submit(commit::Op::Reserve { row, now_ms, ack })?;
+        let Some(held) = decided.await.unwrap_or(Err(AppendError::OutcomeUnknown))? else { return Ok(new) };
+        let held = held.open(&self.shared.sealer).ok_or(ReserveError::Damaged)?;
+        if held.wish == wish { Ok(held) } else { Err(ReserveError::OtherWish) }
+    }
+
+    /// Notes that a wish was carried out. Durable when this returns.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn fulfil(&self, reservation: &Reservation) -> Result<(), AppendError> {
+        let (ack, done) = oneshot::channel();
+        let row = reservation.seal(&self.shared.sealer, Stage::Done);
+        self.shared.submit(commit::Op::Fulfil { row, ack })?;
+        done.await.unwrap_or(Err(AppendError::OutcomeUnknown))
+    }
+}
+
+/// A reservation as the committer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    key: ReservationKey,
+    expires_ms: u64,
+    sealed: Vec<u8>,
+}
+
+impl Reservation {
+    fn seal(&self, sealer: &Sealer, stage: Stage) -> Row {
+        let mut plain = [0; 49];
+        plain[..32].copy_from_slice(&self.wish);
+        plain[32..48].copy_from_slice(&self.id.to_bytes());
+        plain[48] = u8::from(stage == Stage::Done);
+        let sealed = in_place(&self.key, self.expires_ms, |place| sealer.seal(place, 1, &plain));
+        Row { key: self.key, expires_ms: self.expires_ms, sealed }
+    }
+}
+
+impl Row {
+    fn open(&self, sealer: &Sealer) -> Option<Reservation> {
+        let plain = in_place(&self.key, self.expires_ms, |place| sealer.open(place, &self.sealed)).ok()?;
+        let (wish, rest) = plain.split_first_chunk()?;
+        let (id, stage) = rest.split_first_chunk()?;
+        let stage = match stage {
+            [0] => Stage::Tried,
+            [1] => Stage::Done,
+            _ => return None,
+        };
+        let (key, expires_ms) = (self.key, self.expires_ms);
+        Some(Reservation { key, wish: *wish, expires_ms, id: Reserved::from_bytes(*id), stage })
+    }
+
+    fn expiry(&self) -> Expiry {
+        expiry(self.expires_ms, &self.key)
+    }
+}
+
+/// The time belongs to the place: a row whose time was altered cannot be opened.
+fn in_place<T>(key: &ReservationKey, expires_ms: u64, with: impl FnOnce(&Place<'_>) -> T) -> T {
+    let (high, low) = key.split_at(16);
+    let half = |bytes: &[u8]| bytes.iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    let (id, time) = (format!("{:032x}{:032x}", half(high), half(low)), expires_ms.to_string());
+    with(&Place { table: "reservations", owner: "", id: &id, field: &time })
+}
+
+fn expiry(expires_ms: u64, key: &ReservationKey) -> Expiry {
+    let mut expiry = [0; 40];
+    expiry[..8].copy_from_slice(&expires_ms.to_be_bytes());
+    expiry[8..].copy_from_slice(key);
+    expiry
+}
+
+/// What a commit does to the reservations, in order.
+pub(super) enum Change {
+    /// Puts a row where there is none that has not expired.
+    Reserve { row: Row, now_ms: u64 },
+    /// Replaces the row of the same reservation, if it is still there.
+    Fulfil(Row),
+}
+
+pub(super) fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
+    transaction.open_table(RESERVATIONS)?;
+    transaction.open_table(EXPIRIES)?;
+    Ok(())
+}
+
+/// Makes the changes. For each `Reserve` the row that was there already, or nothing when the new one was put.
+pub(super) fn write(transaction: &WriteTransaction, changes: &[Change]) -> DatabaseResult<Vec<Option<Row>>> {
+    let mut found = Vec::new();
+    if changes.is_empty() {
+        return Ok(found);
+    }
+    let mut rows = transaction.open_table(RESERVATIONS)?;
+    let mut expiries = transaction.open_table(EXPIRIES)?;
+    for change in changes {
+        match change {
+            Change::Reserve { row, now_ms } => {
+                let held = held(&rows, &row.key)?;
+                if let Some(held) = &held
+                    && held.expires_ms > *now_ms
+                {
+                    found.push(Some(held.clone()));
+                    continue;
+                }
+                if let Some(expired) = held {
+                    expiries.remove(&expired.expiry())?;
+                }
+                put(&mut rows, row)?;
+                expiries.insert(&row.expiry(), ())?;
+                sweep(&mut rows, &mut expiries, *now_ms)?;
+                found.push(None);
+            }
+            Change::Fulfil(row) => {
+                if held(&rows, &row.key)?.is_some_and(|held| held.expires_ms == row.expires_ms) {
+                    put(&mut rows, row)?;
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn held(
+    rows: &impl ReadableTable<&'static ReservationKey, &'static [u8]>,
+    key: &ReservationKey,
+) -> DatabaseResult<Option<Row>> {
+    let Some(row) = rows.get(key)? else { return Ok(None) };
+    // A row that is cut off never expires: taken for absent, it would let its wish be carried out again.
+    let (time, sealed) = row.value().split_first_chunk::<8>().unwrap_or((&[0xff; 8], &[]));
+    Ok(Some(Row { key: *key, expires_ms: u64::from_be_bytes(*time), sealed: sealed.to_vec() }))
+}
+
+fn put(rows: &mut Table<'_, &'static ReservationKey, &'static [u8]>, row: &Row) -> DatabaseResult<()> {
+    let value = [&row.expires_ms.to_be_bytes()[..], &row.sealed].concat();
+    rows.insert(&row.key, value.as_slice())?;
+    Ok(())
+}
+
+/// Removes a few of the rows that have expired, the oldest first.
+fn sweep(
+    rows: &mut Table<'_, &'static ReservationKey, &'static [u8]>,
+    expiries: &mut Table<'_, &'static Expiry, ()>,
+    now_ms: u64,
+) -> DatabaseResult<()> {
+    let end = expiry(now_ms.saturating_add(1), &[0; 32]);
+    let expired = expiries.range::<&Expiry>(..&end)?.take(SWEPT);
+    let expired = expired.map(|row| Ok::<_, DatabaseError>(*row?.0.value())).collect::<Result<Vec<_>, _>>()?;
+    for expiry in expired {
+        expiries.remove(&expiry)?;
+        let mut key = [0; 32];
+        key.copy_from_slice(&expiry[8..]);
+        rows.remove(&key)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use redb::{Database, ReadableDatabase, ReadableTableMetadata, backends::InMemoryBackend};
+
+    use super::*;
+
+    fn row(name: u8, expires_ms: u64) -> Row {
+        Row { key: [name; 32], expires_ms, sealed: vec![name] }
+    }
+
+    struct Store(Database);
+
+    impl Store {
+        fn new() -> Self {
+            Self(redb::Builder::new().create_with_backend(InMemoryBackend::new()).unwrap())
+        }
+
+        fn write(&self, changes: &[Change]) -> Vec<Option<Row>> {
+            let transaction = self.0.begin_write().unwrap();
+            let found = write(&transaction, changes).map_err(|error| error.to_string()).unwrap();
+            transaction.commit().unwrap();
+            found
+        }
+
+        fn reserve(&self, row: Row, now_ms: u64) -> Option<Row> {
+            self.write(&[Change::Reserve { row, now_ms }]).remove(0)
+        }
+
+        /// How many rows each table has.
+        fn sizes(&self) -> (u64, u64) {
+            let transaction = self.0.begin_read().unwrap();
+            let rows = transaction.open_table(RESERVATIONS).unwrap().len().unwrap();
+            (rows, transaction.open_table(EXPIRIES).unwrap().len().unwrap())
+        }
+    }
+
+    #[test]
+    fn the_first_of_one_commit_wins() {
+        let store = Store::new();
+        let reserve = |sealed| Change::Reserve { row: Row { sealed: vec![sealed], ..row(1, 10) }, now_ms: 0 };
+        assert_eq!(store.write(&[reserve(7), reserve(8)]), [None, Some(Row { sealed: vec![7], ..row(1, 10) })]);
+    }
+
+    #[test]
+    fn a_row_counts_until_the_millisecond_in_which_it_expires() {
+        let store = Store::new();
+        assert_eq!(store.reserve(row(1, 100), 0), None);
+        assert_eq!(store.reserve(row(1, 199), 99), Some(row(1, 100)));
+        assert_eq!(store.reserve(row(1, 200), 100), None);
+        assert_eq!(store.reserve(row(1, 201), 101), Some(row(1, 200)));
+        assert_eq!(store.sizes(), (1, 1), "the expired one has left nothing behind");
+    }
+
+    #[test]
+    fn expired_rows_go_a_few_at_a_time_and_no_others() {
+        let store = Store::new();
+        for name in 0..10 {
+            store.reserve(row(name, 100 + u64::from(name)), 0);
+        }
+        assert_eq!(store.sizes(), (10, 10));
+        store.reserve(row(50, 1000), 105);
+        assert_eq!(store.sizes(), (7, 7), "four of the six that have expired are gone");
+        store.reserve(row(51, 1000), 105);
+        store.reserve(row(52, 1000), 105);
+        assert_eq!(store.sizes(), (7, 7), "the others that have expired, and none that has not");
+        for name in 6..10 {
+            assert!(store.reserve(row(name, 2000), 105).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_fulfilled_after_it_has_expired_does_not_come_back() {
+        let store = Store::new();
+        store.reserve(row(1, 100), 0);
+        store.reserve(row(1, 200), 100);
+        store.write(&[Change::Fulfil(Row { sealed: vec![9], ..row(1, 100) })]);
+        assert_eq!(store.reserve(row(1, 300), 150), Some(row(1, 200)));
+        store.write(&[Change::Fulfil(Row { sealed: vec![9], ..row(1, 200) })]);
+        assert_eq!(store.reserve(row(1, 300), 150), Some(Row { sealed: vec![9], ..row(1, 200) }));
+    }
+}

@@ -1,0 +1,302 @@
+//! Requests that come twice under one key: what they do is done once.
+
+use futures_util::future::join_all;
+use http::Method;
+use lap::http::routes;
+use lap_simulator::{Endpoint, Faults, Script, fault::RequestFault, script::Step};
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, RUNTIME, World};
+
+const REPLAYED: &str = "idempotent-replayed";
+
+async fn keyed(world: &World, key: &str, path: &str, body: &Value) -> Answer {
+    world.client.send(Method::POST, path, &[("idempotency-key", key)], Some(body.to_string())).await
+}
+
+fn is_replay(answer: &Answer) -> bool {
+    answer.headers.contains_key(REPLAYED)
+}
+
+/// One way to post: where, what, and how often its effect has happened.
+struct Case {
+    path: String,
+    body: Value,
+    other_body: Value,
+    effect: Effect,
+}
+
+enum Effect {
+    Agents,
+    Sessions,
+    /// Messages of this session.
+    Messages(String),
+    /// Whether this agent has this status; anything else that sets it is undone before each request.
+    Status(String, &'static str),
+    /// Interrupts that the upstream was sent of this session.
+    Interrupts(String),
+}
+
+fn working() -> Script {
+    Script::of([Step::message("working"), Step::Delay { ms: 600_000 }, Step::message("never said")])
+}
+
+impl Case {
+    /// A case for a route of the table; a new POST fails here until it has one.
+    async fn of(world: &World, route: &str) -> Self {
+        let agent = world.agent().await;
+        let parts = |text: &str| json!({"parts": [{"type": "text", "text": text}]});
+        let case = |path: String, body, other_body, effect| Self { path, body, other_body, effect };
+        let note = |text: &str| json!({"note": text});
+        match route {
+            "/api/agents" => {
+                let body = |name: &str| json!({"name": name, "owner_id": "o", "runtime": RUNTIME});
+                case(route.to_owned(), body("a"), body("b"), Effect::Agents)
+            }
+            "/session" => {
+                let body = |title: &str| json!({"runtime": RUNTIME, "agent_id": agent, "title": title, "prompt": "go"});
+                case(route.to_owned(), body("a"), body("b"), Effect::Sessions)
+            }
+            "/session/{id}/message" | "/session/{id}/prompt_async" => {
+                let session = world.client.session(&agent, None).await;
+                case(route.replace("{id}", &session), parts("a"), parts("b"), Effect::Messages(session))
+            }
+            "/api/agents/{id}/pause" => {
+                case(route.replace("{id}", &agent), note("a"), note("b"), Effect::Status(agent, "paused"))
+            }
+            "/api/agents/{id}/resume" => {
+                case(route.replace("{id}", &agent), note("a"), note("b"), Effect::Status(agent, "active"))
+            }
+            "/session/{id}/interrupt" | "/session/{id}/abort" => {
+                let session = world.client.session(&agent, Some("go")).await;
+                let mut stream = world.client.stream(&session, "", &[]).await;
+                while stream.next().await.unwrap().name != "agent.message" {}
+                case(route.replace("{id}", &session), note("a"), note("b"), Effect::Interrupts(session))
+            }
+            other => panic!("POST {other} has no case here"),
+        }
+    }
+
+    /// How often it has happened.
+    async fn count(&self, world: &World) -> usize {
+        let length = |list: &Value| list.as_array().unwrap().len();
+        match &self.effect {
+            Effect::Agents => length(&world.client.get("/api/agents").await.ok()["agents"]),
+            Effect::Sessions => length(&world.client.get("/session").await.ok()),
+            Effect::Messages(session) => length(&world.client.get(&format!("/session/{session}/message")).await.ok()),
+            Effect::Status(agent, status) => {
+                let agent = world.client.get(&format!("/api/agents/{agent}")).await.ok();
+                usize::from(agent["status"] == *status)
+            }
+            Effect::Interrupts(session) => {
+                let truth = world.truth(session).await;
+                truth.iter().filter(|event| event["type"] == "user.interrupt").count()
+            }
+        }
+    }
+
+    /// Makes it visible whether the effect happens again.
+    async fn rearm(&self, world: &World) {
+        if let Effect::Status(agent, status) = &self.effect {
+            let opposite = if *status == "paused" { "active" } else { "paused" };
+            world.client.patch(&format!("/api/agents/{agent}"), &json!({"status": opposite})).await.ok();
+        }
+    }
+
+    /// How much one more happening adds to the count, after `rearm` and `before`.
+    fn happened(&self, before: usize, after: usize) -> usize {
+        after - before
+    }
+}
+
+/// What a client reads off an answer that says which thing it is about.
+fn thing(answer: &Answer) -> (u16, Value) {
+    let json: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+    let of_messages = || json.as_array().map(|all| all.iter().map(|one| one["info"]["id"].clone()).collect());
+    (answer.status.as_u16(), json.get("id").cloned().or_else(of_messages).unwrap_or_default())
+}
+
+fn posts() -> impl Iterator<Item = &'static str> {
+    routes().iter().filter(|route| route.method == Method::POST).map(|route| route.path)
+}
+
+#[tokio::test]
+async fn every_post_of_the_table_happens_once_under_a_key() {
+    let mut world = World::start(working()).await;
+    for (number, route) in posts().enumerate() {
+        let case = Case::of(&world, route).await;
+        let key = &format!("key-{number}");
+        case.rearm(&world).await;
+        let before = case.count(&world).await;
+        let first = keyed(&world, key, &case.path, &case.body).await;
+        assert!(first.status.is_success() && !is_replay(&first), "{route}: {} {}", first.status, first.text);
+        assert_eq!(case.happened(before, case.count(&world).await), 1, "{route}");
+
+        case.rearm(&world).await;
+        let before = case.count(&world).await;
+        let second = keyed(&world, key, &case.path, &case.body).await;
+        assert_eq!((thing(&second), second.header(REPLAYED)), (thing(&first), "true"), "{route}: {}", second.text);
+        let reused = keyed(&world, key, &case.path, &case.other_body).await;
+        assert_eq!((reused.status.as_u16(), &*reused.code()), (409, "idempotency_key_reused"), "{route}");
+        assert_eq!(reused.json()["error"]["retryable"], false);
+        for bad in ["", "a b", &"k".repeat(256)] {
+            let refused = keyed(&world, bad, &case.path, &case.body).await;
+            assert_eq!(
+                (refused.status.as_u16(), &*refused.code()),
+                (400, "idempotency_key_invalid"),
+                "{route} {bad:?}"
+            );
+        }
+        assert_eq!(case.count(&world).await, before, "{route} has happened again");
+
+        world.restart().await;
+        let third = keyed(&world, key, &case.path, &case.body).await;
+        assert_eq!((thing(&third), third.header(REPLAYED)), (thing(&first), "true"), "{route} after a restart");
+        assert_eq!(case.count(&world).await, before, "{route} has happened again after a restart");
+
+        // The control: the counts above would have shown it.
+        if !matches!(case.effect, Effect::Interrupts(_)) {
+            let another = keyed(&world, &format!("{key}-other"), &case.path, &case.body).await;
+            assert!(another.status.is_success() && !is_replay(&another), "{route}: {}", another.text);
+            assert_eq!(case.happened(before, case.count(&world).await), 1, "{route} under another key");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replayed_interrupt_spares_the_next_turn() {
+    let world = World::start(working()).await;
+    for call in ["interrupt", "abort"] {
+        let id = world.session("first").await;
+        let mut stream = world.client.stream(&id, "", &[]).await;
+        while stream.next().await.unwrap().name != "agent.message" {}
+        let path = format!("/session/{id}/{call}");
+        assert_eq!(keyed(&world, "k", &path, &json!({})).await.status, 204);
+        while stream.next().await.unwrap().name != "session.status_idle" {}
+        assert_eq!(world.client.prompt(&id, "second").await.status, 204);
+        while stream.next().await.unwrap().name != "agent.message" {}
+        let again = keyed(&world, "k", &path, &json!({})).await;
+        assert_eq!((again.status.as_u16(), again.header(REPLAYED)), (204, "true"));
+        assert_eq!(world.client.status(&id).await, "running");
+        // The control: without the key it stops.
+        assert_eq!(world.client.post(&path, &json!({})).await.status, 204);
+        while stream.next().await.unwrap().name != "session.status_idle" {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_at_once_under_one_key_make_one_thing() {
+    let world = World::start(working()).await;
+    for route in ["/api/agents", "/session", "/session/{id}/message", "/session/{id}/prompt_async"] {
+        let case = Case::of(&world, route).await;
+        let before = case.count(&world).await;
+        let all = join_all((0..20).map(|_| keyed(&world, "k", &case.path, &case.body))).await;
+        let things: Vec<_> = all.iter().map(thing).collect();
+        assert!(things.iter().all(|one| *one == things[0]), "{route}: {things:?}");
+        assert!(all[0].status.is_success(), "{route}: {}", all[0].text);
+        assert_eq!(all.iter().filter(|answer| !is_replay(answer)).count(), 1, "{route}: one was the first");
+        assert_eq!(case.happened(before, case.count(&world).await), 1, "{route}");
+        // The control: without a key each makes one.
+        let before = case.count(&world).await;
+        join_all((0..3).map(|_| world.client.post(&case.path, &case.body))).await;
+        assert_eq!(case.happened(before, case.count(&world).await), 3, "{route}");
+    }
+    assert_eq!(world.simulator.recorder().count(Endpoint::SessionsCreate), 1 + 3 + 2, "none was made and dropped");
+}
+
+#[tokio::test]
+async fn the_same_key_on_another_path_is_another_key() {
+    let world = World::start(working()).await;
+    let agent = world.agent().await;
+    let mut made = Vec::new();
+    for path in ["message", "prompt_async"] {
+        for _ in 0..2 {
+            let id = world.client.session(&agent, None).await;
+            let body = json!({"parts": [{"type": "text", "text": "hello"}]});
+            let answer = keyed(&world, "k", &format!("/session/{id}/{path}"), &body).await;
+            assert!(answer.status.is_success() && !is_replay(&answer), "{}", answer.text);
+            made.push(world.client.get(&format!("/session/{id}/message")).await.ok()[0]["info"]["id"].clone());
+        }
+    }
+    made.sort_by_key(Value::to_string);
+    made.dedup();
+    assert_eq!(made.len(), 4);
+}
+
+#[tokio::test]
+async fn a_first_that_failed_does_not_stand_for_the_second() {
+    let world = World::start(working()).await;
+    let agent = world.agent().await;
+    let body = json!({"runtime": RUNTIME, "agent_id": agent, "prompt": "go"});
+    world.simulator.set_faults(Faults {
+        requests: vec![RequestFault::error(Endpoint::SessionsCreate, 1, 529, "overloaded_error")],
+        ..Faults::default()
+    });
+    let refused = keyed(&world, "k", "/session", &body).await;
+    assert_eq!((refused.status.as_u16(), &*refused.code()), (503, "upstream_overloaded"));
+    let made = keyed(&world, "k", "/session", &body).await;
+    assert!(!is_replay(&made), "this one has made it");
+    let id = made.ok()["id"].clone();
+    let again = keyed(&world, "k", "/session", &body).await;
+    assert_eq!((&again.ok()["id"], again.header(REPLAYED)), (&id, "true"));
+    assert_eq!(world.client.get("/session").await.ok().as_array().unwrap().len(), 1);
+
+    // A refusal of the host's own: the agent is paused, and then it is not.
+    let paused = world.agent().await;
+    let path = format!("/api/agents/{paused}");
+    world.client.post(&format!("{path}/pause"), &json!({})).await.ok();
+    let body = json!({"runtime": RUNTIME, "agent_id": paused});
+    assert_eq!(keyed(&world, "p", "/session", &body).await.code(), "agent_paused");
+    world.client.post(&format!("{path}/resume"), &json!({})).await.ok();
+    let made = keyed(&world, "p", "/session", &body).await;
+    assert!(!is_replay(&made));
+    // What is true of the agent later does not matter any more.
+    world.client.delete(&path).await.ok();
+    assert_eq!(keyed(&world, "p", "/session", &body).await.ok()["id"], made.ok()["id"]);
+}
+
+#[tokio::test]
+async fn what_was_deleted_does_not_come_back_under_its_key() {
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let session = json!({"runtime": RUNTIME, "agent_id": agent});
+    let id = keyed(&world, "k", "/session", &session).await.ok()["id"].as_str().unwrap().to_owned();
+    let prompt = json!({"parts": [{"type": "text", "text": "hello"}]});
+    let messages = format!("/session/{id}/message");
+    keyed(&world, "k", &messages, &prompt).await.ok();
+    world.client.turn(&id).await;
+    world.client.delete(&format!("/session/{id}")).await.ok();
+    let gone = keyed(&world, "k", "/session", &session).await;
+    assert_eq!((gone.status.as_u16(), &*gone.code()), (410, "idempotency_gone"));
+    assert_eq!(keyed(&world, "k", &messages, &prompt).await.code(), "session_not_found");
+    assert_eq!(world.client.get("/session").await.ok(), json!([]));
+
+    let agent = json!({"name": "n", "owner_id": "o"});
+    let id = keyed(&world, "k", "/api/agents", &agent).await.json()["id"].as_str().unwrap().to_owned();
+    world.client.delete(&format!("/api/agents/{id}")).await.ok();
+    assert_eq!(keyed(&world, "k", "/api/agents", &agent).await.code(), "idempotency_gone");
+}
+
+#[tokio::test]
+async fn the_work_of_a_client_that_leaves_is_finished_and_found() {
+    let world = World::start(working()).await;
+    let agent = world.agent().await;
+    let body = json!({"runtime": RUNTIME, "agent_id": agent});
+    let count = || world.simulator.recorder().count(Endpoint::SessionsCreate);
+    {
+        let mut first = std::pin::pin!(keyed(&world, "k", "/session", &body));
+        // Left as soon as the upstream has been asked.
+        std::future::poll_fn(|context| {
+            if count() > 0 || first.as_mut().poll(context).is_ready() {
+                return std::task::Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await;
+    }
+    let second = keyed(&world, "k", "/session", &body).await;
+    assert_eq!(second.header(REPLAYED), "true");
+    assert_eq!(world.client.get("/session").await.ok().as_array().unwrap().len(), 1);
+    assert_eq!(count(), 1);
+}
