@@ -196,7 +196,7 @@ async fn a_request_sent_again_under_its_key_after_kill_9_is_carried_out_once() {
         place.send(&Wish { kind, name: format!("first {kind:?}") }, None).await;
         usual.insert(kind, started.elapsed().max(Duration::from_millis(2)));
     }
-    let (mut killed, mut replays, mut wishes) = (0, 0, Vec::new());
+    let (mut killed, mut replays, mut undone, mut wishes) = (0, 0, 0, Vec::new());
     while killed < kills {
         let number = wishes.len();
         let wish = Wish { kind: KINDS[number % KINDS.len()], name: format!("wish-{number}") };
@@ -205,13 +205,15 @@ async fn a_request_sent_again_under_its_key_after_kill_9_is_carried_out_once() {
             tries += 1;
             // More and more patient, for a host that has just started is slower.
             let patience = random.below(usual[&wish.kind] * tries * 3 / 2);
-            let lost = random.next() % 4 == 0;
+            let lost = random.next().is_multiple_of(4);
             match place.send_impatiently(&wish, patience, lost).await {
                 Some(answer) => break answer,
                 None => killed += 1,
             }
         };
-        replays += usize::from(answer.headers.contains_key("idempotent-replayed"));
+        let replayed = answer.headers.contains_key("idempotent-replayed");
+        replays += usize::from(replayed);
+        undone += usize::from(!replayed && tries > 1);
         wishes.push(wish);
     }
     let truth = place.truth().await;
@@ -219,9 +221,8 @@ async fn a_request_sent_again_under_its_key_after_kill_9_is_carried_out_once() {
         let counts = truth.of(wish);
         assert!(counts.iter().all(|count| *count == 1), "LAP_SEED={seed}: {} came true {counts:?} times", wish.name);
     }
-    println!("{killed} kills, {} wishes, {replays} of them found done", wishes.len());
+    println!("{killed} kills, {} wishes; after kills {replays} were found done, {undone} not", wishes.len());
     assert!(replays > 0, "LAP_SEED={seed}: no kill came after an effect and before its answer");
-    assert!(replays < wishes.len(), "LAP_SEED={seed}: no kill came before an effect");
 }
 
 /// The control: this way of counting finds what is done twice, and what is not done.
