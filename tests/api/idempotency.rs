@@ -102,11 +102,6 @@ impl Case {
             world.client.patch(&format!("/api/agents/{agent}"), &json!({"status": opposite})).await.ok();
         }
     }
-
-    /// How much one more happening adds to the count, after `rearm` and `before`.
-    fn happened(&self, before: usize, after: usize) -> usize {
-        after - before
-    }
 }
 
 /// What a client reads off an answer that says which thing it is about.
@@ -130,7 +125,7 @@ async fn every_post_of_the_table_happens_once_under_a_key() {
         let before = case.count(&world).await;
         let first = keyed(&world, key, &case.path, &case.body).await;
         assert!(first.status.is_success() && !is_replay(&first), "{route}: {} {}", first.status, first.text);
-        assert_eq!(case.happened(before, case.count(&world).await), 1, "{route}");
+        assert_eq!(case.count(&world).await - before, 1, "{route}");
 
         case.rearm(&world).await;
         let before = case.count(&world).await;
@@ -158,7 +153,7 @@ async fn every_post_of_the_table_happens_once_under_a_key() {
         if !matches!(case.effect, Effect::Interrupts(_)) {
             let another = keyed(&world, &format!("{key}-other"), &case.path, &case.body).await;
             assert!(another.status.is_success() && !is_replay(&another), "{route}: {}", another.text);
-            assert_eq!(case.happened(before, case.count(&world).await), 1, "{route} under another key");
+            assert_eq!(case.count(&world).await - before, 1, "{route} under another key");
         }
     }
 }
@@ -195,11 +190,11 @@ async fn twenty_at_once_under_one_key_make_one_thing() {
         assert!(things.iter().all(|one| *one == things[0]), "{route}: {things:?}");
         assert!(all[0].status.is_success(), "{route}: {}", all[0].text);
         assert_eq!(all.iter().filter(|answer| !is_replay(answer)).count(), 1, "{route}: one was the first");
-        assert_eq!(case.happened(before, case.count(&world).await), 1, "{route}");
+        assert_eq!(case.count(&world).await - before, 1, "{route}");
         // The control: without a key each makes one.
         let before = case.count(&world).await;
         join_all((0..3).map(|_| world.client.post(&case.path, &case.body))).await;
-        assert_eq!(case.happened(before, case.count(&world).await), 3, "{route}");
+        assert_eq!(case.count(&world).await - before, 3, "{route}");
     }
     assert_eq!(world.simulator.recorder().count(Endpoint::SessionsCreate), 1 + 3 + 2, "none was made and dropped");
 }
@@ -283,17 +278,17 @@ async fn the_work_of_a_client_that_leaves_is_finished_and_found() {
     let agent = world.agent().await;
     let body = json!({"runtime": RUNTIME, "agent_id": agent});
     let count = || world.simulator.recorder().count(Endpoint::SessionsCreate);
-    {
-        let mut first = std::pin::pin!(keyed(&world, "k", "/session", &body));
-        // Left as soon as the upstream has been asked.
-        std::future::poll_fn(|context| {
-            if count() > 0 || first.as_mut().poll(context).is_ready() {
-                return std::task::Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            std::task::Poll::Pending
-        })
-        .await;
+    // The upstream takes its time, so that the client leaves before it has answered.
+    let slow = RequestFault { endpoint: Some(Endpoint::SessionsCreate), delay_ms: 200, ..RequestFault::default() };
+    world.simulator.set_faults(Faults { requests: vec![slow], ..Faults::default() });
+    let asked = async {
+        while count() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answer = keyed(&world, "k", "/session", &body) => panic!("it was answered before it left: {}", answer.text),
+        () = asked => {}
     }
     let second = keyed(&world, "k", "/session", &body).await;
     assert_eq!(second.header(REPLAYED), "true");

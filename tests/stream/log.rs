@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lap::{
-    events::{AppendError, Draft, EventLog, Reader, Record},
+    events::{AppendError, Draft, EventLog, Reader, Record, ReserveError, Stage},
     id::SessionId,
     vault::{Sealer, Vault, VaultKey},
 };
@@ -260,4 +260,40 @@ async fn an_append_out_of_turn_is_fenced_off() {
     reader.changed().await;
     assert_eq!(writer.append(events([1], 0), Vec::new(), true).await, Err(AppendError::Fenced));
     assert_eq!(rest(&mut reader).len(), 1);
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+#[tokio::test]
+async fn a_reservation_keeps_its_id_and_stage_over_a_restart_until_a_day_is_over() {
+    let store = Store::new();
+    let log = store.open();
+    let (key, wish, now) = ([1; 32], [2; 32], 1_000_000);
+    let first = log.reservations().reserve(key, wish, now).await.unwrap();
+    assert_eq!(first.stage, Stage::New);
+    drop(log);
+    let log = store.open();
+    let again = log.reservations().reserve(key, wish, now + 1).await.unwrap();
+    assert_eq!((again.id, again.stage), (first.id, Stage::Tried));
+    log.reservations().fulfil(&again).await.unwrap();
+    drop(log);
+    let reservations = store.open().reservations();
+    let last = reservations.reserve(key, wish, now + DAY_MS - 1).await.unwrap();
+    assert_eq!((last.id, last.stage), (first.id, Stage::Done));
+    let other = reservations.reserve(key, [3; 32], now + DAY_MS - 1).await.unwrap_err();
+    assert!(matches!(other, ReserveError::OtherWish), "{other}");
+    let anew = reservations.reserve(key, [3; 32], now + DAY_MS).await.unwrap();
+    assert_eq!(anew.stage, Stage::New);
+    assert_ne!(anew.id, first.id);
+}
+
+#[tokio::test]
+async fn of_many_who_reserve_at_once_one_is_the_first() {
+    let store = Store::new();
+    let reservations = store.open().reservations();
+    let all = futures_util::future::join_all((0..50).map(|_| reservations.reserve([1; 32], [2; 32], 0))).await;
+    let all: Vec<_> = all.into_iter().map(Result::unwrap).collect();
+    assert_eq!(all.iter().filter(|one| one.stage == Stage::New).count(), 1);
+    assert!(all.iter().all(|one| one.id == all[0].id));
+    assert_ne!(reservations.reserve([9; 32], [2; 32], 0).await.unwrap().id, all[0].id);
 }
