@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     agents::{Agents, Provisions},
+    backup::Backups,
     config::{Config, MasterKeyError},
     events::{self, EventLog},
     http::{self, App, MasterKey, Services},
@@ -189,6 +190,7 @@ impl Host {
         let app = App::new(Services {
             sessions,
             agents: Agents::new(&vault),
+            backups: Backups::new(config.data_dir, log.clone(), vault.clone()),
             vault: Arc::new(vault),
             runtimes,
             master_key,

@@ -38,7 +38,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
-    table::{Record, StartError},
+    table::{Counts, Moment, Record, StartError, VerifyError},
 };
 use crate::{
     id::SessionId,

@@ -6,10 +6,11 @@
 //! * `serve.rs` connections · `exchange.rs` what every request and response have in common · `principal.rs` who asks
 //! * `json.rs` bodies · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
 //! * `lap/` the dialect of the LiteLLM Agent Platform, a file for each noun
-//! * `probe.rs` the other end: asks a running host how it is
+//! * `probe.rs`, `download.rs` the other end: ask a running host how it is, and for a backup
 //!
 //! Must not decide anything about a session, an agent or a credential; handlers translate and delegate.
 
+mod download;
 mod error;
 mod exchange;
 mod json;
@@ -33,18 +34,21 @@ use http::{Method, StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::spawn_blocking};
 
-use self::{
-    error::Error,
-    exchange::Template,
-    lap::{agents, capabilities, events, health, runtimes, sessions},
-    principal::Principal,
-};
 pub use self::{
+    download::{DownloadError, download},
     principal::{MasterKey, NoRandom},
     probe::{ProbeError, probe},
     serve::serve,
 };
-use crate::{agents::Agents, runtime::Runtimes, session::Sessions, upstream::NetworkPolicy, vault::Vault};
+use self::{
+    error::Error,
+    exchange::Template,
+    lap::{agents, backup, capabilities, events, health, runtimes, sessions},
+    principal::Principal,
+};
+use crate::{
+    agents::Agents, backup::Backups, runtime::Runtimes, session::Sessions, upstream::NetworkPolicy, vault::Vault,
+};
 
 /// What an [`App`] is made of.
 pub struct Services {
@@ -54,6 +58,8 @@ pub struct Services {
     pub agents: Agents,
     /// Where credentials are stored.
     pub vault: Arc<Vault>,
+    /// What makes backups.
+    pub backups: Backups,
     /// The runtimes that there are.
     pub runtimes: Arc<Runtimes>,
     /// The key that clients must show.
@@ -120,6 +126,7 @@ handles! {
     Sessions: app => app.services.sessions.clone();
     Agents: app => app.services.agents.clone();
     Arc<Vault>: app => Arc::clone(&app.services.vault);
+    Backups: app => app.services.backups.clone();
     Arc<Runtimes>: app => Arc::clone(&app.services.runtimes);
     NetworkPolicy: app => app.services.networks.clone();
 }
@@ -156,6 +163,7 @@ static ROUTES: &[RouteInfo] = &[
     open(Method::GET, "/health", |m| on(m, health::health)),
     open(Method::GET, "/healthz", |m| on(m, health::health)),
     open(Method::GET, "/readyz", |m| on(m, health::ready)),
+    keyed(Method::GET, "/api/backup", |m| on(m, backup::get)),
     keyed(Method::GET, "/api/capabilities", |m| on(m, capabilities::get)),
     keyed(Method::GET, "/api/agent-runtimes", |m| on(m, runtimes::list)),
     keyed(Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),
