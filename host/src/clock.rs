@@ -12,8 +12,14 @@ pub fn unix_ms() -> u64 {
 /// Now as RFC 3339 in UTC with milliseconds, as events carry it.
 #[must_use]
 pub fn rfc3339() -> String {
-    let now = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(now).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+    rfc3339_of(unix_ms())
+}
+
+/// A time of [`unix_ms`] as RFC 3339; empty for one that is beyond all calendars.
+#[must_use]
+pub fn rfc3339_of(unix_ms: u64) -> String {
+    let at = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(at).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
 /// Microseconds since the epoch of an RFC 3339 time; nothing where it is none.

@@ -55,6 +55,10 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Ask the host that these settings describe whether it is ready; exit with 0 or 1
     Healthcheck(ServeArgs),
+    /// Ask the host that these settings describe, while it runs, for a backup of everything but the keys
+    Backup(BackupArgs),
+    /// Make a new data directory of a backup
+    Restore(RestoreArgs),
 }
 
 /// What `serve` takes.
@@ -65,6 +69,33 @@ pub struct ServeArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+}
+
+/// What `backup` takes.
+#[derive(Debug, clap::Args)]
+pub struct BackupArgs {
+    /// The file to write, which must not exist. The vault's key is not in it: without a copy of that key, kept elsewhere,
+    /// a backup is of no use
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// As for `serve`: where the host listens, and where the key of the API is.
+    #[command(flatten)]
+    pub host: ServeArgs,
+}
+
+/// What `restore` takes.
+#[derive(Debug, clap::Args)]
+pub struct RestoreArgs {
+    /// A file that `lap backup` has written
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The directory to make, which must be empty or missing; the key files may lie in it already
+    #[arg(long, value_name = "DIRECTORY")]
+    pub data_dir: PathBuf,
+    /// The file with the store's key. With it everything that was restored is opened and checked [default: vault.key
+    /// in the new directory, if it is there]
+    #[arg(long, env = "LAP_VAULT_KEY_FILE", value_name = "FILE")]
+    pub vault_key_file: Option<PathBuf>,
 }
 
 /// What `demo` takes.

@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     agents::{Agents, Provisions},
+    backup::Backups,
     config::{Config, MasterKeyError},
     events::{self, EventLog},
     http::{self, App, MasterKey, Services},
@@ -193,6 +194,7 @@ impl Host {
             sessions,
             agents: Agents::new(&vault),
             reservations: log.reservations(),
+            backups: Backups::new(config.data_dir, log.clone(), vault.clone()),
             vault: Arc::new(vault),
             runtimes,
             master_key,

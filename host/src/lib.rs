@@ -16,6 +16,7 @@
 //! * [`upstream`]: the only HTTP client
 //! * [`events`]: the log
 //! * [`vault`]: credentials, and the keys that everything at rest is sealed with
+//! * [`backup`]: all of `events` and `vault` in one file, and back
 //! * [`config`], [`telemetry`], [`id`], [`clock`]
 //!
 //! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
@@ -25,6 +26,7 @@
 //! `http`, and nobody names a vendor.
 
 pub mod agents;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod demo;
@@ -38,8 +40,10 @@ pub mod telemetry;
 pub mod upstream;
 pub mod vault;
 
+mod fetch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod host;
 
+pub use fetch::{FetchError, Fetched, fetch};
 pub use host::{Host, StartError, bundled};

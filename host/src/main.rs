@@ -1,6 +1,6 @@
 //! Arguments in, exit code out: everything else is in the library.
 //!
-//! Exit codes: 0 after an orderly end, 1 when a task failed, 2 for arguments that cannot be read, 69 when another
+//! Exit codes: 0 after an orderly end, 1 when a task failed (`demo`, `healthcheck`, `backup`, `restore`), 2 for arguments that cannot be read, 69 when another
 //! process uses the store or the port, 74 when the event log failed to commit, 78 for settings and keys that cannot be
 //! used.
 
@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lap::{
-    Host,
-    config::{Args, Command, Config, ServeArgs},
+    Host, backup,
+    config::{Args, BackupArgs, Command, Config, RestoreArgs, ServeArgs},
     http, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +23,8 @@ async fn main() -> ExitCode {
     let ended = match Args::parse().command {
         Command::Serve(args) => serve(args).await,
         Command::Healthcheck(args) => healthcheck(args).await,
+        Command::Backup(args) => backup(args).await,
+        Command::Restore(args) => restore(&args),
         Command::Demo(args) => lap::demo::run(args).await.map_err(|error| failed(EX_FAILED, format_args!("{error:#}"))),
         Command::Simulate(args) => {
             lap::simulate::run(args).await.map_err(|error| failed(EX_FAILED, format_args!("{error:#}")))
@@ -72,4 +74,23 @@ fn ended_by_signal() -> std::io::Result<impl Future<Output = ()>> {
 async fn healthcheck(args: ServeArgs) -> Result<(), ExitCode> {
     let config = Config::new(args).map_err(|error| failed(EX_CONFIG, error))?;
     http::probe(config.listen).await.map_err(|error| failed(EX_FAILED, error))
+}
+
+async fn backup(args: BackupArgs) -> Result<(), ExitCode> {
+    let BackupArgs { file, host } = args;
+    let config = Config::new(host).map_err(|error| failed(EX_CONFIG, error))?;
+    let key = config.master_key.read().map_err(|error| failed(EX_CONFIG, error))?;
+    let ended = ended_by_signal().map_err(|error| failed(EX_FAILED, error))?;
+    let fetched = tokio::select! {
+        fetched = lap::fetch(&config, &key, &file) => fetched.map_err(|error| failed(EX_FAILED, error))?,
+        () = ended => return Err(failed(EX_FAILED, "there is no backup: it was interrupted")),
+    };
+    println!("{fetched}");
+    Ok(())
+}
+
+fn restore(args: &RestoreArgs) -> Result<(), ExitCode> {
+    let restored = backup::restore(&args.file, &args.data_dir, args.vault_key_file.as_deref());
+    println!("{}", restored.map_err(|error| failed(error.exit_code(), error))?);
+    Ok(())
 }

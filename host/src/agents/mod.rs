@@ -14,10 +14,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use self::table::Table;
+pub(crate) use self::table::TABLES;
+use self::table::{AGENTS, Table};
 pub use self::{
     provision::{Provision, Provisions},
-    table::StoreError,
+    table::{StoreError, verify},
 };
 use crate::{
     clock,
@@ -189,7 +190,7 @@ impl Agents {
     /// The agents in the vault's database.
     #[must_use]
     pub fn new(vault: &Vault) -> Self {
-        Self { table: Arc::new(Table::new(vault, "agents")) }
+        Self { table: Arc::new(Table::new(vault, AGENTS)) }
     }
 
     /// Makes an agent, whose id is a new one.

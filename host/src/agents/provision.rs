@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{StoreError, Table};
+use super::table::{PROVISIONS, StoreError, Table};
 use crate::{
     id::{AgentId, ProvisionId},
     vault::Vault,
@@ -51,7 +51,7 @@ impl Provisions {
     /// The provisions in the vault's database.
     #[must_use]
     pub fn new(vault: &Vault) -> Self {
-        Self { shared: Arc::new(Shared { table: Table::new(vault, "provisions"), cache: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { table: Table::new(vault, PROVISIONS), cache: Mutex::default() }) }
     }
 
     /// What was made of what `key` stands for.

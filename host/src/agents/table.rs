@@ -2,10 +2,29 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 use zeroize::Zeroizing;
 
-use crate::vault::{self, IntegrityError, Place, Sealer, Vault};
+use crate::vault::{self, IntegrityError, Place, Sealer, StoredTable, Vault};
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+pub(super) const AGENTS: Definition = TableDefinition::new("agents");
+pub(super) const PROVISIONS: Definition = TableDefinition::new("provisions");
+
+/// What this module has in `vault.redb`, for a backup.
+pub(crate) static TABLES: &[&dyn StoredTable] = &[&AGENTS, &PROVISIONS];
+
+/// Opens every row of every table.
+///
+/// # Errors
+/// Names the first row that is not what was written.
+pub fn verify(vault: &Vault) -> Result<(), StoreError> {
+    for table in [AGENTS, PROVISIONS] {
+        Table::new(vault, table).verify()?;
+    }
+    Ok(())
+}
 
 /// Why a row was not read or not written.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +53,7 @@ impl StoreError {
 pub(super) struct Table {
     db: Arc<Database>,
     sealer: Sealer,
-    name: &'static str,
+    definition: Definition,
 }
 
 /// A row that is open for reading.
@@ -57,13 +76,13 @@ enum Change {
 }
 
 impl Table {
-    pub(super) fn new(vault: &Vault, name: &'static str) -> Self {
-        Self { db: vault.database(), sealer: vault.sealer(), name }
+    pub(super) fn new(vault: &Vault, definition: Definition) -> Self {
+        Self { db: vault.database(), sealer: vault.sealer(), definition }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Row>, StoreError> {
         let transaction = self.db.begin_read().map_err(StoreError::database)?;
-        let table = match transaction.open_table(self.definition()) {
+        let table = match transaction.open_table(self.definition) {
             // Nothing was ever written to it.
             Err(TableError::TableDoesNotExist(_)) => return Ok(None),
             table => table.map_err(StoreError::database)?,
@@ -72,10 +91,24 @@ impl Table {
         row.map(|sealed| self.open(key, sealed.value())).transpose()
     }
 
+    /// Opens every row, one after the other.
+    pub(super) fn verify(&self) -> Result<(), StoreError> {
+        let transaction = self.db.begin_read().map_err(StoreError::database)?;
+        let table = match transaction.open_table(self.definition) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            table => table.map_err(StoreError::database)?,
+        };
+        for row in table.iter().map_err(StoreError::database)? {
+            let (key, sealed) = row.map_err(StoreError::database)?;
+            self.open(key.value(), sealed.value())?;
+        }
+        Ok(())
+    }
+
     /// Every row, in the order of the keys.
     pub(super) fn all(&self) -> Result<Vec<Row>, StoreError> {
         let transaction = self.db.begin_read().map_err(StoreError::database)?;
-        let table = match transaction.open_table(self.definition()) {
+        let table = match transaction.open_table(self.definition) {
             Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
             table => table.map_err(StoreError::database)?,
         };
@@ -120,7 +153,7 @@ impl Table {
         // As for the credentials: the commit survives a crash during the recovery after it, too.
         transaction.set_two_phase_commit(true);
         let done = {
-            let mut table = transaction.open_table(self.definition()).map_err(StoreError::database)?;
+            let mut table = transaction.open_table(self.definition).map_err(StoreError::database)?;
             let sealed = table.get(key).map_err(StoreError::database)?.map(|row| row.value().to_vec());
             let version = sealed.as_deref().and_then(vault::version).unwrap_or(0) + 1;
             let row = sealed.map(|sealed| self.open(key, &sealed)).transpose()?;
@@ -140,22 +173,22 @@ impl Table {
         Ok(Some(done))
     }
 
-    fn definition(&self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-        TableDefinition::new(self.name)
+    fn name(&self) -> &str {
+        self.definition.name()
     }
 
     fn place<'a>(&'a self, id: &'a str) -> Place<'a> {
-        Place { table: self.name, owner: "", id, field: "row" }
+        Place { table: self.name(), owner: "", id, field: "row" }
     }
 
     fn open(&self, key: &[u8], sealed: &[u8]) -> Result<Row, StoreError> {
         let id = hex(key);
         let plain = self.sealer.open(&self.place(&id), sealed)?;
-        Ok(Row { name: format!("{}/{id}", self.name), plain })
+        Ok(Row { name: format!("{}/{id}", self.name()), plain })
     }
 
     fn plain(&self, key: &[u8], value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
-        serde_json::to_vec(value).map_err(|_| StoreError::Malformed(format!("{}/{}", self.name, hex(key))))
+        serde_json::to_vec(value).map_err(|_| StoreError::Malformed(format!("{}/{}", self.name(), hex(key))))
     }
 }
 

@@ -113,6 +113,17 @@ impl MasterKeySource {
         Ok(None)
     }
 
+    /// The key of a host that has one: no key is made.
+    ///
+    /// # Errors
+    /// When the file is missing or cannot be used.
+    pub fn read(&self) -> Result<Zeroizing<String>, MasterKeyError> {
+        match self {
+            Self::Given(text) => Ok(text.clone()),
+            Self::File(path) | Self::Own(path) => read_key(path),
+        }
+    }
+
     /// The key; made and written to its file where the host keeps it itself and there is none yet.
     ///
     /// # Errors

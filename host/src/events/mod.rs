@@ -45,7 +45,7 @@ pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
     reservation::{Reservation, ReservationKey, Reservations, ReserveError, Stage},
-    table::{Record, StartError},
+    table::{Counts, Moment, Record, StartError, VerifyError},
 };
 use crate::{
     id::SessionId,

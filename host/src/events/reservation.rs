@@ -33,9 +33,9 @@ pub type ReservationKey = [u8; 32];
 type Expiry = [u8; 40];
 
 /// The time of expiry in milliseconds (8 bytes), then digest of the wish, id and stage, sealed.
-const RESERVATIONS: TableDefinition<'_, &ReservationKey, &[u8]> = TableDefinition::new("reservations");
+pub(super) const RESERVATIONS: TableDefinition<'_, &ReservationKey, &[u8]> = TableDefinition::new("reservations");
 /// The keys of the other table by the time when they expire.
-const EXPIRIES: TableDefinition<'_, &Expiry, ()> = TableDefinition::new("reservation_expiries");
+pub(super) const EXPIRIES: TableDefinition<'_, &Expiry, ()> = TableDefinition::new("reservation_expiries");
 
 /// Why nothing was reserved.
 #[derive(Debug, thiserror::Error)]

@@ -1,18 +1,22 @@
 //! The tables of `events.redb`, and how a row looks. Nobody else of this module names a key, but `reservation.rs`, which
 //! has tables of its own.
 
+mod copy;
+
 use std::{io, panic, path::Path};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
+pub use self::copy::{Counts, Moment, VerifyError};
 use super::{ReadError, Shared, record::Batch, reservation};
 use crate::{
     id::SessionId,
     vault::{Place, Sealer, StreamKey},
 };
 
-/// The page cache. Live readers are served from memory; this is for those who read history.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// The page cache. Live readers are served from memory; this is for those who read history. A backup reads all of it
+/// and fills the cache, so this is also most of what a backup adds to the memory of a host that nobody has asked yet.
+const CACHE_BYTES: usize = 24 * 1024 * 1024;
 
 pub(super) type Key = [u8; 24];
 
@@ -72,14 +76,18 @@ impl From<DatabaseError> for StartError {
 pub(super) type DatabaseResult<T> = Result<T, DatabaseError>;
 
 pub(super) fn create(path: &Path) -> Result<Database, StartError> {
-    let file = crate::vault::create_private_file(path)?;
-    let backend = redb::backends::FileBackend::new(file).map_err(DatabaseError::from)?;
-    let db =
-        redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(DatabaseError::from)?;
+    let db = new_file(path)?;
     let transaction = begin(&db)?;
     make_tables(&transaction)?;
     transaction.commit().map_err(DatabaseError::from)?;
     Ok(db)
+}
+
+/// A database without tables.
+fn new_file(path: &Path) -> Result<Database, StartError> {
+    let file = crate::vault::create_private_file(path)?;
+    let backend = redb::backends::FileBackend::new(file).map_err(DatabaseError::from)?;
+    Ok(redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(DatabaseError::from)?)
 }
 
 fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {

@@ -10,6 +10,7 @@ use http::StatusCode;
 
 use crate::{
     agents,
+    backup::SpoolError,
     events::{AppendError, ReadError, ReserveError},
     runtime::{self, CallError, ErrorKind, Fault},
     session::{CreateError, DeleteError, InterruptError, LinkError, ModelsError, PromptError, Refused},
@@ -21,6 +22,9 @@ const UPSTREAM_RETRY: Duration = Duration::from_secs(5);
 
 /// When a session has too much to do.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// When a backup is under way already.
+const BACKUP_RETRY: Duration = Duration::from_secs(10);
 
 /// A refusal or failure, as the client sees it.
 #[derive(Debug, Clone)]
@@ -184,6 +188,29 @@ impl From<agents::StoreError> for Error {
             agents::StoreError::Database(source) => {
                 let message = "the store cannot be read; the operator must look at the host's disk";
                 internal("store_unreadable", message).because(format!("{error}: {source}"))
+            }
+        }
+    }
+}
+
+impl From<SpoolError> for Error {
+    fn from(error: SpoolError) -> Self {
+        match &error {
+            SpoolError::Busy => {
+                let message = "another backup is under way; there is one at a time";
+                Self::new(StatusCode::CONFLICT, "backup_busy", message).with_retry(Retry::After(BACKUP_RETRY))
+            }
+            SpoolError::Full { free_bytes } => {
+                let message = format!(
+                    "the disk of the data directory has no room for a backup, which needs as much as the store: {free_bytes} \
+                     bytes are free"
+                );
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message)
+            }
+            SpoolError::Cancelled | SpoolError::Io(_) => Self::internal(&error),
+            SpoolError::Copy(_) => {
+                let message = "the store cannot be copied; the operator must look at the host's disk";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_unreadable", message).because(&error)
             }
         }
     }

@@ -7,10 +7,11 @@
 //! * `idempotency.rs` requests that may come twice and shall be carried out once
 //! * `json.rs` bodies · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
 //! * `lap/` the dialect of the LiteLLM Agent Platform, a file for each noun
-//! * `probe.rs` the other end: asks a running host how it is
+//! * `probe.rs`, `download.rs` the other end: ask a running host how it is, and for a backup
 //!
 //! Must not decide anything about a session, an agent or a credential; handlers translate and delegate.
 
+mod download;
 mod error;
 mod exchange;
 mod idempotency;
@@ -37,20 +38,22 @@ use tokio::{sync::watch, task::spawn_blocking};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::sse::seq_of;
-use self::{
-    error::Error,
-    exchange::Template,
-    idempotency::Underway,
-    lap::{agents, capabilities, events, health, runtimes, sessions},
-    principal::Principal,
-};
 pub use self::{
+    download::{DownloadError, download},
     principal::{MasterKey, NoRandom},
     probe::{ProbeError, probe},
     serve::serve,
 };
+use self::{
+    error::Error,
+    exchange::Template,
+    idempotency::Underway,
+    lap::{agents, backup, capabilities, events, health, runtimes, sessions},
+    principal::Principal,
+};
 use crate::{
-    agents::Agents, events::Reservations, runtime::Runtimes, session::Sessions, upstream::NetworkPolicy, vault::Vault,
+    agents::Agents, backup::Backups, events::Reservations, runtime::Runtimes, session::Sessions,
+    upstream::NetworkPolicy, vault::Vault,
 };
 
 /// What an [`App`] is made of.
@@ -63,6 +66,8 @@ pub struct Services {
     pub reservations: Reservations,
     /// Where credentials are stored.
     pub vault: Arc<Vault>,
+    /// What makes backups.
+    pub backups: Backups,
     /// The runtimes that there are.
     pub runtimes: Arc<Runtimes>,
     /// The key that clients must show.
@@ -131,6 +136,7 @@ handles! {
     Sessions: app => app.services.sessions.clone();
     Agents: app => app.services.agents.clone();
     Arc<Vault>: app => Arc::clone(&app.services.vault);
+    Backups: app => app.services.backups.clone();
     Arc<Runtimes>: app => Arc::clone(&app.services.runtimes);
     NetworkPolicy: app => app.services.networks.clone();
 }
@@ -167,6 +173,7 @@ static ROUTES: &[RouteInfo] = &[
     open(Method::GET, "/health", |m| on(m, health::health)),
     open(Method::GET, "/healthz", |m| on(m, health::health)),
     open(Method::GET, "/readyz", |m| on(m, health::ready)),
+    keyed(Method::GET, "/api/backup", |m| on(m, backup::get)),
     keyed(Method::GET, "/api/capabilities", |m| on(m, capabilities::get)),
     keyed(Method::GET, "/api/agent-runtimes", |m| on(m, runtimes::list)),
     keyed(Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),

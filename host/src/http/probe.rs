@@ -47,7 +47,7 @@ pub async fn probe(listen: SocketAddr) -> Result<(), ProbeError> {
 }
 
 /// Who listens everywhere listens here.
-fn reachable(listen: IpAddr) -> IpAddr {
+pub(super) fn reachable(listen: IpAddr) -> IpAddr {
     match listen {
         IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

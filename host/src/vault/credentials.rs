@@ -18,6 +18,9 @@ use crate::{
 /// By runtime and field.
 pub(super) const CREDENTIALS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("credentials");
 
+/// How many rows of this table are one credential.
+pub const CREDENTIAL_ROWS: u64 = 2;
+
 /// The credential itself, padded.
 pub(super) const API_KEY: &str = "api_key";
 /// What may be shown of it, and where it may go. Sealed too: who could edit the base URL would be sent the key.

@@ -45,8 +45,11 @@ impl Identity {
     }
 
     pub(super) fn read(directory: &Path) -> Result<Self, IdentityError> {
-        let text = std::fs::read(directory.join(FILE))?;
-        let identity: Self = serde_json::from_slice(&text).map_err(IdentityError::Malformed)?;
+        Self::parse(&std::fs::read(directory.join(FILE))?)
+    }
+
+    pub(super) fn parse(text: &[u8]) -> Result<Self, IdentityError> {
+        let identity: Self = serde_json::from_slice(text).map_err(IdentityError::Malformed)?;
         if identity.format != FORMAT {
             return Err(IdentityError::Format(identity.format));
         }

@@ -8,17 +8,20 @@
 //! * `seal.rs`, `aead.rs`: sealed values, bound to store, table, owner, id, field and version
 //! * `credentials.rs`, `manifest.rs`: the records, and the sealed list that says which of them must exist
 //! * `secret.rs`: a credential in memory
+//! * `rows.rs`, `copy.rs`: what a backup holds, sealed as it is
 //!
 //! What this protects against is somebody who reads or edits the files. Putting back the whole directory of an earlier
 //! day is not found out.
 
 mod aead;
+mod copy;
 mod credentials;
 mod identity;
 mod key_file;
 mod keys;
 mod manifest;
 mod private_file;
+mod rows;
 mod seal;
 mod secret;
 #[cfg(test)]
@@ -34,6 +37,7 @@ use std::{
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
 use zeroize::Zeroizing;
 
+pub(crate) use self::rows::{StoredTable, copy as copy_rows};
 use self::{
     aead::Algorithm,
     identity::{Identity, IdentityError},
@@ -41,10 +45,12 @@ use self::{
     manifest::Manifest,
 };
 pub use self::{
-    credentials::{Credential, OpenCredentialError, StoreError},
+    copy::{StoreFile, VaultMoment},
+    credentials::{CREDENTIAL_ROWS, Credential, OpenCredentialError, StoreError},
     key_file::KeyFileError,
     keys::{InvalidKeyId, KeyId, VaultKey},
-    private_file::create_private_file,
+    private_file::{create_private_file, rename_private_file},
+    rows::{CopyError, Fill, FillError, Item, Sink},
     seal::{IntegrityError, IntegrityFault, Place, Sealer, StreamKey, version},
     secret::{Secret, UnusableSecret},
 };
@@ -185,8 +191,14 @@ impl Vault {
             (false, true, false) => {
                 damaged("vault.redb is there, but store.json is missing; if a first start was interrupted, remove it")
             }
-            (false, true, true) => damaged("vault.redb is there, but store.json is missing"),
-            (false, false, true) => damaged("events.redb is there, but store.json and vault.redb are missing"),
+            (false, true, true) => damaged(
+                "vault.redb is there, but store.json is missing; if a restore was interrupted, empty the directory and \
+                 restore again",
+            ),
+            (false, false, true) => damaged(
+                "events.redb is there, but store.json and vault.redb are missing; if a restore was interrupted, empty \
+                 the directory and restore again",
+            ),
         }
     }
 
@@ -214,7 +226,7 @@ impl Vault {
             Ok(db.close()?)
         };
         fill().map_err(|source: redb::Error| InitError::Database { path: path(), source: Box::new(source) })?;
-        private_file::rename(&new, &database).map_err(io)?;
+        rename_private_file(&new, &database).map_err(io)?;
         // Last: with it the directory is a store.
         identity.write(directory).map_err(io)
     }
@@ -237,7 +249,12 @@ impl Vault {
             IdentityError::Io(source) => OpenError::Io { path: path(), source },
             other => OpenError::Damaged { path: path(), reason: other.to_string() },
         })?;
-        check_key(directory, &identity, &key)?;
+        Self::open_as(directory, &identity, &key)
+    }
+
+    fn open_as(directory: &Path, identity: &Identity, key: &VaultKey) -> Result<Self, OpenError> {
+        let path = || directory.to_owned();
+        check_key(directory, identity, key)?;
         let database = |source: redb::Error| match source {
             redb::Error::DatabaseAlreadyOpen => OpenError::AlreadyOpen(path()),
             other => OpenError::Database { path: path(), source: Box::new(other) },
@@ -246,7 +263,7 @@ impl Vault {
         // A plain open trusts the pages of a file that was closed properly, and may panic on altered ones.
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let db = builder.open(directory.join(DATABASE_FILE)).map_err(|error| database(error.into()))?;
-        let sealer = read_keys(&db, &identity, &key).map_err(|error| match error {
+        let sealer = read_keys(&db, identity, key).map_err(|error| match error {
             KeysError::Database(source) => database(source),
             KeysError::WrongKey(needed) => OpenError::WrongKey { given: key.id(), needed },
             KeysError::Damaged(reason) => OpenError::Damaged { path: path(), reason },

@@ -24,11 +24,14 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = create_private_file(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    rename(&new, path)
+    rename_private_file(&new, path)
 }
 
 /// Renames, and makes the new name durable.
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the system.
+pub fn rename_private_file(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_directory_of(to)
 }

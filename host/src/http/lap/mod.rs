@@ -4,6 +4,7 @@
 //! success, and a message that cannot be taken is not taken.
 
 pub(super) mod agents;
+pub(super) mod backup;
 pub(super) mod capabilities;
 pub(super) mod events;
 pub(super) mod health;
