@@ -18,6 +18,8 @@
 //! | `messages` | session, number | a sealed user message |
 
 mod commit;
+#[cfg(test)]
+mod crash;
 mod cursor;
 mod record;
 mod table;
@@ -35,6 +37,7 @@ use std::{
 use redb::Database;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use self::commit::JournalLimits;
 pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
@@ -130,7 +133,7 @@ impl EventLog {
     /// # Errors
     /// When the file exists or cannot be made.
     pub fn create(path: &Path, sealer: Sealer) -> Result<Self, StartError> {
-        Self::start(table::create(path)?, sealer)
+        Self::start(table::create(path)?, sealer, JournalLimits::NORMAL)
     }
 
     /// Opens the log in the file `path` and puts away what the last process left in the journal.
@@ -138,10 +141,10 @@ impl EventLog {
     /// # Errors
     /// When the file is missing, is in use by another process, or cannot be read.
     pub fn open(path: &Path, sealer: Sealer) -> Result<Self, StartError> {
-        Self::start(table::open(path)?, sealer)
+        Self::start(table::open(path)?, sealer, JournalLimits::NORMAL)
     }
 
-    fn start(db: Database, sealer: Sealer) -> Result<Self, StartError> {
+    fn start(db: Database, sealer: Sealer, limits: JournalLimits) -> Result<Self, StartError> {
         let next_commit = table::settle_journal(&db)?;
         let (queue, ops) = mpsc::channel();
         let shared = Arc::new(Shared {
@@ -152,7 +155,7 @@ impl EventLog {
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             fenced: watch::Sender::new(false),
         });
-        commit::spawn(Arc::downgrade(&shared), ops, next_commit).map_err(StartError::Thread)?;
+        commit::spawn(Arc::downgrade(&shared), limits, ops, next_commit).map_err(StartError::Thread)?;
         Ok(Self { shared })
     }
 

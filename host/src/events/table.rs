@@ -1,8 +1,10 @@
 //! The tables of `events.redb`, and how a row looks. Nobody else of this module names a key.
 
-use std::{io, path::Path};
+use std::{fs::OpenOptions, io, path::Path};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction, backends::FileBackend,
+};
 
 use super::{ReadError, Shared, record::Batch};
 use crate::{
@@ -67,9 +69,11 @@ type DatabaseResult<T> = Result<T, DatabaseError>;
 
 pub(super) fn create(path: &Path) -> Result<Database, StartError> {
     let file = crate::vault::create_private_file(path)?;
-    let backend = redb::backends::FileBackend::new(file).map_err(DatabaseError::from)?;
-    let db =
-        redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(DatabaseError::from)?;
+    create_on(FileBackend::new(file).map_err(DatabaseError::from)?)
+}
+
+pub(super) fn create_on(disk: impl StorageBackend) -> Result<Database, StartError> {
+    let db = database_on(disk)?;
     let transaction = begin(&db)?;
     make_tables(&transaction)?;
     transaction.commit().map_err(DatabaseError::from)?;
@@ -85,15 +89,37 @@ fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
 }
 
 pub(super) fn open(path: &Path) -> Result<Database, StartError> {
-    // `open` never makes a file: a missing one must not become an empty log.
-    Ok(redb::Builder::new().set_cache_size(CACHE_BYTES).open(path).map_err(DatabaseError::from)?)
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    open_on(FileBackend::new(file).map_err(DatabaseError::from)?)
+}
+
+pub(super) fn open_on(disk: impl StorageBackend) -> Result<Database, StartError> {
+    // The database would make an empty file into an empty log.
+    if disk.len()? == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the event log's file is empty").into());
+    }
+    database_on(disk)
+}
+
+fn database_on(disk: impl StorageBackend) -> Result<Database, StartError> {
+    Ok(redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk).map_err(DatabaseError::from)?)
 }
 
 /// Quick repair stores the allocator's state with each commit, so that a 4 GiB log opens at once after a crash.
 pub(super) fn begin(db: &Database) -> DatabaseResult<WriteTransaction> {
     let mut transaction = db.begin_write()?;
     transaction.set_quick_repair(true);
+    #[cfg(test)]
+    if FORGETFUL.get() {
+        transaction.set_durability(redb::Durability::None)?;
+    }
     Ok(transaction)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// True on threads whose commits shall not survive: the tests of crashes prove with them that they see a loss.
+    pub(super) static FORGETFUL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// Something that is stored with a session beside its events.
