@@ -18,14 +18,24 @@ use crate::id::SessionId;
 const OPS_MAX: usize = 1024;
 /// From this size on the batches of a session get a row of their own at once.
 const ROW_BYTES: usize = 16 * 1024;
-/// For how long small batches may stay in the journal.
-const JOURNAL_AGE: Duration = Duration::from_secs(1);
-/// How many bytes may stay in the journal, and so in memory, before the oldest are moved early.
-const JOURNAL_BYTES: usize = 16 * 1024 * 1024;
-/// What a commit moves at the least when there is something to move: below this a transaction is not worth it.
-const MOVE_BYTES: usize = 64 * 1024;
 /// What a channel keeps in memory for readers close behind, beyond what the journal needs; the latest batch in any case.
 const TAIL_BYTES: usize = 16 * 1024;
+
+/// What may stay in the journal, and how fast it leaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct JournalLimits {
+    /// For how long small batches may stay.
+    pub(super) age: Duration,
+    /// How many bytes may stay, and so be in memory, before the oldest are moved early.
+    pub(super) bytes: usize,
+    /// What a commit moves at the least when there is something to move: below this a transaction is not worth it.
+    pub(super) move_bytes: usize,
+}
+
+impl JournalLimits {
+    pub(super) const NORMAL: Self =
+        Self { age: Duration::from_secs(1), bytes: 16 * 1024 * 1024, move_bytes: 64 * 1024 };
+}
 
 type Ack = oneshot::Sender<Result<(), AppendError>>;
 
@@ -61,6 +71,7 @@ struct Pending {
 
 struct Committer {
     shared: Weak<Shared>,
+    limits: JournalLimits,
     next_commit: u64,
     pending: HashMap<SessionId, Pending>,
     pending_bytes: usize,
@@ -82,16 +93,26 @@ struct Outcome {
     rooms: Vec<OwnedSemaphorePermit>,
 }
 
-pub(super) fn spawn(shared: Weak<Shared>, ops: mpsc::Receiver<Op>, next_commit: u64) -> io::Result<()> {
+pub(super) fn spawn(
+    shared: Weak<Shared>,
+    limits: JournalLimits,
+    ops: mpsc::Receiver<Op>,
+    next_commit: u64,
+) -> io::Result<()> {
     let committer = Committer {
         shared,
+        limits,
         next_commit,
         pending: HashMap::new(),
         pending_bytes: 0,
         oldest: VecDeque::new(),
         journal: VecDeque::new(),
     };
-    thread::Builder::new().name("committer".to_owned()).spawn(move || {
+    #[cfg(test)]
+    let forgetful = table::FORGETFUL.get();
+    let run = move || {
+        #[cfg(test)]
+        table::FORGETFUL.set(forgetful);
         let shared = committer.shared.clone();
         // The database panics over some files that something else has written to.
         if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| committer.run(&ops))) {
@@ -100,7 +121,8 @@ pub(super) fn spawn(shared: Weak<Shared>, ops: mpsc::Receiver<Op>, next_commit: 
             }
             panic::resume_unwind(panic);
         }
-    })?;
+    };
+    thread::Builder::new().name("committer".to_owned()).spawn(run)?;
     Ok(())
 }
 
@@ -109,7 +131,7 @@ impl Committer {
         loop {
             let first = match self.oldest.front() {
                 None => ops.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
-                Some((since, _)) => ops.recv_timeout(JOURNAL_AGE.saturating_sub(since.elapsed())),
+                Some((since, _)) => ops.recv_timeout(self.limits.age.saturating_sub(since.elapsed())),
             };
             let taken = match first {
                 Ok(op) => std::iter::once(op).chain(ops.try_iter()).take(OPS_MAX).collect(),
@@ -234,11 +256,11 @@ impl Committer {
 
     /// Moves what has waited for long, a little more than has just come, so that the journal keeps its size.
     fn move_old(&mut self, journaled: usize, changes: &mut table::Changes, outcome: &mut Outcome) {
-        let budget = (journaled + journaled / 4).max(MOVE_BYTES);
+        let budget = (journaled + journaled / 4).max(self.limits.move_bytes);
         let mut moved = 0;
         while let Some(&(since, session)) = self.oldest.front() {
             let stale = self.pending.get(&session).is_none_or(|pending| pending.since != since);
-            let due = since.elapsed() >= JOURNAL_AGE || self.pending_bytes > JOURNAL_BYTES;
+            let due = since.elapsed() >= self.limits.age || self.pending_bytes > self.limits.bytes;
             if !stale && (!due || moved >= budget) {
                 return;
             }

@@ -21,6 +21,7 @@
 //! | `reservation_expiries` | time, digest of a client's key | nothing: finds what has expired |
 
 mod commit;
+mod crash;
 mod cursor;
 mod record;
 mod reservation;
@@ -39,6 +40,7 @@ use std::{
 use redb::Database;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use self::commit::JournalLimits;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::table::batches_in;
 pub use self::{
@@ -137,7 +139,7 @@ impl EventLog {
     /// # Errors
     /// When the file exists or cannot be made.
     pub fn create(path: &Path, sealer: Sealer) -> Result<Self, StartError> {
-        Self::start(table::create(path)?, sealer)
+        Self::start(table::create(path)?, sealer, JournalLimits::NORMAL)
     }
 
     /// Opens the log in the file `path` and puts away what the last process left in the journal.
@@ -145,10 +147,10 @@ impl EventLog {
     /// # Errors
     /// When the file is missing, is in use by another process, or cannot be read.
     pub fn open(path: &Path, sealer: Sealer) -> Result<Self, StartError> {
-        Self::start(table::open(path)?, sealer)
+        Self::start(table::open(path)?, sealer, JournalLimits::NORMAL)
     }
 
-    fn start(db: Database, sealer: Sealer) -> Result<Self, StartError> {
+    fn start(db: Database, sealer: Sealer, limits: JournalLimits) -> Result<Self, StartError> {
         let next_commit = table::settle_journal(&db)?;
         let (queue, ops) = mpsc::channel();
         let shared = Arc::new(Shared {
@@ -159,7 +161,7 @@ impl EventLog {
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             fenced: watch::Sender::new(false),
         });
-        commit::spawn(Arc::downgrade(&shared), ops, next_commit).map_err(StartError::Thread)?;
+        commit::spawn(Arc::downgrade(&shared), limits, ops, next_commit).map_err(StartError::Thread)?;
         Ok(Self { shared })
     }
 

@@ -3,9 +3,16 @@
 
 mod copy;
 
-use std::{io, panic, path::Path};
+use std::{
+    fs::OpenOptions,
+    io,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction, backends::FileBackend,
+};
 
 pub use self::copy::{Counts, Moment, VerifyError};
 use super::{ReadError, Shared, record::Batch, reservation};
@@ -76,7 +83,15 @@ impl From<DatabaseError> for StartError {
 pub(super) type DatabaseResult<T> = Result<T, DatabaseError>;
 
 pub(super) fn create(path: &Path) -> Result<Database, StartError> {
-    let db = new_file(path)?;
+    with_tables(new_file(path)?)
+}
+
+#[cfg(test)]
+pub(super) fn create_on(disk: impl StorageBackend) -> Result<Database, StartError> {
+    with_tables(database_on(disk)?)
+}
+
+fn with_tables(db: Database) -> Result<Database, StartError> {
     let transaction = begin(&db)?;
     make_tables(&transaction)?;
     transaction.commit().map_err(DatabaseError::from)?;
@@ -86,8 +101,7 @@ pub(super) fn create(path: &Path) -> Result<Database, StartError> {
 /// A database without tables.
 fn new_file(path: &Path) -> Result<Database, StartError> {
     let file = crate::vault::create_private_file(path)?;
-    let backend = redb::backends::FileBackend::new(file).map_err(DatabaseError::from)?;
-    Ok(redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(DatabaseError::from)?)
+    database_on(FileBackend::new(file).map_err(DatabaseError::from)?)
 }
 
 fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
@@ -100,17 +114,38 @@ fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
 }
 
 pub(super) fn open(path: &Path) -> Result<Database, StartError> {
-    // `open` never makes a file: a missing one must not become an empty log. It panics over some files that something
-    // else has written to.
-    let opened = panic::catch_unwind(|| redb::Builder::new().set_cache_size(CACHE_BYTES).open(path));
-    Ok(opened.map_err(|_| StartError::Damaged)?.map_err(DatabaseError::from)?)
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    open_on(FileBackend::new(file).map_err(DatabaseError::from)?)
+}
+
+pub(super) fn open_on(disk: impl StorageBackend) -> Result<Database, StartError> {
+    // The database would make an empty file into an empty log.
+    if disk.len()? == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the event log's file is empty").into());
+    }
+    // It panics over some files that something else has written to.
+    panic::catch_unwind(AssertUnwindSafe(|| database_on(disk))).map_err(|_| StartError::Damaged)?
+}
+
+fn database_on(disk: impl StorageBackend) -> Result<Database, StartError> {
+    Ok(redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk).map_err(DatabaseError::from)?)
 }
 
 /// Quick repair stores the allocator's state with each commit, so that a 4 GiB log opens at once after a crash.
 pub(super) fn begin(db: &Database) -> DatabaseResult<WriteTransaction> {
     let mut transaction = db.begin_write()?;
     transaction.set_quick_repair(true);
+    #[cfg(test)]
+    if FORGETFUL.get() {
+        transaction.set_durability(redb::Durability::None)?;
+    }
     Ok(transaction)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// True on threads whose commits shall not survive: the tests of crashes prove with them that they see a loss.
+    pub(super) static FORGETFUL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// Something that is stored with a session beside its events.
