@@ -3,6 +3,7 @@
 mod client;
 pub mod dice;
 pub mod program;
+pub mod proxy;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -4,4 +4,5 @@ mod faults;
 mod log;
 mod readers;
 mod retention;
+mod toxic;
 mod turns;
