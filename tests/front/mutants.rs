@@ -29,13 +29,13 @@ use crate::harness::{MASTER_KEY, RUNTIME, simulator};
 const TRIALS: u64 = 100_000;
 
 /// So many connections at the same time.
-const LANES: usize = 32;
+const LANES: usize = 64;
 
 /// As many requests at the most on one connection, the second before the first is answered.
 const PIPELINED: u64 = 6;
 
 /// A request that is not whole, or a stream, gets no further word; this side then goes. No assertion hangs on it.
-const SILENCE: Duration = Duration::from_millis(150);
+const SILENCE: Duration = Duration::from_millis(100);
 
 /// By how much the process may have grown in the end: what the allocator keeps for itself, and the store's cache of
 /// what the requests have written.
@@ -76,23 +76,30 @@ impl Chance {
     }
 }
 
+/// The id of nothing, which fits a path of any kind.
+const NOBODY: &str = "agent_00000000000070008000000000000000";
+
 /// The objects that mutants may do to what they like.
 struct Prey {
     agent: String,
     session: String,
 }
 
-/// A good request to a route.
-fn request(chance: &mut Chance, prey: &Prey) -> Vec<u8> {
+/// A request to a route, framed as it should be; a `twisted` one has a body, or else a path, that no longer is what it was.
+fn request(chance: &mut Chance, prey: &Prey, twisted: bool) -> Vec<u8> {
     let route = &lap::http::routes()[chance.below(lap::http::routes().len())];
     let id = match route.path {
         path if path.starts_with("/api/agent-runtimes") => RUNTIME,
+        // What the others need stays. Good clients delete what mutants have made.
+        _ if route.method == "DELETE" => NOBODY,
+        // The body is read first, and most turns that nobody can run would only make the log longer.
+        path if (path.ends_with("/prompt_async") || path.ends_with("/message")) && !chance.one_in(16) => NOBODY,
         path if path.starts_with("/api/agents") => &prey.agent,
         _ => &prey.session,
     };
-    let path = route.path.replace("{id}", id);
     let query =
         chance.of(&["", "", "", "?until=idle", "?after=0&limit=2", "?owner_id=x", "?runtime=claude_managed_agents"]);
+    let mut path = format!("{}{query}", route.path.replace("{id}", id)).into_bytes();
     let body = match (route.method.as_str(), route.path) {
         ("GET" | "DELETE", _) => String::new(),
         ("PUT", _) => json!({"api_key": "sk-ant-mutant-0123456789", "api_base": "http://127.0.0.1:9"}).to_string(),
@@ -100,19 +107,30 @@ fn request(chance: &mut Chance, prey: &Prey) -> Vec<u8> {
         (_, path) if path.contains("/session/") => json!({"parts": [{"type": "text", "text": "Hello"}]}).to_string(),
         _ => json!({"name": "n", "owner_id": "mutant", "runtime": RUNTIME, "model": "m", "system": "s"}).to_string(),
     };
+    let mut body = body.into_bytes();
+    if twisted {
+        let part = if body.is_empty() { &mut path } else { &mut body };
+        *part = mutate(chance, std::mem::take(part));
+    }
     let key = match chance.below(4) {
         0 => String::new(),
         1 => format!("x-api-key: {MASTER_KEY}\r\n"),
         _ => format!("Authorization: Bearer {MASTER_KEY}\r\n"),
     };
-    let frame = if body.is_empty() {
-        "\r\n".to_owned()
+    let mut bytes = format!("{} ", route.method).into_bytes();
+    bytes.extend(path);
+    bytes.extend(format!(" HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n{key}").bytes());
+    if body.is_empty() {
+        bytes.extend(b"\r\n");
     } else if chance.one_in(3) {
-        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+        bytes.extend(format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len()).bytes());
+        bytes.extend(body);
+        bytes.extend(b"\r\n0\r\n\r\n");
     } else {
-        format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-    };
-    format!("{} {path}{query} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n{key}{frame}", route.method).into_bytes()
+        bytes.extend(format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len()).bytes());
+        bytes.extend(body);
+    }
+    bytes
 }
 
 /// What is put into requests: what parsers stumble over.
@@ -216,10 +234,11 @@ fn requests(seed: u64, connection: u64, prey: &Prey) -> Vec<Vec<u8>> {
     let mut chance = Chance(seed ^ connection.wrapping_mul(0xd134_2543_de82_ef95));
     let count = 1 + chance.next() % PIPELINED;
     let one = |_| match chance.below(16) {
-        0 => request(&mut chance, prey),
-        1 => (0..chance.below(400)).map(|_| chance.next().to_le_bytes()[0]).collect(),
+        0 => request(&mut chance, prey, false),
+        1..6 => request(&mut chance, prey, true),
+        6 => (0..chance.below(400)).map(|_| chance.next().to_le_bytes()[0]).collect(),
         _ => {
-            let good = request(&mut chance, prey);
+            let good = request(&mut chance, prey, false);
             mutate(&mut chance, good)
         }
     };
@@ -252,7 +271,10 @@ impl Tally {
             for answer in &answers {
                 if let Some(fault) = fault(answer) {
                     let sent = requests.concat();
-                    panic!("LAP_SEED={seed} connection {connection}: {fault}\n{}", sent.escape_ascii());
+                    let output = front.program.output();
+                    let said: Vec<_> = output.lines().rev().filter(|line| line.contains("WARN")).take(5).collect();
+                    let sent = sent.escape_ascii();
+                    panic!("LAP_SEED={seed} connection {connection}: {fault}\n{sent}\n{}", said.join("\n"));
                 }
             }
             let wordless = answers.is_empty() && end == End::Closed;

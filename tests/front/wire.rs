@@ -90,7 +90,8 @@ fn answer(bytes: &[u8]) -> Option<(Answer, &[u8])> {
     let (body, whole, rest) = if header("transfer-encoding") == Some("chunked") && !rest.starts_with(b"HTTP/1.") {
         chunks(rest)?
     } else {
-        let bytes: usize = header("content-length").map_or(Ok(0), str::parse).ok()?;
+        // A client of HTTP/1.0 gets a stream that ends with the connection.
+        let bytes: usize = header("content-length").map_or(Ok(usize::MAX), str::parse).ok()?;
         // The answer to HEAD has the length and not the body.
         if rest.is_empty() || rest.starts_with(b"HTTP/1.") {
             (Vec::new(), true, rest)
