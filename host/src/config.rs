@@ -30,6 +30,9 @@ const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST,
 const DATA_DIR: &str = "./data";
 /// Each connection costs at most about 100 KiB, most of it in the kernel.
 const CONNECTIONS_MAX: usize = 16_384;
+/// A team behind one proxy or one office's address has hundreds of streams open; whoever holds this many and does harm
+/// leaves fifteen of sixteen to others.
+const CONNECTIONS_PER_IP_MAX: usize = 1024;
 /// Address space is reserved for each, and several hosts may share a process in tests.
 const GUESTS_MAX_OF_A_DEMO: u32 = 64;
 const LOG_LEVEL: &str = "info";
@@ -147,6 +150,10 @@ struct Settings {
     /// How many connections may be open at the same time [default: 16384]
     #[arg(long, env = "LAP_CONNECTIONS_MAX", value_name = "NUMBER")]
     connections_max: Option<usize>,
+    /// How many of them may come from one address, or from one /64 network of IPv6; those from this machine are not
+    /// counted [default: 1024]
+    #[arg(long, env = "LAP_CONNECTIONS_PER_IP_MAX", value_name = "NUMBER")]
+    connections_per_ip_max: Option<usize>,
     /// How many sessions may run a turn at the same time [default: 6000]
     #[arg(long, env = "LAP_GUESTS_MAX", value_name = "NUMBER")]
     guests_max: Option<u32>,
@@ -174,6 +181,7 @@ impl Settings {
             vault_key_file: self.vault_key_file.or(other.vault_key_file),
             allow_upstream: self.allow_upstream.or(other.allow_upstream),
             connections_max: self.connections_max.or(other.connections_max),
+            connections_per_ip_max: self.connections_per_ip_max.or(other.connections_per_ip_max),
             guests_max: self.guests_max.or(other.guests_max),
             retain_days: self.retain_days.or(other.retain_days),
             retain_mib: self.retain_mib.or(other.retain_mib),
@@ -218,6 +226,8 @@ pub struct Config {
     pub networks: NetworkPolicy,
     /// How many connections may be open.
     pub connections_max: usize,
+    /// How many of them may come from one address.
+    pub connections_per_ip_max: usize,
     /// How many guests may live at once.
     pub guests_max: u32,
     /// For how long sessions are kept.
@@ -249,8 +259,11 @@ pub enum ConfigError {
     #[error("allow-upstream: {0}")]
     Networks(#[from] NetworkPolicyError),
     /// Nobody could connect.
-    #[error("connections-max must be at least 1")]
-    NoConnections,
+    #[error("{setting} must be at least 1")]
+    NoConnections {
+        /// The setting that says so.
+        setting: &'static str,
+    },
     /// Every session would go as soon as its turn ends.
     #[error("retain-days and retain-mib must be at least 1; leave them out to keep everything")]
     NothingKept,
@@ -283,6 +296,7 @@ impl Config {
             vault_key_file: data_dir.join("vault.key"),
             networks: NetworkPolicy::default(),
             connections_max: CONNECTIONS_MAX,
+            connections_per_ip_max: CONNECTIONS_PER_IP_MAX,
             guests_max: GUESTS_MAX_OF_A_DEMO,
             retention: Retention::default(),
             log: Log { format: LogFormat::Text, level: LOG_LEVEL.to_owned() },
@@ -300,10 +314,13 @@ impl Config {
         };
         let settings = settings.or(file);
         let data_dir = settings.data_dir.unwrap_or_else(|| DATA_DIR.into());
-        let connections_max = settings.connections_max.unwrap_or(CONNECTIONS_MAX);
-        if connections_max == 0 {
-            return Err(ConfigError::NoConnections);
-        }
+        let some = |setting, number: Option<usize>, default| match number.unwrap_or(default) {
+            0 => Err(ConfigError::NoConnections { setting }),
+            number => Ok(number),
+        };
+        let connections_max = some("connections-max", settings.connections_max, CONNECTIONS_MAX)?;
+        let connections_per_ip_max =
+            some("connections-per-ip-max", settings.connections_per_ip_max, CONNECTIONS_PER_IP_MAX)?;
         if settings.retain_days == Some(0) || settings.retain_mib == Some(0) {
             return Err(ConfigError::NothingKept);
         }
@@ -317,6 +334,7 @@ impl Config {
             vault_key_file: settings.vault_key_file.unwrap_or_else(|| data_dir.join("vault.key")),
             networks: NetworkPolicy::parse(settings.allow_upstream.iter().flatten().map(String::as_str))?,
             connections_max,
+            connections_per_ip_max,
             guests_max: settings.guests_max.unwrap_or(GUESTS_MAX),
             retention,
             log: Log {
@@ -358,6 +376,7 @@ mod tests {
     fn nothing_given_means_this_machine_alone_and_a_key_of_its_own() {
         let config = merged(Settings::default(), None, &[]).unwrap();
         assert_eq!((config.listen.to_string(), config.connections_max), ("127.0.0.1:4000".to_owned(), 16_384));
+        assert_eq!(config.connections_per_ip_max, 1024);
         assert_eq!(config.vault_key_file, Path::new("./data/vault.key"));
         assert!(matches!(&config.master_key, MasterKeySource::Own(path) if path == Path::new("./data/master.key")));
     }
@@ -387,6 +406,7 @@ mod tests {
         assert!(refused("allow_upstream = [\"10.0.0.1/8\"]").contains("10.0.0.1/8"));
         assert!(refused("connections_max = 0").contains("connections-max"));
         assert!(refused("retain_days = 0").contains("retain-days") && refused("retain_mib = 0").contains("at least 1"));
+        assert!(refused("connections_per_ip_max = 0").contains("connections-per-ip-max"));
         let missing = ServeArgs { config: Some("/nowhere/lap.toml".into()), ..ServeArgs::default() };
         assert!(matches!(Config::new(missing), Err(ConfigError::Unreadable { .. })));
     }

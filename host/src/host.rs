@@ -201,6 +201,7 @@ impl Host {
             networks: config.networks,
             fenced: log.fenced(),
             connections_max: config.connections_max,
+            connections_per_ip_max: config.connections_per_ip_max,
         });
         let (stop, stopped) = oneshot::channel::<()>();
         // The other end going away means the same as a word from it.

@@ -53,7 +53,11 @@ impl Program {
     /// The same, for a host that may refuse.
     pub async fn try_serve(directory: &Path, more: &[&str], key: &str) -> Result<Self, Ended> {
         let arguments = [&["serve", "--listen", "127.0.0.1:0", "--guests-max", "16"], more].concat();
-        let mut command = lap(directory, &arguments);
+        Self::start(lap(directory, &arguments), key).await
+    }
+
+    /// The same, for a command of the caller's that becomes `lap serve`.
+    pub async fn start(mut command: Command, key: &str) -> Result<Self, Ended> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = Arc::new(Mutex::new(String::new()));

@@ -54,8 +54,8 @@ impl Reader {
         self.after
     }
 
-    /// Takes the next events, at most `events_max` of them and about `bytes_max` bytes, and moves behind them. Empty
-    /// when the cursor is at the head.
+    /// Takes the next events, at most `events_max` of them and none behind the one that reaches `bytes_max`, and moves
+    /// behind them. Empty when the cursor is at the head.
     ///
     /// # Errors
     /// When the log cannot be read; the cursor stays.
@@ -77,7 +77,7 @@ impl Reader {
         if first > self.after + 1 {
             return self.missing();
         }
-        let end = last.min(head).min(self.after.saturating_add(events_max));
+        let end = full(&batches, self.after, last.min(head).min(self.after.saturating_add(events_max)), bytes_max);
         let page = Page { batches, after: self.after, end };
         self.after = end;
         Ok(page)
@@ -114,4 +114,16 @@ impl Reader {
         }
         *self.head.borrow_and_update()
     }
+}
+
+/// The event that fills a page: the one that reaches `bytes_max`, or `end`. Batches hold as much as came together, so that
+/// a page of whole ones would be as large as the upstream likes.
+fn full(batches: &[Batch], after: u64, end: u64, bytes_max: usize) -> u64 {
+    let mut bytes = 0;
+    let mut wanted = batches.iter().flat_map(Batch::events).filter(|event| (after + 1..=end).contains(&event.seq));
+    let reaching = wanted.find(|event| {
+        bytes += event.kind.len() + event.json.len();
+        bytes >= bytes_max
+    });
+    reaching.map_or(end, |event| event.seq)
 }

@@ -26,6 +26,9 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// When a backup is under way already.
 const BACKUP_RETRY: Duration = Duration::from_secs(10);
 
+/// When a client has too many connections.
+const CONNECTION_RETRY: Duration = Duration::from_secs(5);
+
 /// A refusal or failure, as the client sees it.
 #[derive(Debug, Clone)]
 pub(super) struct Error {
@@ -74,6 +77,12 @@ impl Error {
 
     pub(super) fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "unauthorized")
+    }
+
+    pub(super) fn too_many_connections() -> Self {
+        let message = "this client has too many connections open; close one, or ask the operator for more";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", message)
+            .with_retry(Retry::After(CONNECTION_RETRY))
     }
 
     pub(super) fn session_not_found() -> Self {

@@ -54,6 +54,13 @@ pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> 
     response
 }
 
+/// Answers a request that nobody looks at.
+pub(super) fn refuse(error: Error) -> Response {
+    let id = RequestId::fresh();
+    tracing::info!(target: "lap::access", request = %id, status = error.status.as_u16(), code = error.code);
+    finish(error.into_response(), id).0
+}
+
 /// True when a parameter has one of the names; its value does not matter, for an empty one shows the same habit.
 fn has_key(query: &str) -> bool {
     query.split('&').any(|pair| {

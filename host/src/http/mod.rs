@@ -3,7 +3,8 @@
 //! For `lib.rs`, which calls [`serve`]. Every way in stands in the table [`routes`], with who may use it: the router is
 //! made of the table and of nothing else. A key is checked before a byte of the body is read.
 //!
-//! * `serve.rs` connections · `exchange.rs` what every request and response have in common · `principal.rs` who asks
+//! * `serve.rs` connections · `room.rs` how many · `stall.rs` for how long one may take nothing
+//! * `exchange.rs` what every request and response have in common · `principal.rs` who asks
 //! * `idempotency.rs` requests that may come twice and shall be carried out once
 //! * `json.rs` bodies · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
 //! * `lap/` the dialect of the LiteLLM Agent Platform, a file for each noun
@@ -19,8 +20,10 @@ mod json;
 mod lap;
 mod principal;
 mod probe;
+mod room;
 mod serve;
 mod sse;
+mod stall;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -78,6 +81,8 @@ pub struct Services {
     pub fenced: watch::Receiver<bool>,
     /// How many connections may be open.
     pub connections_max: usize,
+    /// How many of them one client may have open.
+    pub connections_per_ip_max: usize,
 }
 
 /// What handlers work with. A handle: clones share everything.
@@ -95,10 +100,6 @@ impl App {
     #[must_use]
     pub fn new(services: Services) -> Self {
         Self { services: Arc::new(services), underway: Arc::default(), draining: watch::Sender::new(false) }
-    }
-
-    fn connections_max(&self) -> usize {
-        self.services.connections_max
     }
 
     fn draining(&self) -> Draining {

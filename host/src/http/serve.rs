@@ -2,19 +2,27 @@
 //!
 //! axum's own `serve` installs no timer, so that no limit on slow headers would be in force; hence this loop.
 
-use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use super::{App, Draining, exchange::exchange, router};
+use super::{
+    App, Draining,
+    error::Error,
+    exchange::{exchange, refuse},
+    room::{self, Crowded, Room, Seat},
+    router,
+    stall::Impatient,
+};
 
 /// For how long a client may take to send a request's head, and an idle connection may stay.
 const HEADER_WAIT: Duration = Duration::from_secs(10);
@@ -31,14 +39,25 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// What the kernel holds for a client that does not read; it doubles this.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// For how long a client may leave what was sent unread before the kernel gives it up. It resumes by cursor.
+/// For how long a client may take nothing of what waits for it before it is given up. It resumes by cursor.
+const UNREAD_WAIT: Duration = Duration::from_secs(30);
+
+/// The same for what the kernel has taken over, also of a connection that is closed here. A peer that is gone without a
+/// word shows in nothing else.
 #[cfg(target_os = "linux")]
-const UNREAD_MAX_MS: u32 = 30_000;
+const UNREAD_WAIT_OF_KERNEL_MS: u32 = 30_000;
+
+/// For how long a client with too many connections may take to ask something and read that it must not.
+const REFUSAL_WAIT: Duration = Duration::from_secs(2);
+
+/// How many such clients are told why at the same time. Others find the connection closed.
+const REFUSALS_MAX: usize = 64;
 
 /// Serves until `shutdown` is done, then lets requests under way end, streams at once.
 pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) {
     let router = router(&app);
-    let room = Arc::new(Semaphore::new(app.connections_max()));
+    let room = Room::new(room::possible(app.services.connections_max), app.services.connections_per_ip_max);
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -48,9 +67,16 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, permit)) => {
-                connections.spawn(connection(stream, router.clone(), app.draining(), permit));
-            }
+            Ok((stream, address, permit)) => match room.admit(permit, address) {
+                Ok(seat) => {
+                    connections.spawn(connection(stream, router.clone(), app.draining(), seat));
+                }
+                Err(Crowded) => {
+                    if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                        connections.spawn(refusal(stream, permit));
+                    }
+                }
+            },
             // The client gave up before it was served.
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -69,10 +95,10 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
 }
 
 /// The next connection once there is room for it. Others wait in the kernel's queue.
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
+async fn accept(listener: &TcpListener, room: &Room) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
+    let permit = room.free().await;
+    let (stream, address) = listener.accept().await?;
+    Ok((stream, address.ip(), permit))
 }
 
 fn is_the_clients(error: &io::Error) -> bool {
@@ -80,18 +106,19 @@ fn is_the_clients(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, router: Router, mut draining: Draining, _room: OwnedSemaphorePermit) {
+async fn connection(stream: TcpStream, router: Router, mut draining: Draining, _seat: Seat) {
     if let Err(error) = set_up(&stream) {
         tracing::debug!(%error, "a connection was lost as soon as it was made");
         return;
     }
     let service = service_fn(move |request| {
         let answer = exchange(router.clone(), request);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT).max_buf_size(BUFFER_BYTES);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Impatient::new(stream, UNREAD_WAIT));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = draining.begun() => {
@@ -104,10 +131,58 @@ async fn connection(stream: TcpStream, router: Router, mut draining: Draining, _
     }
 }
 
+/// Tells a client that it has too many connections, whatever it asks.
+async fn refusal(stream: impl AsyncRead + AsyncWrite + Unpin, _permit: OwnedSemaphorePermit) {
+    let service = service_fn(async |_| Ok::<_, Infallible>(refuse(Error::too_many_connections())));
+    let mut builder = http1::Builder::new();
+    builder.keep_alive(false).header_read_timeout(None).max_buf_size(BUFFER_BYTES);
+    let told = timeout(REFUSAL_WAIT, builder.serve_connection(TokioIo::new(stream), service)).await;
+    if !matches!(told, Ok(Ok(()))) {
+        tracing::debug!("a client with too many connections did not wait to be told so");
+    }
+}
+
 fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     rustix::net::sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?;
     #[cfg(target_os = "linux")]
-    rustix::net::sockopt::set_tcp_user_timeout(stream, UNREAD_MAX_MS)?;
+    rustix::net::sockopt::set_tcp_user_timeout(stream, UNREAD_WAIT_OF_KERNEL_MS)?;
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    async fn permit() -> OwnedSemaphorePermit {
+        Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_with_too_many_connections_is_told_so_and_let_go() {
+        let (mine, mut theirs) = duplex(4096);
+        let asks = async {
+            theirs.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /health HTTP/1.1\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            theirs.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let ((), answer) = tokio::join!(async { refusal(mine, permit().await).await }, asks);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+        assert!(head.contains("connection: close") && head.contains("retry-after: "), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"]["code"], "too_many_connections");
+        assert_eq!(body["error"]["retryable"], true);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_wait_for_its_refusal_is_let_go_too() {
+        let (mine, mut theirs) = duplex(4096);
+        refusal(mine, permit().await).await;
+        assert_eq!(theirs.read(&mut [0; 9]).await.unwrap(), 0);
+    }
 }

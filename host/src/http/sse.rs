@@ -24,8 +24,9 @@ use crate::{
     session::Sessions,
 };
 
-/// What is written at once. A client that does not read holds this much, and what hyper and the kernel hold.
-const CHUNK_BYTES: usize = 32 * 1024;
+/// What is written at once, unless one event is larger. For a client that does not read there are at most two of these,
+/// because hyper takes another before the last bytes of one are gone, and what the kernel holds.
+const CHUNK_BYTES: usize = 16 * 1024;
 const CHUNK_EVENTS: u64 = 256;
 
 /// Proxies close what is silent for a minute, some after 15 seconds.

@@ -57,8 +57,8 @@ use crate::{
     events::{AppendError, Draft, EventLog, ReadError, Reader, WriterError},
     id::{AgentId, MessageId, RuntimeId, SessionId},
     runtime::{AgentSpec, CallError, ErrorKind, Instance, Model, Runtime, Runtimes, SessionSpec},
-    upstream::{Client, Slot, Upstream},
-    vault::{Credential, Vault},
+    upstream::{Client, OpenError, Slot, Upstream},
+    vault::{Credential, OpenCredentialError, Vault},
 };
 
 /// What a client wants a session to be.
@@ -402,24 +402,30 @@ impl Core {
     fn link(&self, runtime: &RuntimeId, base: Option<&str>) -> Result<Link, LinkError> {
         let bad = |error: &dyn std::fmt::Display| LinkError::BadCredential(error.to_string());
         let runtime = self.runtimes.get(runtime.as_str()).ok_or(LinkError::UnknownRuntime)?;
-        let credential = self.vault.credential(runtime.id()).map_err(|error| bad(&error))?;
-        let credential = credential.ok_or(LinkError::NoCredential)?;
-        if base.is_some_and(|base| base != credential.base.to_string()) {
-            return Err(LinkError::Moved);
-        }
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let upstream = match links.get(runtime.id()) {
-            Some(upstream) if upstream.credential().version == credential.version => upstream.clone(),
-            _ => {
-                let auth = runtime.auth();
-                let slot = Slot::new(&auth.header, &auth.scheme).map_err(|error| bad(&error))?;
-                let upstream =
-                    Upstream::open(&self.client, &self.vault, &credential, &slot).map_err(|error| bad(&error))?;
-                links.insert(runtime.id().clone(), upstream.clone());
-                upstream
+        let auth = runtime.auth();
+        let slot = Slot::new(&auth.header, &auth.scheme).map_err(|error| bad(&error))?;
+        loop {
+            let credential = self.vault.credential(runtime.id()).map_err(|error| bad(&error))?;
+            let credential = credential.ok_or(LinkError::NoCredential)?;
+            if base.is_some_and(|base| base != credential.base.to_string()) {
+                return Err(LinkError::Moved);
             }
-        };
-        Ok(Link { runtime, upstream })
+            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(upstream) = links.get(runtime.id())
+                && upstream.credential().version == credential.version
+            {
+                return Ok(Link { runtime, upstream: upstream.clone() });
+            }
+            match Upstream::open(&self.client, &self.vault, &credential, &slot) {
+                Ok(upstream) => {
+                    links.insert(runtime.id().clone(), upstream.clone());
+                    return Ok(Link { runtime, upstream });
+                }
+                // It was replaced or removed since it was looked up, so what there is now is looked up.
+                Err(OpenError::Credential(OpenCredentialError::Replaced { .. } | OpenCredentialError::Absent)) => {}
+                Err(error) => return Err(bad(&error)),
+            }
+        }
     }
 }
 
