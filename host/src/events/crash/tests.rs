@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Power cuts of one run of the test, those during recovery among them.
-const CUTS: usize = 200_000;
+const CUTS: usize = 6_000;
 /// Images of each place where the power may go.
 const IMAGES: usize = 3;
 /// Of so many images one is also cut while it recovers.
