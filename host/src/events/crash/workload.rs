@@ -23,7 +23,7 @@ use crate::{
     vault::Sealer,
 };
 
-const SESSIONS_MAX: usize = 7;
+const SESSIONS_MAX: usize = 5;
 const STEPS: usize = 6;
 
 /// Limits under which only full rows leave the journal.
@@ -147,6 +147,7 @@ pub(super) struct Fenced;
 pub(super) enum Stop {
     /// The log did not start.
     Start(StartError),
+    /// A commit failed.
     Fenced(Fenced),
 }
 
@@ -185,9 +186,26 @@ impl<'a> Run<'a> {
         self.ledger.begins = self.disk.position();
         self.steps(&log, STEPS)?;
         self.close(log);
-        let log = self.start(table::open_on(self.disk.clone())?)?;
+        let db = table::open_on(self.disk.clone())?;
+        self.disk.reopen();
+        let log = self.start(db)?;
         self.steps(&log, STEPS)?;
         self.close(log);
+        Ok(())
+    }
+
+    /// Works on a log whose commits do not survive, and never closes it: closing makes all of them durable.
+    pub(super) fn forget_commits(&mut self) -> Result<(), Stop> {
+        let db = table::create_on(self.disk.clone())?;
+        self.ledger.begins = self.disk.position();
+        table::FORGETFUL.set(true);
+        let log = self.start(db);
+        table::FORGETFUL.set(false);
+        let log = log?;
+        self.steps(&log, 2 * STEPS)?;
+        self.disk.power_off();
+        drop(log);
+        assert!(self.disk.wait_until_closed(), "the database does not close");
         Ok(())
     }
 
@@ -198,7 +216,6 @@ impl<'a> Run<'a> {
     fn close(&self, log: EventLog) {
         drop(log);
         assert!(self.disk.wait_until_closed(), "the database does not close");
-        self.disk.reopened();
     }
 
     fn steps(&mut self, log: &EventLog, steps: usize) -> Result<(), Fenced> {
