@@ -149,7 +149,7 @@ impl Disk {
     }
 
     /// Makes the disk good for another database, as a restart does.
-    pub(super) fn reopened(&self) {
+    pub(super) fn reopen(&self) {
         self.state().closed = false;
     }
 

@@ -42,15 +42,36 @@ pub(super) struct Oracle<'a> {
 }
 
 impl Oracle<'_> {
-    /// Opens what a disk holds. The number of commits that it is after, of which `certain` at least must hold.
+    /// Opens what a disk holds. The number of commits that it is after, which must be one of those from `commits.0` to
+    /// `commits.1`.
     pub(super) fn judge(&self, ledger: &Ledger, image: Vec<u8>, commits: (usize, usize)) -> Result<usize, Verdict> {
+        self.opened(image, |log| find(log, ledger, commits))
+    }
+
+    /// As [`Self::judge`], and appends to the log then.
+    pub(super) fn judge_and_append(
+        &self,
+        ledger: &Ledger,
+        image: Vec<u8>,
+        commits: (usize, usize),
+    ) -> Result<usize, Verdict> {
+        self.opened(image, |log| {
+            let found = find(log, ledger, commits)?;
+            self.append(log, ledger, found)?;
+            Ok(found)
+        })
+    }
+
+    fn opened(
+        &self,
+        image: Vec<u8>,
+        judge: impl FnOnce(&EventLog) -> Result<usize, Verdict>,
+    ) -> Result<usize, Verdict> {
         caught(|| {
             let disk = Disk::plain(image);
-            let judged = self.open(&disk).and_then(|log| {
-                let found = find(&log, ledger, commits)?;
-                self.append(&log, ledger, found)?;
-                Ok(found)
-            });
+            let log = self.open(&disk)?;
+            let judged = judge(&log);
+            // Nobody will open this disk again, so the database need not tidy up.
             disk.power_off();
             judged
         })

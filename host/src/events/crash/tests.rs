@@ -30,9 +30,11 @@ use crate::{
 };
 
 /// Power cuts of one run of the test, those during recovery among them.
-const CUTS: usize = 200_000;
+const CUTS: usize = 6_000;
 /// Images of each place where the power may go.
 const IMAGES: usize = 3;
+/// Of so many logs that came through a cut one must take an append.
+const APPENDS: usize = 4;
 /// Of so many images one is also cut while it recovers.
 const RECOVERIES: usize = 60;
 /// Images of each place during a recovery.
@@ -93,6 +95,7 @@ struct Tally {
     runs: AtomicUsize,
     cuts: AtomicUsize,
     in_recovery: AtomicUsize,
+    appends: AtomicUsize,
     coverage: Mutex<Coverage>,
 }
 
@@ -127,7 +130,12 @@ fn cut_everywhere(seed: u64, oracle: &Oracle<'_>, tally: &Tally) {
         for number in 0..if cutter.is_settled() { 1 } else { IMAGES } {
             let image = cutter.image(&mut dice);
             let again = dice.odds(1, RECOVERIES).then(|| image.clone());
-            let verdict = oracle.judge(&ledger, image, commits);
+            let verdict = if dice.odds(1, APPENDS) {
+                tally.appends.fetch_add(1, Ordering::Relaxed);
+                oracle.judge_and_append(&ledger, image, commits)
+            } else {
+                oracle.judge(&ledger, image, commits)
+            };
             tally.cuts.fetch_add(1, Ordering::Relaxed);
             if let Err(verdict) = verdict {
                 panic!("run {seed}, cut after call {place} of {}, image {number}: {verdict:?}", trace.calls.len());
@@ -176,14 +184,148 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let (tally, start) = (Tally::default(), Instant::now());
     for_seeds(trials(CUTS), &tally.cuts, |seed, oracle| cut_everywhere(seed, oracle, &tally));
     let (cuts, in_recovery) = (tally.cuts.into_inner(), tally.in_recovery.into_inner());
+    let appends = tally.appends.into_inner();
     let coverage = tally.coverage.into_inner().unwrap();
     let (runs, seconds) = (tally.runs.into_inner(), start.elapsed().as_secs_f64());
     println!(
-        "{cuts} power cuts ({in_recovery} during recovery) in {runs} runs from seed {}: 0 lost; {:.0}/s; {coverage:?}",
+        "{cuts} power cuts ({in_recovery} during recovery, {appends} with an append then) in {runs} runs from seed {}: \
+         0 lost; {:.0}/s; {coverage:?}",
         first_seed(),
         f64::from(u32::try_from(cuts).unwrap()) / seconds,
     );
     assert!(in_recovery >= cuts / 10, "{in_recovery} of {cuts} during recovery");
     let Coverage { journaled, moved, deleted, aged } = coverage;
     assert!(journaled > 0 && moved > 0 && deleted > 0 && aged > 0, "{coverage:?}");
+}
+
+/// What the power cuts of some runs show, on a log or a disk that is not what it should be.
+#[derive(Debug, Default)]
+struct Seen {
+    kept: AtomicUsize,
+    lost: AtomicUsize,
+    broken: AtomicUsize,
+}
+
+impl Seen {
+    /// Cuts once everywhere in a run where something has been acknowledged.
+    fn cut(&self, mut cutter: Cutter<'_>, ledger: &Ledger, calls: usize, dice: &mut Dice, oracle: &Oracle<'_>) {
+        for place in ledger.begins..=calls {
+            cutter.go(place, dice);
+            let commits = ledger.commits_at(place);
+            if commits.0 == 0 {
+                continue;
+            }
+            match oracle.judge(ledger, cutter.image(dice), commits) {
+                Ok(_) => self.kept.fetch_add(1, Ordering::Relaxed),
+                Err(Verdict::Lost { .. }) => self.lost.fetch_add(1, Ordering::Relaxed),
+                Err(_) => self.broken.fetch_add(1, Ordering::Relaxed),
+            };
+        }
+    }
+
+    fn percent_lost(&self, control: &str) -> usize {
+        let [kept, lost, broken] = [&self.kept, &self.lost, &self.broken].map(|count| count.load(Ordering::Relaxed));
+        println!("control, {control}: {kept} kept, {lost} lost, {broken} broken, from seed {}", first_seed());
+        100 * (lost + broken) / (kept + lost + broken).max(1)
+    }
+}
+
+#[test]
+fn a_log_that_commits_without_a_sync_is_seen_to_lose() {
+    let (seen, runs) = (Seen::default(), AtomicUsize::new(0));
+    for_seeds(trials(8), &runs, |seed, oracle| {
+        let mut run = Run::new(Disk::recording(Vec::new()), oracle.sealer, oracle.runtime, seed).without_holding();
+        run.forget_commits().unwrap();
+        let (trace, ledger) = run.into_parts();
+        seen.cut(Cutter::new(&trace), &ledger, trace.calls.len(), &mut Dice(!seed), oracle);
+        runs.fetch_add(1, Ordering::Relaxed);
+    });
+    assert!(seen.percent_lost("commits without a sync") > 50, "{seen:?}");
+    assert!(seen.lost.load(Ordering::Relaxed) > 0, "{seen:?}");
+}
+
+#[test]
+fn a_disk_whose_syncs_lie_is_seen_to_lose() {
+    let (seen, runs) = (Seen::default(), AtomicUsize::new(0));
+    for_seeds(trials(8), &runs, |seed, oracle| {
+        let (trace, ledger, _) = record(seed, oracle);
+        seen.cut(Cutter::lying(&trace, 50), &ledger, trace.calls.len(), &mut Dice(!seed), oracle);
+        runs.fetch_add(1, Ordering::Relaxed);
+    });
+    assert!(seen.percent_lost("half of the syncs lie") > 10, "{seen:?}");
+    assert!(seen.lost.load(Ordering::Relaxed) > 0, "{seen:?}");
+}
+
+/// How many runs with a failing call there were, and how they ended.
+#[derive(Debug, Default)]
+struct Failures {
+    runs: AtomicUsize,
+    not_started: AtomicUsize,
+    fenced: AtomicUsize,
+    unnoticed: AtomicUsize,
+    images: AtomicUsize,
+}
+
+/// What is on a disk of which a call failed, and what may be if the power goes as well.
+fn judge_failed(run: Run<'_>, fault: Fault, seed: u64, oracle: &Oracle<'_>, failures: &Failures) {
+    let content = run.disk.content();
+    let (trace, ledger) = run.into_parts();
+    let commits = ledger.commits();
+    let mut dice = Dice(!seed ^ fault.call as u64);
+    let mut images = vec![content];
+    let mut cutter = Cutter::new(&trace);
+    cutter.go(trace.calls.len(), &mut dice);
+    images.extend((0..4).map(|_| cutter.image(&mut dice)));
+    for (number, image) in images.into_iter().enumerate() {
+        failures.images.fetch_add(1, Ordering::Relaxed);
+        if let Err(verdict) = oracle.judge_and_append(&ledger, image, commits) {
+            panic!("run {seed}, {fault:?}, image {number}: {verdict:?}");
+        }
+    }
+}
+
+/// One run again and again, of which one call after the other fails.
+fn fail_everywhere(seed: u64, oracle: &Oracle<'_>, failures: &Failures, enough: usize) {
+    for call in 1.. {
+        let mut failed = false;
+        for failure in [Failure::Io, Failure::Full, Failure::Short] {
+            let fault = Fault { call, failure, lasting: call % 2 == 0 };
+            let mut run = Run::new(Disk::failing(fault), oracle.sealer, oracle.runtime, seed);
+            let ended = run.work();
+            assert!(run.disk.wait_until_closed(), "run {seed}, {fault:?}: the database panicked as it closed");
+            failed |= run.disk.failed();
+            failures.runs.fetch_add(1, Ordering::Relaxed);
+            let how = match (&ended, run.disk.failed()) {
+                (Ok(()), false) => continue,
+                // The disk failed as the log was closed, when nobody waits for an answer any more.
+                (Ok(()), true) => &failures.unnoticed,
+                (Err(Stop::Start), true) => &failures.not_started,
+                (Err(Stop::Fenced(_)), true) => &failures.fenced,
+                (Err(stop), false) => panic!("run {seed}, {fault:?}: {stop:?} on a disk that works"),
+            };
+            how.fetch_add(1, Ordering::Relaxed);
+            if run.ledger.begins > 0 {
+                judge_failed(run, fault, seed, oracle, failures);
+            }
+        }
+        if !failed || failures.runs.load(Ordering::Relaxed) >= enough {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_stops_the_log_and_loses_nothing_that_was_acknowledged() {
+    let (failures, enough) = (Failures::default(), trials(6_000));
+    for_seeds(enough, &failures.runs, |seed, oracle| fail_everywhere(seed, oracle, &failures, enough));
+    println!("a failing call each, from seed {}: {failures:?}, 0 lost", first_seed());
+    for count in [&failures.not_started, &failures.fenced, &failures.images] {
+        assert!(count.load(Ordering::Relaxed) > 0, "{failures:?}");
+    }
+}
+
+#[test]
+fn an_empty_file_does_not_become_an_empty_log() {
+    let error = table::open_on(Disk::plain(Vec::new())).unwrap_err();
+    assert_eq!(error.to_string(), "the event log's file cannot be opened");
 }

@@ -23,7 +23,7 @@ use crate::{
     vault::Sealer,
 };
 
-const SESSIONS_MAX: usize = 7;
+const SESSIONS_MAX: usize = 5;
 const STEPS: usize = 6;
 
 /// Limits under which only full rows leave the journal.
@@ -146,13 +146,14 @@ pub(super) struct Fenced;
 #[derive(Debug)]
 pub(super) enum Stop {
     /// The log did not start.
-    Start(StartError),
+    Start,
+    /// A commit failed.
     Fenced(Fenced),
 }
 
 impl From<StartError> for Stop {
-    fn from(error: StartError) -> Self {
-        Self::Start(error)
+    fn from(_: StartError) -> Self {
+        Self::Start
     }
 }
 
@@ -185,9 +186,26 @@ impl<'a> Run<'a> {
         self.ledger.begins = self.disk.position();
         self.steps(&log, STEPS)?;
         self.close(log);
-        let log = self.start(table::open_on(self.disk.clone())?)?;
+        let db = table::open_on(self.disk.clone())?;
+        self.disk.reopen();
+        let log = self.start(db)?;
         self.steps(&log, STEPS)?;
         self.close(log);
+        Ok(())
+    }
+
+    /// Works on a log whose commits do not survive, and never closes it: closing makes all of them durable.
+    pub(super) fn forget_commits(&mut self) -> Result<(), Stop> {
+        let db = table::create_on(self.disk.clone())?;
+        self.ledger.begins = self.disk.position();
+        table::FORGETFUL.set(true);
+        let log = self.start(db);
+        table::FORGETFUL.set(false);
+        let log = log?;
+        self.steps(&log, 2 * STEPS)?;
+        self.disk.power_off();
+        drop(log);
+        assert!(self.disk.wait_until_closed(), "the database does not close");
         Ok(())
     }
 
@@ -198,7 +216,6 @@ impl<'a> Run<'a> {
     fn close(&self, log: EventLog) {
         drop(log);
         assert!(self.disk.wait_until_closed(), "the database does not close");
-        self.disk.reopened();
     }
 
     fn steps(&mut self, log: &EventLog, steps: usize) -> Result<(), Fenced> {
@@ -262,7 +279,11 @@ impl<'a> Run<'a> {
     }
 
     fn append(&mut self, story: usize, now: State) -> WishKind {
-        let count = [0, 1, 1, 1, 1, 2, 3, 8][self.dice.below(8)];
+        let version = (now.version == 0 || self.dice.odds(1, 3)).then_some(now.version + 1);
+        let message = self.dice.odds(1, 4).then_some(now.messages);
+        // A commit without any change reaches no disk, and so could not be held there.
+        let has_record = version.is_some() || message.is_some();
+        let count = [usize::from(!has_record), 1, 1, 1, 1, 2, 3, 8][self.dice.below(8)];
         let bytes = match self.dice.below(12) {
             0 => 16 * 1024 + self.dice.below(4096),
             1..=3 => 1024 + self.dice.below(4096),
@@ -274,8 +295,6 @@ impl<'a> Run<'a> {
         };
         let first = usize::try_from(now.head).unwrap() + 1;
         let events: Vec<String> = (first..first + count).map(text).collect();
-        let version = (now.version == 0 || self.dice.odds(1, 3)).then_some(now.version + 1);
-        let message = self.dice.odds(1, 4).then_some(now.messages);
         let after = State {
             version: version.unwrap_or(now.version),
             head: now.head + count as u64,
@@ -287,8 +306,18 @@ impl<'a> Run<'a> {
     /// Two commits: the first wish, and all the others.
     fn step(&mut self, log: &EventLog, writers: &mut [Option<Writer>], wishes: &[Wish]) -> Result<(), Fenced> {
         let first_commit = self.ledger.commits.len();
+        // Now, because a writer begins with a read, which may have to wait for a commit that is held.
+        for wish in wishes {
+            let id = self.ledger.stories[wish.story].id;
+            let slot = &mut writers[wish.story];
+            match wish.kind {
+                WishKind::Append { .. } if slot.is_none() => *slot = Some(log.writer(id, true).map_err(|_| Fenced)?),
+                WishKind::Append { .. } => {}
+                WishKind::Delete => *slot = None,
+            }
+        }
         let mut asked: Vec<(usize, Asking<'_>, Poll<Acknowledged>)> = Vec::new();
-        let mut slots: Vec<Option<&mut Option<Writer>>> = writers.iter_mut().map(Some).collect();
+        let mut writers: Vec<Option<&mut Writer>> = writers.iter_mut().map(Option::as_mut).collect();
         for (place, wish) in wishes.iter().enumerate() {
             let commit = first_commit + usize::from(place > 0);
             self.note(wish, commit);
@@ -296,7 +325,7 @@ impl<'a> Run<'a> {
             if hold {
                 self.disk.hold();
             }
-            let mut asking = self.ask(log, slots[wish.story].take().unwrap(), wish)?;
+            let mut asking = self.ask(log, writers[wish.story].take(), wish);
             // The first poll is what puts the wish into the committer's queue.
             let polled = asking.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             asked.push((commit, asking, polled));
@@ -341,23 +370,21 @@ impl<'a> Run<'a> {
         story.turns.push(Turn { commit, after });
     }
 
-    fn ask<'b>(&self, log: &'b EventLog, slot: &'b mut Option<Writer>, wish: &Wish) -> Result<Asking<'b>, Fenced> {
+    fn ask<'b>(&self, log: &'b EventLog, writer: Option<&'b mut Writer>, wish: &Wish) -> Asking<'b> {
         let id = self.ledger.stories[wish.story].id;
-        let WishKind::Append { events, version, message, .. } = &wish.kind else {
-            *slot = None;
-            return Ok(Box::pin(log.delete(id)));
-        };
-        if slot.is_none() {
-            *slot = Some(log.writer(id, true).map_err(|_| Fenced)?);
+        match (&wish.kind, writer) {
+            (WishKind::Append { events, version, message, .. }, Some(writer)) => {
+                let mut draft = Draft::default();
+                for event in events {
+                    draft.push("agent.message", event);
+                }
+                let mut records = Vec::new();
+                records.extend(version.map(|version| session_record(id, version)));
+                records.extend(message.map(|number| message_record(id, number)));
+                Box::pin(writer.append(draft, records, false))
+            }
+            _ => Box::pin(log.delete(id)),
         }
-        let mut draft = Draft::default();
-        for event in events {
-            draft.push("agent.message", event);
-        }
-        let mut records = Vec::new();
-        records.extend(version.map(|version| session_record(id, version)));
-        records.extend(message.map(|number| message_record(id, number)));
-        Ok(Box::pin(slot.as_mut().unwrap().append(draft, records, false)))
     }
 
     /// After a failed commit the log says so, and takes nothing any more.
