@@ -7,7 +7,7 @@
 //! * `workload.rs`: what is asked of the log, and the ledger of what was asked and acknowledged when
 //! * `oracle.rs`: whether a log that was opened after a crash agrees with the ledger
 //! * `tests.rs`: how many of what, and the controls that show that a loss is seen
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cut;
 mod disk;
