@@ -29,8 +29,8 @@ use crate::{
     vault::{Sealer, Vault, VaultKey},
 };
 
-/// Power cuts of one run of the test, those during recovery among them.
-const CUTS: usize = 20_000;
+/// Power cuts of one run of the test, those during recovery among them: a minute on four cores that do nothing else.
+const CUTS: usize = 200_000;
 /// Images of each place where the power may go.
 const IMAGES: usize = 3;
 /// Of so many logs that came through a cut one must take an append.
