@@ -39,6 +39,22 @@ enum Stays {
     Only(usize),
 }
 
+impl Stays {
+    /// How many sectors of 16 stay of a write, which is call `number` of those under way.
+    fn density(&self, number: usize, dice: &mut Dice) -> usize {
+        let whole = |stays: bool| if stays { 16 } else { 0 };
+        match self {
+            Self::Nothing => 0,
+            Self::UpTo(last) => whole(number < *last),
+            Self::Writes => whole(dice.odds(1, 2)),
+            Self::Sectors(density) => *density,
+            Self::AllBut(one) if number == *one => dice.below(16),
+            Self::Everything | Self::AllBut(_) => 16,
+            Self::Only(one) => whole(number == *one),
+        }
+    }
+}
+
 impl<'a> Cutter<'a> {
     pub(super) fn new(trace: &'a Trace) -> Self {
         Self { trace, durable: trace.base.clone(), under_way_from: 0, at: 0, lies: 0 }
@@ -113,25 +129,17 @@ impl<'a> Cutter<'a> {
                         image.resize(*len, 0);
                     }
                 }
-                #[expect(clippy::match_same_arms, reason = "an arm for each choice, with and without its condition")]
-                Call::Write { at, bytes } => match stays {
-                    Stays::Nothing => {}
-                    Stays::Everything => put(&mut image, *at, bytes),
-                    Stays::UpTo(last) if number < *last => put(&mut image, *at, bytes),
-                    Stays::UpTo(last) if number > *last => {}
-                    Stays::AllBut(one) if number != *one => put(&mut image, *at, bytes),
-                    Stays::Only(one) if number != *one => {}
-                    Stays::Only(_) => put(&mut image, *at, bytes),
-                    Stays::Writes if dice.odds(1, 2) => put(&mut image, *at, bytes),
-                    Stays::Writes => {}
-                    Stays::Sectors(density) => tear(&mut image, *at, bytes, *density, dice),
-                    Stays::UpTo(_) => {
+                Call::Write { at, bytes } => {
+                    let torn = matches!(stays, Stays::UpTo(last) if number == *last);
+                    if torn {
                         // A write that is under way has some of its first sectors on the disk, in the plainest case.
                         let sectors = dice.below(bytes.len() / SECTOR + 1);
                         put(&mut image, *at, &bytes[..(sectors * SECTOR).saturating_sub(at % SECTOR)]);
+                    } else {
+                        let density = stays.density(number, dice);
+                        tear(&mut image, *at, bytes, density, dice);
                     }
-                    Stays::AllBut(_) => tear(&mut image, *at, bytes, dice.below(16), dice),
-                },
+                }
                 Call::Sync | Call::FailedSync => {}
             }
         }
@@ -149,6 +157,9 @@ fn put(image: &mut [u8], at: usize, bytes: &[u8]) {
 
 /// Writes each sector `density` times of 16.
 fn tear(image: &mut [u8], at: usize, bytes: &[u8], density: usize, dice: &mut Dice) {
+    if density == 16 {
+        return put(image, at, bytes);
+    }
     let mut from = 0;
     while from < bytes.len() {
         let to = bytes.len().min(from + SECTOR - (at + from) % SECTOR);

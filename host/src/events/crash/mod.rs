@@ -8,7 +8,7 @@
 //! * `oracle.rs`: whether a log that was opened after a crash agrees with the ledger
 //! * `tests.rs`: how many of what, and the controls that show that a loss is seen
 #![cfg(test)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cut;
 mod disk;

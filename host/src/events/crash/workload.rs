@@ -146,14 +146,14 @@ pub(super) struct Fenced;
 #[derive(Debug)]
 pub(super) enum Stop {
     /// The log did not start.
-    Start,
+    Start(StartError),
     /// A commit failed.
     Fenced(Fenced),
 }
 
 impl From<StartError> for Stop {
-    fn from(_: StartError) -> Self {
-        Self::Start
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
     }
 }
 
