@@ -275,6 +275,7 @@ mod tests {
             b"[",
             b"]",
             b"1e999",
+            br#"["a","b"]"#,
         ];
         holds(event, pieces);
     }

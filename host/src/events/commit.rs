@@ -315,8 +315,9 @@ impl Outcome {
     }
 
     fn fail(self) {
-        for (ack, result) in self.acks {
-            acknowledge(ack, result.and(Err(AppendError::OutcomeUnknown)));
+        // Also those that were refused: what a commit that failed has counted as accepted says nothing about writers.
+        for (ack, _) in self.acks {
+            acknowledge(ack, Err(AppendError::OutcomeUnknown));
         }
         for ack in self.reserved {
             acknowledge(ack, Err(AppendError::OutcomeUnknown));

@@ -55,6 +55,10 @@ pub(super) fn check(json: &str) -> Result<Head<'_>, Invalid> {
     if json.len() > EVENT_BYTES_MAX {
         return Err(Invalid::TooLarge);
     }
+    // Otherwise an array would pass for a struct whose fields it lists.
+    if !json.trim_ascii_start().starts_with('{') {
+        return Err(Invalid::NoEvent);
+    }
     let fields: Fields<'_> = serde_json::from_str(json).map_err(|_| Invalid::NoEvent)?;
     let kind = fields.kind.0;
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
@@ -165,6 +169,7 @@ mod tests {
         for (json, reason) in [
             ("", Invalid::NoEvent),
             ("[]", Invalid::NoEvent),
+            (r#"["agent.message","a"]"#, Invalid::NoEvent),
             (r#"{"id":"a"}"#, Invalid::NoEvent),
             (r#"{"type":"a"} x"#, Invalid::NoEvent),
             (r#"{"type":"a","b":{"#, Invalid::NoEvent),
