@@ -41,7 +41,7 @@ pub mod upstream;
 pub mod vault;
 
 mod fetch;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod host;
 

@@ -41,7 +41,7 @@ use redb::Database;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::commit::JournalLimits;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) use self::table::batches_in;
 pub use self::{
     cursor::{Page, Reader},

@@ -365,7 +365,7 @@ fn journaled(mut row: &[u8]) -> impl Iterator<Item = (SessionId, &[u8])> {
 }
 
 /// How many batches a row of the journal has, and one of `events`, if the bytes are such a row.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn batches_in(row: &[u8]) -> (usize, usize) {
     let mut rest = row;
     let framed = std::iter::from_fn(|| {

@@ -39,7 +39,7 @@ use http::{Method, StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::spawn_blocking};
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) use self::sse::seq_of;
 pub use self::{
     download::{DownloadError, download},

@@ -430,7 +430,7 @@ impl Core {
 }
 
 /// An event as the log would take it, if it would.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn logged(json: &str) -> Option<String> {
     let head = event::check(json).ok()?;
     let line = event::on_one_line(json);

@@ -218,7 +218,7 @@ impl Request {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzz"))]
 impl Request {
     /// Where the request would go.
     pub(crate) fn url(self, base: &BaseUrl, slot: &Slot) -> Result<url::Url, Refusal> {
