@@ -16,6 +16,8 @@ use crate::{
 };
 
 const NEVER: Moment = Duration::from_hours(100_000);
+/// What clients say again and again.
+const REPEATED: &str = "go on";
 
 /// How the world treats a session; shares in a thousand.
 #[derive(Debug, Clone)]
@@ -94,8 +96,8 @@ impl Faults {
 
 struct Prompt {
     text: String,
-    /// False once it was withdrawn, or its turn given up: then it may or may not have arrived.
-    certain: bool,
+    /// When it was withdrawn, or its turn given up: it may have arrived before that, and must not arrive later.
+    withdrawn: Option<Moment>,
 }
 
 /// What the pump follows.
@@ -273,8 +275,8 @@ impl Host {
         if self.dice.permille(self.faults.interrupt) {
             self.next_interrupt = self.now + self.dice.ms(0..6000);
         }
-        let text = if self.dice.permille(300) { "go on".to_owned() } else { format!("p{}", self.prompts.len()) };
-        self.prompts.push(Prompt { text, certain: true });
+        let text = if self.dice.permille(300) { REPEATED.to_owned() } else { format!("p{}", self.prompts.len()) };
+        self.prompts.push(Prompt { text, withdrawn: None });
         self.tally.prompts += 1;
         self.decide(Input::Prompt);
         if self.pump.is_none() {
@@ -287,7 +289,7 @@ impl Host {
         let waiting = self.state.waiting();
         let sent = self.state.in_doubt().map(|(number, _)| number);
         for number in waiting.chain(sent) {
-            self.prompts[usize::try_from(number).unwrap()].certain = false;
+            self.prompts[usize::try_from(number).unwrap()].withdrawn.get_or_insert(self.now);
         }
     }
 
@@ -594,11 +596,18 @@ impl Host {
         let mut expected: HashMap<&str, (u64, u64)> = HashMap::new();
         for prompt in &self.prompts {
             let (least, most) = expected.entry(&prompt.text).or_default();
-            *least += u64::from(prompt.certain);
+            *least += u64::from(prompt.withdrawn.is_none());
             *most += 1;
+            // Of those with the same text nobody can say which one has arrived.
+            let arrived = self.upstream.arrived.get(&prompt.text).filter(|_| prompt.text != REPEATED);
+            if let Some(late) =
+                arrived.into_iter().flatten().find(|at| prompt.withdrawn.is_some_and(|then| **at > then))
+            {
+                return Err(format!("{:?}, withdrawn at {:?}, arrived at {late:?}", prompt.text, prompt.withdrawn));
+            }
         }
         for (text, (least, most)) in expected {
-            let arrived = self.upstream.arrived.get(text).copied().unwrap_or(0);
+            let arrived = self.upstream.arrived.get(text).map_or(0, Vec::len) as u64;
             if arrived < least || arrived > most {
                 return Err(format!("{text:?} arrived {arrived} times upstream, not {least} to {most} times"));
             }

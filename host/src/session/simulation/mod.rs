@@ -5,7 +5,7 @@
 //! faults. A day of a session's life is one run. At its end the faults stop, the session gets a last prompt, and then:
 //!
 //! * the log has each event of the upstream once, and in its order unless the upstream itself disordered them;
-//! * each prompt that was acknowledged has arrived once, and at most once where it was withdrawn in time or not;
+//! * each prompt that was acknowledged has arrived once; one that was withdrawn at most once, and not after that;
 //! * the session is idle, as its upstream is.
 //!
 //! `LAP_TRIALS=<factor>` multiplies the days, `LAP_SEED=<seed>` repeats one of them.

@@ -33,8 +33,8 @@ pub(super) struct Upstream {
     pub(super) shown: Vec<Event>,
     /// What it remembers, in order. A message that waits here has no time yet.
     pub(super) history: Vec<Event>,
-    /// How often each text has arrived.
-    pub(super) arrived: HashMap<String, u64>,
+    /// When each text has arrived.
+    pub(super) arrived: HashMap<String, Vec<Moment>>,
     plan: VecDeque<(Moment, Act)>,
     /// Messages that wait for the turn to end: their number and text.
     queue: VecDeque<(u64, String)>,
@@ -64,7 +64,7 @@ impl Upstream {
     /// A message arrives.
     pub(super) fn take(&mut self, text: &str, now: Moment) {
         self.advance(now);
-        *self.arrived.entry(text.to_owned()).or_default() += 1;
+        self.arrived.entry(text.to_owned()).or_default().push(now);
         self.made += 1;
         let number = self.made;
         let waiting = message(number, text, "null");
