@@ -41,10 +41,11 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// Notes an event of the feed; false when it was known. An event that has neither an id nor a time is not taken for
+    /// Notes an event of the feed; false when it was known, or waits although it is known to be processed. An event that has neither an id nor a time is not taken for
     /// another one: a client may interrupt twice.
     pub(super) fn insert(&mut self, head: &Head<'_>, json: &str) -> bool {
-        let fresh = self.note(self.key(head, json)) || (head.id.is_none() && !head.is_processed());
+        let fresh = !self.is_overtaken(head)
+            && (self.note(self.key(head, json)) || (head.id.is_none() && !head.is_processed()));
         match &mut self.scope {
             Scope::Closing(row) if fresh => {
                 *row += 1;
@@ -71,7 +72,12 @@ impl Seen {
     /// True when the event is known. One of the upstream's history that looks like a known one is that one, whether it
     /// has an id or not.
     pub(super) fn contains(&self, head: &Head<'_>, json: &str) -> bool {
-        self.known.contains(&self.key(head, json))
+        self.is_overtaken(head) || self.known.contains(&self.key(head, json))
+    }
+
+    /// True for the news that an event waits which has been processed since.
+    fn is_overtaken(&self, head: &Head<'_>) -> bool {
+        !head.is_processed() && self.contains_counterpart(head)
     }
 
     /// True when the event is known as one that waited, or, where it waits, as one that was processed.
@@ -152,6 +158,14 @@ mod tests {
         assert!(insert(&mut seen, queued) && seen.contains_counterpart(&check(processed).unwrap()));
         assert!(insert(&mut seen, processed) && seen.contains_counterpart(&check(queued).unwrap()));
         assert!(!insert(&mut seen, queued) && !insert(&mut seen, processed) && contains(&seen, queued));
+    }
+
+    #[test]
+    fn that_an_event_waits_is_no_news_once_it_is_processed() {
+        let mut seen = Seen::default();
+        let queued = r#"{"type":"user.message","id":"a","processed_at":null}"#;
+        assert!(insert(&mut seen, r#"{"type":"user.message","id":"a","processed_at":"t"}"#));
+        assert!(contains(&seen, queued) && !insert(&mut seen, queued));
     }
 
     #[test]
