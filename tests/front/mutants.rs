@@ -310,7 +310,7 @@ impl Tally {
 #[tokio::test(flavor = "multi_thread")]
 async fn mutants_of_every_request_are_refused_or_served_and_leave_nothing_behind() {
     let seed = std::env::var("LAP_SEED").ok();
-    let seed = seed.map_or_else(|| u64::from(std::process::id()), |seed| seed.parse().expect("LAP_SEED is a number"));
+    let seed = seed.map_or(1, |seed| seed.parse().expect("LAP_SEED is a number"));
     let simulator = simulator(Script::default());
     let front = Front::start().await;
     let client = &front.program.client;
