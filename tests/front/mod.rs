@@ -50,9 +50,3 @@ impl Front {
         assert!(!output.contains("panicked"), "{output}");
     }
 }
-
-/// The factor that the environment sets, or 1.
-fn trials() -> u64 {
-    let factor = std::env::var("LAP_TRIALS").ok();
-    factor.map_or(1, |factor| factor.parse().expect("LAP_TRIALS is a whole number"))
-}

@@ -20,10 +20,13 @@ use serde_json::json;
 use super::{
     Front,
     process::{MIB, open_files, resident_bytes, until},
-    trials,
     wire::{Answer, End, exchange},
 };
-use crate::harness::{MASTER_KEY, RUNTIME, simulator};
+use crate::harness::{
+    MASTER_KEY, RUNTIME,
+    dice::{splitmix, trials},
+    simulator,
+};
 
 /// How many requests there are in a normal run; `LAP_TRIALS=10` makes it a million.
 const TRIALS: u64 = 100_000;
@@ -44,16 +47,12 @@ const GROWTH_MAX: u64 = 48 * MIB;
 /// Statuses beyond 2xx and 4xx that are meant: a mutant may store a credential for an address where nobody listens.
 const DELIBERATE: &[(u16, &str)] = &[(502, "upstream_unavailable"), (501, "unsupported")];
 
-/// Numbers that look random and are the same for the same seed (splitmix64).
+/// Numbers that look random and are the same for the same seed.
 struct Chance(u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        splitmix(&mut self.0)
     }
 
     fn below(&mut self, end: usize) -> usize {

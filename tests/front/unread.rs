@@ -15,9 +15,8 @@ use tokio::{
 use super::{
     Front,
     process::{MIB, open_files, resident_bytes, until},
-    trials,
 };
-use crate::harness::{Client, MASTER_KEY, simulator};
+use crate::harness::{Client, MASTER_KEY, dice::trials, simulator};
 
 /// At a factor of 5 these are the thousand that the host must bear.
 const READERS: u64 = 200;

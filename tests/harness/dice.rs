@@ -12,18 +12,22 @@ impl Dice {
         dice
     }
 
-    /// A number unlike the one before (splitmix64, a public-domain generator by Sebastiano Vigna).
     pub fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix(&mut self.0)
     }
 
     pub fn below(&mut self, end: u64) -> u64 {
         self.roll() % end.max(1)
     }
+}
+
+/// A number unlike the one before (splitmix64, a public-domain generator by Sebastiano Vigna).
+pub fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// By how much a campaign is longer than in a normal run: `LAP_TRIALS`.
