@@ -16,6 +16,7 @@ use tower_service::Service;
 use super::{
     error::{Error, Refusal, Retry},
     json,
+    unread::Watched,
 };
 use crate::id::RequestId;
 
@@ -32,12 +33,17 @@ pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> 
     let id = RequestId::fresh();
     let started = Instant::now();
     let method = request.method().clone();
-    let response = if has_key(request.uri().query().unwrap_or_default()) {
+    let (parts, body) = request.into_parts();
+    let (body, ended) = Watched::new(body);
+    let mut response = if has_key(parts.uri.query().unwrap_or_default()) {
         key_in_url().into_response()
     } else {
-        let Ok(response) = router.call(request.map(Body::new)).await;
+        let Ok(response) = router.call(Request::from_parts(parts, Body::new(body))).await;
         response
     };
+    if !ended.get() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let template = response.extensions().get::<Template>().map_or("-", |template| template.0);
     let (response, refusal) = finish(response, id);
     let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
@@ -142,8 +148,10 @@ fn with_body(response: &Response, error: &Error, id: RequestId) -> Response {
     if error.status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if let Some(allow) = response.headers().get(header::ALLOW) {
-        headers.insert(header::ALLOW, allow.clone());
+    for name in [header::ALLOW, header::CONNECTION] {
+        if let Some(value) = response.headers().get(&name) {
+            headers.insert(name, value.clone());
+        }
     }
     answer
 }

@@ -3,8 +3,10 @@
 //! For `lib.rs`, which calls [`serve`]. Every way in stands in the table [`routes`], with who may use it: the router is
 //! made of the table and of nothing else. A key is checked before a byte of the body is read.
 //!
-//! * `serve.rs` connections · `room.rs` how many · `stall.rs` for how long one may take nothing
-//! * `exchange.rs` what every request and response have in common · `principal.rs` who asks
+//! * `serve.rs` connections · `room.rs` how many · `stall.rs` for how long one may take nothing ·
+//!   `farewell.rs` how one ends
+//! * `exchange.rs` what every request and response have in common · `principal.rs` who asks · `unread.rs` whether a body
+//!   was read to its end
 //! * `idempotency.rs` requests that may come twice and shall be carried out once
 //! * `json.rs` bodies · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
 //! * `lap/` the dialect of the LiteLLM Agent Platform, a file for each noun
@@ -15,7 +17,9 @@
 mod download;
 mod error;
 mod exchange;
+mod farewell;
 mod idempotency;
+
 mod json;
 mod lap;
 mod principal;
@@ -24,6 +28,7 @@ mod room;
 mod serve;
 mod sse;
 mod stall;
+mod unread;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -112,9 +117,15 @@ impl App {
 }
 
 /// What waits for the host to shut down.
+#[derive(Clone)]
 struct Draining(watch::Receiver<bool>);
 
 impl Draining {
+    /// True once it does.
+    fn has_begun(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Returns once it does.
     async fn begun(&mut self) {
         // An error says that the host is gone already, which is the same to who waits.

@@ -19,6 +19,7 @@ use super::{
     App, Draining,
     error::Error,
     exchange::{exchange, refuse},
+    farewell::Farewell,
     room::{self, Crowded, Room, Seat},
     router,
     stall::Impatient,
@@ -117,7 +118,9 @@ async fn connection(stream: TcpStream, router: Router, mut draining: Draining, _
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT).max_buf_size(BUFFER_BYTES);
-    let stream = TokioIo::new(Impatient::new(stream, UNREAD_WAIT));
+    let hurries = draining.clone();
+    let stream = Farewell::new(Impatient::new(stream, UNREAD_WAIT), move || hurries.has_begun());
+    let stream = TokioIo::new(stream);
     let mut connection = pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
