@@ -27,9 +27,9 @@ const ONLY: &[(&str, &[&str])] = &[
     ("crate::http", &["http/", "lib.rs", "main.rs"]),
     ("crate::session", &["http/", "session/", "lib.rs"]),
     // No vendor in the host: runtimes know vendors.
-    ("anthropic", &["http/sse.rs", "demo.rs", "simulate.rs", "config.rs"]),
-    // These are defaults of the LAP dialect.
-    ("claude", &["demo.rs", "agents/mod.rs", "http/lap/agents.rs"]),
+    ("anthropic", &["http/", "demo.rs", "simulate.rs", "config.rs"]),
+    // These are defaults of the dialects.
+    ("claude", &["demo.rs", "agents/mod.rs", "http/lap/agents.rs", "config.rs"]),
 ];
 
 /// What stands nowhere in Rust source.

@@ -33,6 +33,8 @@ const CONNECTIONS_MAX: usize = 16_384;
 /// A team behind one proxy or one office's address has hundreds of streams open; whoever holds this many and does harm
 /// leaves fifteen of sixteen to others.
 const CONNECTIONS_PER_IP_MAX: usize = 1024;
+/// The runtime that has always been there, whose API that dialect is.
+const DEFAULT_RUNTIME: &str = "claude_managed_agents";
 /// Address space is reserved for each, and several hosts may share a process in tests.
 const GUESTS_MAX_OF_A_DEMO: u32 = 64;
 const LOG_LEVEL: &str = "info";
@@ -154,6 +156,9 @@ struct Settings {
     /// counted [default: 1024]
     #[arg(long, env = "LAP_CONNECTIONS_PER_IP_MAX", value_name = "NUMBER")]
     connections_per_ip_max: Option<usize>,
+    /// The runtime of what is made through the Anthropic dialect without naming one [default: claude_managed_agents]
+    #[arg(long, env = "LAP_DEFAULT_RUNTIME", value_name = "RUNTIME")]
+    default_runtime: Option<String>,
     /// How many sessions may run a turn at the same time [default: 6000]
     #[arg(long, env = "LAP_GUESTS_MAX", value_name = "NUMBER")]
     guests_max: Option<u32>,
@@ -182,6 +187,7 @@ impl Settings {
             allow_upstream: self.allow_upstream.or(other.allow_upstream),
             connections_max: self.connections_max.or(other.connections_max),
             connections_per_ip_max: self.connections_per_ip_max.or(other.connections_per_ip_max),
+            default_runtime: self.default_runtime.or(other.default_runtime),
             guests_max: self.guests_max.or(other.guests_max),
             retain_days: self.retain_days.or(other.retain_days),
             retain_mib: self.retain_mib.or(other.retain_mib),
@@ -228,6 +234,8 @@ pub struct Config {
     pub connections_max: usize,
     /// How many of them may come from one address.
     pub connections_per_ip_max: usize,
+    /// The runtime of what is made without naming one.
+    pub default_runtime: String,
     /// How many guests may live at once.
     pub guests_max: u32,
     /// For how long sessions are kept.
@@ -297,6 +305,7 @@ impl Config {
             networks: NetworkPolicy::default(),
             connections_max: CONNECTIONS_MAX,
             connections_per_ip_max: CONNECTIONS_PER_IP_MAX,
+            default_runtime: DEFAULT_RUNTIME.to_owned(),
             guests_max: GUESTS_MAX_OF_A_DEMO,
             retention: Retention::default(),
             log: Log { format: LogFormat::Text, level: LOG_LEVEL.to_owned() },
@@ -335,6 +344,7 @@ impl Config {
             networks: NetworkPolicy::parse(settings.allow_upstream.iter().flatten().map(String::as_str))?,
             connections_max,
             connections_per_ip_max,
+            default_runtime: settings.default_runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
             guests_max: settings.guests_max.unwrap_or(GUESTS_MAX),
             retention,
             log: Log {

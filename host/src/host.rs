@@ -45,6 +45,9 @@ const EVENTS_FILE: &str = "events.redb";
 /// Why the host does not start. Every text is one line that says what and where.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The runtime that shall be the default is none that this host has.
+    #[error("there is no runtime {0:?} to be the default; name another one with --default-runtime")]
+    DefaultRuntime(String),
     /// The data directory cannot be used.
     #[error("the data directory {} cannot be used: {source}", .path.display())]
     DataDirectory {
@@ -174,6 +177,8 @@ impl Host {
         // wasmtime takes no other path.
         let cache = fs::canonicalize(&cache).map_err(unusable)?;
         let runtimes = Arc::new(Runtimes::load(&cache, config.guests_max, BUNDLED).await?);
+        let default_runtime = runtimes.get(&config.default_runtime).map(|runtime| runtime.id().clone());
+        let default_runtime = default_runtime.ok_or(StartError::DefaultRuntime(config.default_runtime))?;
         let client = Client::new(config.networks.clone())?;
         let guests = Guests::start()?;
         let sessions = Sessions::new(
@@ -202,6 +207,7 @@ impl Host {
             fenced: log.fenced(),
             connections_max: config.connections_max,
             connections_per_ip_max: config.connections_per_ip_max,
+            default_runtime,
         });
         let (stop, stopped) = oneshot::channel::<()>();
         // The other end going away means the same as a word from it.

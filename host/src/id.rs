@@ -129,6 +129,11 @@ id!(
     "agent_"
 );
 id!(
+    /// Where sessions run: an environment.
+    EnvironmentId,
+    "env_"
+);
+id!(
     /// A session.
     SessionId,
     "ses_"

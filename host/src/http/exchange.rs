@@ -14,6 +14,8 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
+    anthropic,
+    dialect::{Dialect, Speaks},
     error::{Error, Refusal, Retry},
     json,
     unread::Watched,
@@ -26,7 +28,10 @@ const KEY_PARAMETERS: [&str; 3] = ["key", "api_key", "token"];
 /// The route that took a request, as in the table; in the extensions of its response. The log names no path but this
 /// one, for a path may hold what its sender did not mean to show.
 #[derive(Clone, Copy)]
-pub(super) struct Template(pub(super) &'static str);
+pub(super) struct Template {
+    pub(super) path: &'static str,
+    pub(super) speaks: Speaks,
+}
 
 /// Answers one request.
 pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> Response {
@@ -34,6 +39,7 @@ pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> 
     let started = Instant::now();
     let method = request.method().clone();
     let (parts, body) = request.into_parts();
+    let hinted = Dialect::of(&parts.headers);
     let (body, ended) = Watched::new(body);
     let mut response = if has_key(parts.uri.query().unwrap_or_default()) {
         key_in_url().into_response()
@@ -44,8 +50,10 @@ pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> 
     if !ended.get() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let template = response.extensions().get::<Template>().map_or("-", |template| template.0);
-    let (response, refusal) = finish(response, id);
+    let template = response.extensions().get::<Template>().copied();
+    let dialect = template.map_or(hinted, |template| template.speaks.dialect(hinted));
+    let template = template.map_or("-", |template| template.path);
+    let (response, refusal) = finish(response, dialect, id);
     let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
     match refusal {
         Some(Error { code, cause: Some(cause), .. }) => {
@@ -64,7 +72,7 @@ pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> 
 pub(super) fn refuse(error: Error) -> Response {
     let id = RequestId::fresh();
     tracing::info!(target: "lap::access", request = %id, status = error.status.as_u16(), code = error.code);
-    finish(error.into_response(), id).0
+    finish(error.into_response(), Dialect::Lap, id).0
 }
 
 /// True when a parameter has one of the names; its value does not matter, for an empty one shows the same habit.
@@ -82,6 +90,9 @@ fn key_in_url() -> Error {
     Error::new(StatusCode::BAD_REQUEST, "key_in_url", message)
 }
 
+/// The stable code of an error, in either dialect.
+const CODE: HeaderName = HeaderName::from_static("lap-error-code");
+
 #[derive(Serialize)]
 struct Envelope<'a> {
     #[serde(rename = "type")]
@@ -95,18 +106,25 @@ struct Detail<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     message: &'a str,
+    /// What the platform's own dialect says beyond that.
+    #[serde(flatten)]
+    more: Option<More>,
+}
+
+#[derive(Serialize)]
+struct More {
     code: &'static str,
     retryable: bool,
 }
 
 /// Gives an error its body, and every response the headers that all have.
-fn finish(mut response: Response, id: RequestId) -> (Response, Option<Error>) {
+fn finish(mut response: Response, dialect: Dialect, id: RequestId) -> (Response, Option<Error>) {
     let status = response.status();
     let known = response.extensions_mut().remove::<Refusal>().map(|refusal| (*refusal.0).clone());
     let by_framework = || (status.is_client_error() || status.is_server_error()).then(|| Error::of_status(status));
     let refusal = known.or_else(by_framework);
     if let Some(error) = &refusal {
-        response = with_body(&response, error, id);
+        response = with_body(&response, error, dialect, id);
     }
     let headers = response.headers_mut();
     // An id is plain ASCII.
@@ -128,15 +146,16 @@ const SECURITY: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-fn with_body(response: &Response, error: &Error, id: RequestId) -> Response {
-    let detail = Detail {
-        kind: "gateway_error",
-        message: &error.message,
-        code: error.code,
-        retryable: error.retry != Retry::No,
+fn with_body(response: &Response, error: &Error, dialect: Dialect, id: RequestId) -> Response {
+    let (kind, more) = match dialect {
+        Dialect::Lap => ("gateway_error", Some(More { code: error.code, retryable: error.retry != Retry::No })),
+        Dialect::Anthropic => (anthropic::error_type(error.status), None),
     };
+    let detail = Detail { kind, message: &error.message, more };
     let mut answer = json::json(error.status, &Envelope { kind: "error", error: detail, request_id: id });
     let headers = answer.headers_mut();
+    // Where the body has no place for it.
+    headers.insert(CODE, HeaderValue::from_static(error.code));
     // Official SDKs retry some statuses by themselves; this overrules them.
     let again = if error.retry == Retry::No { "false" } else { "true" };
     headers.insert("x-should-retry", HeaderValue::from_static(again));
@@ -166,7 +185,7 @@ mod tests {
     use super::*;
 
     async fn finished(response: Response) -> (Response, serde_json::Value) {
-        let (response, _) = finish(response, RequestId::fresh());
+        let (response, _) = finish(response, Dialect::Lap, RequestId::fresh());
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, 4096).await.unwrap();
         (Response::from_parts(parts, Body::empty()), serde_json::from_slice(&body).unwrap_or_default())

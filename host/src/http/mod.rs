@@ -8,12 +8,14 @@
 //! * `exchange.rs` what every request and response have in common · `principal.rs` who asks · `unread.rs` whether a body
 //!   was read to its end
 //! * `idempotency.rs` requests that may come twice and shall be carried out once
-//! * `json.rs` bodies · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
-//! * `lap/` the dialect of the LiteLLM Agent Platform, a file for each noun
+//! * `dialect.rs` which API a request speaks · `json.rs` bodies · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
+//! * `lap/` the dialect of the LiteLLM Agent Platform, `anthropic/` that of Anthropic's official SDKs: a file for each noun
 //! * `probe.rs`, `download.rs` the other end: ask a running host how it is, and for a backup
 //!
 //! Must not decide anything about a session, an agent or a credential; handlers translate and delegate.
 
+mod anthropic;
+mod dialect;
 mod download;
 mod error;
 mod exchange;
@@ -44,6 +46,7 @@ use http::{Method, StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::spawn_blocking};
 
+pub use self::dialect::Speaks;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use self::sse::seq_of;
 pub use self::{
@@ -60,7 +63,7 @@ use self::{
     principal::Principal,
 };
 use crate::{
-    agents::Agents, backup::Backups, events::Reservations, runtime::Runtimes, session::Sessions,
+    agents::Agents, backup::Backups, events::Reservations, id::RuntimeId, runtime::Runtimes, session::Sessions,
     upstream::NetworkPolicy, vault::Vault,
 };
 
@@ -84,6 +87,8 @@ pub struct Services {
     pub networks: NetworkPolicy,
     /// Turns true when the event log takes no more writes.
     pub fenced: watch::Receiver<bool>,
+    /// The runtime of what is made without naming one.
+    pub default_runtime: RuntimeId,
     /// How many connections may be open.
     pub connections_max: usize,
     /// How many of them one client may have open.
@@ -170,15 +175,27 @@ pub struct RouteInfo {
     pub path: &'static str,
     /// Who may use it.
     pub access: Access,
+    /// Which API it belongs to.
+    pub speaks: Speaks,
     handler: fn(MethodFilter) -> MethodRouter<App>,
 }
 
 const fn open(method: Method, path: &'static str, handler: fn(MethodFilter) -> MethodRouter<App>) -> RouteInfo {
-    RouteInfo { method, path, access: Access::Anyone, handler }
+    RouteInfo { method, path, access: Access::Anyone, speaks: Speaks::Lap, handler }
 }
 
 const fn keyed(method: Method, path: &'static str, handler: fn(MethodFilter) -> MethodRouter<App>) -> RouteInfo {
-    RouteInfo { method, path, access: Access::Key, handler }
+    RouteInfo { method, path, access: Access::Key, speaks: Speaks::Lap, handler }
+}
+
+/// A way in that both dialects have.
+const fn shared(method: Method, path: &'static str, handler: fn(MethodFilter) -> MethodRouter<App>) -> RouteInfo {
+    RouteInfo { method, path, access: Access::Key, speaks: Speaks::Both, handler }
+}
+
+/// A way in of the Anthropic dialect.
+const fn beta(method: Method, path: &'static str, handler: fn(MethodFilter) -> MethodRouter<App>) -> RouteInfo {
+    RouteInfo { method, path, access: Access::Key, speaks: Speaks::Anthropic { beta: Some(anthropic::BETA) }, handler }
 }
 
 static ROUTES: &[RouteInfo] = &[
@@ -190,7 +207,7 @@ static ROUTES: &[RouteInfo] = &[
     keyed(Method::GET, "/api/agent-runtimes", |m| on(m, runtimes::list)),
     keyed(Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),
     keyed(Method::DELETE, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::remove_credential)),
-    keyed(Method::GET, "/v1/models", |m| on(m, runtimes::models)),
+    shared(Method::GET, "/v1/models", |m| on(m, runtimes::models)),
     keyed(Method::GET, "/api/agents", |m| on(m, agents::list)),
     keyed(Method::POST, "/api/agents", |m| on(m, agents::create)),
     keyed(Method::GET, "/api/agents/{id}", |m| on(m, agents::get)),
@@ -209,8 +226,8 @@ static ROUTES: &[RouteInfo] = &[
     keyed(Method::POST, "/session/{id}/abort", |m| on(m, sessions::interrupt)),
     keyed(Method::GET, "/session/{id}/runtime_events", |m| on(m, events::stream)),
     keyed(Method::GET, "/session/{id}/runtime_events/list", |m| on(m, events::list)),
-    keyed(Method::GET, "/v1/sessions/{id}/events", |m| on(m, events::list)),
-    keyed(Method::GET, "/v1/sessions/{id}/events/stream", |m| on(m, events::stream)),
+    shared(Method::GET, "/v1/sessions/{id}/events", |m| on(m, events::list)),
+    shared(Method::GET, "/v1/sessions/{id}/events/stream", |m| on(m, events::stream)),
 ];
 
 /// Every way in.
@@ -235,11 +252,14 @@ async fn guard(State((app, route)): State<(App, &'static RouteInfo)>, mut reques
         (Access::Key, None) => Error::unauthorized().into_response(),
         (Access::Key, Some(principal)) => {
             request.extensions_mut().insert(principal);
-            unharmed(idempotency::answer(&app, principal, request, next)).await
+            match route.speaks.check(request.headers()) {
+                Ok(()) => unharmed(idempotency::answer(&app, principal, request, next)).await,
+                Err(error) => error.into_response(),
+            }
         }
         (Access::Anyone, _) => unharmed(next.run(request)).await,
     };
-    response.extensions_mut().insert(Template(route.path));
+    response.extensions_mut().insert(Template { path: route.path, speaks: route.speaks });
     response
 }
 

@@ -1,0 +1,35 @@
+//! The dialect of Anthropic's Managed Agents API, which its official SDKs speak: on the same agents, sessions and events
+//! as the platform's own dialect, on every runtime. A file for each noun.
+//!
+//! An object has the keys that the vendor's has, also those that are null, and no others. Fields of a request that
+//! nobody here knows are refused: a wish that is dropped in silence is worse than one that is refused.
+//!
+//! * `parameters.rs` the query of a URL · `page.rs` pages and their cursors · `runtime.rs` which runtime is meant
+//! * `metadata.rs` what clients note on their objects
+
+pub(super) mod metadata;
+pub(super) mod page;
+pub(super) mod parameters;
+pub(super) mod runtime;
+
+use http::StatusCode;
+
+/// The beta that the requests for agents, environments, sessions and events ask for.
+pub(super) const BETA: &str = "managed-agents-2026-04-01";
+
+/// The name of an error by its status.
+pub(super) fn error_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 | 410 => "not_found_error",
+        409 => "conflict_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        408 | 504 => "timeout_error",
+        503 | 529 => "overloaded_error",
+        status if status < 500 => "invalid_request_error",
+        _ => "api_error",
+    }
+}

@@ -1,0 +1,100 @@
+//! Pages of lists, and the cursors that lead from one to the next.
+
+use std::{fmt, str::FromStr};
+
+use serde::Serialize;
+
+use super::parameters::{Parameters, invalid};
+use crate::http::error::Error;
+
+/// A page as clients see it.
+#[derive(Serialize)]
+pub(in super::super) struct Page<T> {
+    pub(in super::super) data: Vec<T>,
+    /// Null at the end.
+    pub(in super::super) next_page: Option<Cursor>,
+}
+
+/// A place in a list, which clients take for a mere word: the object that the page begins behind, and in which order the
+/// list was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Cursor {
+    pub(in super::super) ascending: bool,
+    /// True when the page ends before the object instead, as the previous one does.
+    pub(in super::super) backwards: bool,
+    pub(in super::super) key: u128,
+}
+
+impl Cursor {
+    /// The cursor of a request, if it has one.
+    ///
+    /// # Errors
+    /// When it is none, or belongs to a list in the other order.
+    pub(in super::super) fn of(parameters: &Parameters, ascending: bool) -> Result<Option<Self>, Error> {
+        let Some(text) = parameters.text("page") else { return Ok(None) };
+        let cursor: Self = text.parse().map_err(|Invalid| invalid("invalid page cursor"))?;
+        if cursor.ascending != ascending {
+            return Err(invalid("page token order does not match request"));
+        }
+        Ok(Some(cursor))
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let order = if self.ascending { 'a' } else { 'd' };
+        let direction = if self.backwards { 'p' } else { 'n' };
+        write!(f, "page_{order}{direction}{:032x}", self.key)
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// A word that is no cursor.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) struct Invalid;
+
+impl FromStr for Cursor {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let rest = text.strip_prefix("page_").ok_or(Invalid)?;
+        let (order, rest) = rest.split_at_checked(1).ok_or(Invalid)?;
+        let (direction, key) = rest.split_at_checked(1).ok_or(Invalid)?;
+        let ascending = match order {
+            "a" => true,
+            "d" => false,
+            _ => return Err(Invalid),
+        };
+        let backwards = match direction {
+            "p" => true,
+            "n" => false,
+            _ => return Err(Invalid),
+        };
+        let hex = key.len() == 32 && key.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let key = u128::from_str_radix(key, 16).ok().filter(|_| hex).ok_or(Invalid)?;
+        Ok(Self { ascending, backwards, key })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_it_went() {
+        for (ascending, backwards) in [(true, false), (false, true)] {
+            let cursor = Cursor { ascending, backwards, key: u128::MAX - 7 };
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        let good = Cursor { ascending: true, backwards: false, key: 7 }.to_string();
+        for bad in ["", "page_", "page_a", "x", &good[..38], &good.to_uppercase(), &good.replace('n', "x"), "page_ä"] {
+            assert_eq!(bad.parse::<Cursor>(), Err(Invalid), "{bad}");
+        }
+    }
+}

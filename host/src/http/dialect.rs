@@ -1,0 +1,104 @@
+//! Which API a request speaks, and what that API wants of every request.
+
+use http::{HeaderMap, StatusCode};
+
+use super::error::Error;
+
+/// Every request of the Anthropic API names a version. Which one makes no difference here.
+const VERSION: &str = "anthropic-version";
+
+/// What a request asks for that is not for everybody yet, separated by commas, in one header or in several.
+const BETA: &str = "anthropic-beta";
+
+/// The words that an answer is told in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Those of the LiteLLM Agent Platform.
+    Lap,
+    /// Those of Anthropic's API.
+    Anthropic,
+}
+
+impl Dialect {
+    /// The dialect that a request's headers hint at.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let hints = headers.contains_key(VERSION) || headers.contains_key(BETA);
+        if hints { Self::Anthropic } else { Self::Lap }
+    }
+}
+
+/// Which dialects a route speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// The platform's.
+    Lap,
+    /// Anthropic's; with the beta that its requests must ask for.
+    Anthropic {
+        /// Its name.
+        beta: Option<&'static str>,
+    },
+    /// Whichever the headers hint at.
+    Both,
+}
+
+impl Speaks {
+    /// The dialect of the answer to a request.
+    pub(super) const fn dialect(self, hinted: Dialect) -> Dialect {
+        match self {
+            Self::Lap => Dialect::Lap,
+            Self::Anthropic { .. } => Dialect::Anthropic,
+            Self::Both => hinted,
+        }
+    }
+
+    /// Refuses a request without the headers of its dialect, in the order in which Anthropic's service does.
+    pub(super) fn check(self, headers: &HeaderMap) -> Result<(), Error> {
+        let Self::Anthropic { beta } = self else { return Ok(()) };
+        if let Some(beta) = beta
+            && !betas(headers).any(|asked| asked == beta)
+        {
+            let message = format!("not found; this is a beta, which a request asks for with `{BETA}: {beta}`");
+            return Err(Error::new(StatusCode::NOT_FOUND, "beta_missing", message));
+        }
+        if !headers.contains_key(VERSION) {
+            let message = format!("{VERSION}: header is required");
+            return Err(Error::new(StatusCode::BAD_REQUEST, "version_missing", message));
+        }
+        Ok(())
+    }
+}
+
+fn betas(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lists = headers.get_all(BETA).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',').map(str::trim))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_beta_is_found_wherever_it_stands_and_is_missed_before_the_version() {
+        let speaks = Speaks::Anthropic { beta: Some("b-1") };
+        let version = (VERSION, "2026-10-21");
+        for betas in
+            [&[(BETA, "b-1")][..], &[(BETA, "a-1,b-1")], &[(BETA, "a-1 , b-1 ")], &[(BETA, "a"), (BETA, "b-1")]]
+        {
+            let mut all = headers(&[version]);
+            betas.iter().for_each(|(name, value)| drop(all.append(*name, value.parse().unwrap())));
+            assert!(speaks.check(&all).is_ok(), "{betas:?}");
+        }
+        for (given, status) in
+            [(&[][..], 404), (&[version], 404), (&[version, (BETA, "b-11")], 404), (&[(BETA, "b-1")], 400)]
+        {
+            assert_eq!(speaks.check(&headers(given)).unwrap_err().status.as_u16(), status, "{given:?}");
+        }
+        assert!(Speaks::Anthropic { beta: None }.check(&headers(&[version])).is_ok());
+        assert!(Speaks::Both.check(&headers(&[])).is_ok());
+    }
+}
