@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    agents::{Agents, Provisions},
+    agents::{Agents, Environments, Provisions},
     backup::Backups,
     config::{Config, MasterKeyError},
     events::{self, EventLog},
@@ -198,6 +198,7 @@ impl Host {
         let app = App::new(Services {
             sessions,
             agents: Agents::new(&vault),
+            environments: Environments::new(&vault),
             reservations: log.reservations(),
             backups: Backups::new(config.data_dir, log.clone(), vault.clone()),
             vault: Arc::new(vault),

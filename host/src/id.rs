@@ -39,6 +39,12 @@ impl Reserved {
         Self(fresh())
     }
 
+    /// The one for the thing of this place, where several are made at once.
+    #[must_use]
+    pub const fn plus(self, place: u32) -> Self {
+        Self(self.0.wrapping_add(place as u128))
+    }
+
     /// The bytes that the store keeps.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {

@@ -6,17 +6,19 @@
 //!
 //! Must not know `http`, and must not reach an upstream: an agent is a definition.
 
+mod environment;
 mod provision;
 mod table;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub(crate) use self::table::TABLES;
-use self::table::{AGENTS, Table};
+use self::table::{AGENTS, Also, Row, Table, VERSIONS};
 pub use self::{
+    environment::{Environment, Environments, Surroundings},
     provision::{Provision, Provisions},
     table::{StoreError, verify},
 };
@@ -41,6 +43,9 @@ const RUNTIME: &str = "runtime";
 const CONFIG_MODEL: &str = "model";
 const CONFIG_TOOLS: &str = "tools";
 
+/// Where the runtime finds what the environment of a session is.
+const ENVIRONMENT: &str = "environment";
+
 /// A JSON object whose values nobody here looks at.
 pub type Object = BTreeMap<String, Box<RawValue>>;
 
@@ -54,8 +59,21 @@ pub struct Agent {
     pub id: AgentId,
     /// When it was made, in milliseconds since the epoch.
     pub created_ms: u64,
+    /// When this version of it was made; 0 where it is the first one.
+    #[serde(default)]
+    updated_ms: u64,
+    /// How often its owner has decided, from 1.
+    #[serde(default = "first")]
+    pub version: u32,
+    /// Since when it takes no sessions and no changes.
+    #[serde(default)]
+    pub archived_ms: Option<u64>,
     /// What its owner wants it to be.
     pub definition: Definition,
+}
+
+const fn first() -> u32 {
+    1
 }
 
 /// What the owner of an agent decides.
@@ -97,6 +115,9 @@ pub struct Definition {
     pub max_runtime_minutes: u32,
     /// What shall happen after a failure.
     pub on_failure: String,
+    /// What clients note on it.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Whether an agent takes new sessions. Those that run are not touched by a change.
@@ -132,6 +153,7 @@ impl Definition {
             timezone: TIMEZONE.to_owned(),
             max_runtime_minutes: MAX_RUNTIME_MINUTES,
             on_failure: "pause_and_notify".to_owned(),
+            metadata: BTreeMap::new(),
         }
     }
 
@@ -157,23 +179,50 @@ impl Definition {
 }
 
 impl Agent {
-    /// The agent as its runtime shall see it. `environment_model` is the session's own choice.
+    /// What is left of an agent that was deleted.
     #[must_use]
-    pub fn spec(&self, environment_model: Option<&str>) -> AgentSpec {
+    pub fn placeholder(id: AgentId) -> Self {
+        let definition = Definition::new(String::new(), String::new());
+        Self { id, created_ms: 0, updated_ms: 0, version: 1, archived_ms: None, definition }
+    }
+
+    /// When it was changed last, in milliseconds since the epoch.
+    #[must_use]
+    pub fn updated_ms(&self) -> u64 {
+        self.updated_ms.max(self.created_ms)
+    }
+
+    /// The model that its sessions use unless they choose another one.
+    #[must_use]
+    pub fn model(&self) -> String {
+        let chosen = self.definition.config_text(CONFIG_MODEL).filter(|model| !model.trim().is_empty());
+        chosen.unwrap_or_else(|| self.definition.model.clone())
+    }
+
+    /// Its tools, as its owner wrote them; nothing where it shall have what its runtime has.
+    #[must_use]
+    pub fn tools(&self) -> Option<&RawValue> {
+        self.definition.tools.as_deref().or_else(|| self.definition.config.get(CONFIG_TOOLS).map(|tools| &**tools))
+    }
+
+    /// The agent as its runtime shall see it. `model` is the session's own choice, and `environment` what it runs in.
+    #[must_use]
+    pub fn spec(&self, model: Option<&str>, environment: Option<&Environment>) -> AgentSpec {
         let definition = &self.definition;
-        let chosen = environment_model.map(str::to_owned).or_else(|| definition.config_text(CONFIG_MODEL));
-        let model = chosen.filter(|model| !model.trim().is_empty()).unwrap_or_else(|| definition.model.clone());
-        let tools = definition.tools.as_ref().or_else(|| definition.config.get(CONFIG_TOOLS));
+        let model = model.filter(|model| !model.trim().is_empty()).map_or_else(|| self.model(), str::to_owned);
         let others =
             definition.config.iter().filter(|(key, _)| ![RUNTIME, CONFIG_MODEL, CONFIG_TOOLS].contains(&&***key));
-        let others: BTreeMap<_, _> = others.collect();
+        let mut others: BTreeMap<&str, &RawValue> = others.map(|(key, value)| (key.as_str(), &**value)).collect();
+        if let Some(environment) = environment.filter(|environment| environment.id != Environments::DEFAULT) {
+            others.insert(ENVIRONMENT, &environment.surroundings.config);
+        }
         AgentSpec {
             id: self.id.to_string(),
             name: definition.name.clone(),
             model,
             system: definition.system.clone(),
             description: definition.description.clone(),
-            tools: tools.map(|tools| tools.get().to_owned()),
+            tools: self.tools().map(|tools| tools.get().to_owned()),
             // Text keys and values that are JSON already: writing them cannot fail.
             config: serde_json::to_string(&others).unwrap_or_else(|_| "{}".to_owned()),
         }
@@ -184,13 +233,36 @@ impl Agent {
 #[derive(Clone)]
 pub struct Agents {
     table: Arc<Table>,
+    versions: Arc<Table>,
+}
+
+/// Why an agent was not changed.
+#[derive(Debug)]
+pub enum UpdateError<E> {
+    /// The caller does not know its latest version.
+    Stale {
+        /// Which that is.
+        latest: u32,
+    },
+    /// It was put away.
+    Archived,
+    /// The change itself says so.
+    Refused(E),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl<E> From<StoreError> for UpdateError<E> {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 impl Agents {
     /// The agents in the vault's database.
     #[must_use]
     pub fn new(vault: &Vault) -> Self {
-        Self { table: Arc::new(Table::new(vault, AGENTS)) }
+        Self { table: Arc::new(Table::new(vault, AGENTS)), versions: Arc::new(Table::new(vault, VERSIONS)) }
     }
 
     /// Makes an agent, whose id is a new one.
@@ -198,8 +270,9 @@ impl Agents {
     /// # Errors
     /// When the store fails; so for all calls.
     pub fn create(&self, id: AgentId, definition: Definition) -> Result<Agent, StoreError> {
-        let agent = Agent { id, created_ms: clock::unix_ms(), definition };
-        self.table.put(&agent.id.to_bytes(), &agent)?;
+        let agent =
+            Agent { id, created_ms: clock::unix_ms(), updated_ms: 0, version: 1, archived_ms: None, definition };
+        self.table.put(&agent.id.to_bytes(), &agent, self.versions.row(version_key(&agent), &agent)?)?;
         Ok(agent)
     }
 
@@ -227,29 +300,117 @@ impl Agents {
         Ok(agents)
     }
 
-    /// Changes an agent; nothing when there is none.
+    /// Agents, the latest made first, from the one made before `before`; at most `limit`.
     ///
     /// # Errors
     /// See [`Self::create`].
-    pub fn update(&self, id: AgentId, change: impl FnOnce(&mut Definition)) -> Result<Option<Agent>, StoreError> {
-        self.table.update(&id.to_bytes(), |agent: &mut Agent| change(&mut agent.definition))
+    pub fn before(&self, before: Option<AgentId>, limit: usize) -> Result<Vec<Agent>, StoreError> {
+        let end = before.map(AgentId::to_bytes);
+        let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
+        self.table.rows((Bound::Unbounded, end), true, limit)?.iter().map(Row::parse).collect()
     }
 
-    /// Lets an agent take new sessions, or not; nothing when there is none.
+    /// A version of an agent; nothing when there is none of this number.
+    ///
+    /// # Errors
+    /// See [`Self::create`].
+    pub fn version(&self, agent: &Agent, version: u32) -> Result<Option<Agent>, StoreError> {
+        if version == agent.version {
+            return Ok(Some(agent.clone()));
+        }
+        let mut key = agent.id.to_bytes().to_vec();
+        key.extend(version.to_be_bytes());
+        self.versions.get(&key)?.map(|row| row.parse()).transpose()
+    }
+
+    /// The versions of an agent, the latest first, from the one before `before`; at most `limit`.
+    ///
+    /// # Errors
+    /// See [`Self::create`].
+    pub fn versions(&self, agent: &Agent, before: Option<u32>, limit: usize) -> Result<Vec<Agent>, StoreError> {
+        let (mut start, mut end) = (agent.id.to_bytes().to_vec(), agent.id.to_bytes().to_vec());
+        start.extend(0_u32.to_be_bytes());
+        end.extend(before.unwrap_or(u32::MAX).to_be_bytes());
+        let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
+        let mut versions: Vec<Agent> =
+            self.versions.rows(range, true, limit)?.iter().map(Row::parse).collect::<Result<_, _>>()?;
+        // An agent that was made before versions were kept.
+        if versions.is_empty() && before.is_none() {
+            versions.push(agent.clone());
+        }
+        Ok(versions)
+    }
+
+    /// Changes an agent, if its latest version is the `expected` one; nothing when there is none. A change makes a new
+    /// version, and what changes nothing makes none.
+    ///
+    /// # Errors
+    /// When the change is refused or the store fails.
+    pub fn update<E>(
+        &self,
+        id: AgentId,
+        expected: Option<u32>,
+        change: impl FnOnce(&mut Definition) -> Result<(), E>,
+    ) -> Result<Option<Agent>, UpdateError<E>> {
+        self.table.update(&id.to_bytes(), |agent: &mut Agent| {
+            if agent.archived_ms.is_some() {
+                return Err(UpdateError::Archived);
+            }
+            if expected.is_some_and(|expected| expected != agent.version) {
+                return Err(UpdateError::Stale { latest: agent.version });
+            }
+            let before = to_json(&agent.definition);
+            change(&mut agent.definition).map_err(UpdateError::Refused)?;
+            if to_json(&agent.definition) == before {
+                return Ok(None);
+            }
+            agent.version += 1;
+            agent.updated_ms = clock::unix_ms();
+            Ok(Some(self.versions.row(version_key(agent), agent)?))
+        })
+    }
+
+    /// Puts an agent away for good: it takes no more sessions and no changes. Nothing when there is none.
+    ///
+    /// # Errors
+    /// See [`Self::create`].
+    pub fn archive(&self, id: AgentId) -> Result<Option<Agent>, StoreError> {
+        self.table.update(&id.to_bytes(), |agent: &mut Agent| {
+            let archived = agent.archived_ms.is_some();
+            agent.archived_ms.get_or_insert_with(clock::unix_ms);
+            Ok((!archived).then_some(Also::Nothing))
+        })
+    }
+
+    /// Lets an agent take new sessions, or not; nothing when there is none. That makes no version.
     ///
     /// # Errors
     /// See [`Self::create`].
     pub fn set_status(&self, id: AgentId, status: Status) -> Result<Option<Agent>, StoreError> {
-        self.update(id, |definition| definition.status = status)
+        self.table.update(&id.to_bytes(), |agent: &mut Agent| {
+            agent.definition.status = status;
+            Ok(Some(Also::Nothing))
+        })
     }
 
-    /// Removes an agent; false when there is none. Its sessions live on.
+    /// Removes an agent with all its versions; false when there is none. Its sessions live on.
     ///
     /// # Errors
     /// See [`Self::create`].
     pub fn delete(&self, id: AgentId) -> Result<bool, StoreError> {
-        self.table.remove(&id.to_bytes())
+        self.table.remove(&id.to_bytes(), Also::Remove(&self.versions, id.to_bytes().to_vec()))
     }
+}
+
+fn version_key(agent: &Agent) -> Vec<u8> {
+    let mut key = agent.id.to_bytes().to_vec();
+    key.extend(agent.version.to_be_bytes());
+    key
+}
+
+fn to_json(definition: &Definition) -> Vec<u8> {
+    // Plain text, numbers and values: writing them cannot fail.
+    serde_json::to_vec(definition).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -304,26 +465,63 @@ pub(crate) mod tests {
 
     #[test]
     fn the_session_s_model_beats_the_config_s_which_beats_the_agent_s() {
-        let mut agent = Agent { id: AgentId::fresh(), created_ms: 0, definition: definition("ann") };
-        assert_eq!(agent.spec(None).model, MODEL);
+        let mut agent = Agent { definition: definition("ann"), ..Agent::placeholder(AgentId::fresh()) };
+        assert_eq!(agent.spec(None, None).model, MODEL);
         agent.definition.config.insert("model".to_owned(), raw("\"m2\""));
-        assert_eq!(agent.spec(None).model, "m2");
-        assert_eq!(agent.spec(Some("m3")).model, "m3");
+        assert_eq!(agent.spec(None, None).model, "m2");
+        assert_eq!(agent.spec(Some("m3"), None).model, "m3");
         agent.definition.config.insert("model".to_owned(), raw("7"));
-        assert_eq!(agent.spec(None).model, MODEL);
+        assert_eq!(agent.spec(None, None).model, MODEL);
     }
 
     #[test]
     fn a_runtime_sees_its_part_of_the_config_only() {
-        let mut agent = Agent { id: AgentId::fresh(), created_ms: 0, definition: definition("ann") };
+        let mut agent = Agent { definition: definition("ann"), ..Agent::placeholder(AgentId::fresh()) };
         agent.definition.config = [("tools", "[1]"), ("model", "\"m\""), ("space", "{\"a\": 1}")]
             .map(|(key, json)| (key.to_owned(), raw(json)))
             .into();
         agent.definition.set_runtime(Some(&"cursor".parse().unwrap()));
         assert_eq!(agent.definition.runtime().unwrap().as_str(), "cursor");
-        let spec = agent.spec(None);
+        let spec = agent.spec(None, None);
         assert_eq!((&*spec.config, spec.tools.as_deref()), (r#"{"space":{"a": 1}}"#, Some("[1]")));
         agent.definition.tools = Some(raw("[]"));
-        assert_eq!(agent.spec(None).tools.as_deref(), Some("[]"));
+        assert_eq!(agent.spec(None, None).tools.as_deref(), Some("[]"));
+    }
+
+    #[test]
+    fn a_change_makes_a_version_and_the_old_ones_stay() {
+        let (_directory, vault) = vault();
+        let agents = Agents::new(&vault);
+        let id = agents.create(AgentId::fresh(), definition("ann")).unwrap().id;
+        let rename = |expected, name: &'static str| {
+            agents.update(id, expected, |definition| {
+                definition.name = name.to_owned();
+                Ok::<_, ()>(())
+            })
+        };
+        assert_eq!(rename(None, "writer").unwrap().unwrap().version, 1, "nothing is different");
+        assert_eq!(rename(Some(1), "b").unwrap().unwrap().version, 2);
+        assert!(matches!(rename(Some(1), "c"), Err(UpdateError::Stale { latest: 2 })));
+        let agent = rename(None, "c").unwrap().unwrap();
+        let names = |agents: Vec<Agent>| agents.into_iter().map(|agent| agent.definition.name).collect::<Vec<_>>();
+        assert_eq!(names(agents.versions(&agent, None, 9).unwrap()), ["c", "b", "writer"]);
+        assert_eq!(names(agents.versions(&agent, Some(3), 1).unwrap()), ["b"]);
+        assert_eq!(agents.version(&agent, 1).unwrap().unwrap().definition.name, "writer");
+        assert!(agents.version(&agent, 4).unwrap().is_none());
+        assert!(agents.archive(id).unwrap().unwrap().archived_ms.is_some());
+        assert!(matches!(rename(None, "d"), Err(UpdateError::Archived)));
+        assert!(agents.delete(id).unwrap() && agents.version(&agent, 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn agents_are_paged_the_latest_first() {
+        let (_directory, vault) = vault();
+        let agents = Agents::new(&vault);
+        let mut ids: Vec<_> = (0..3).map(|_| agents.create(AgentId::fresh(), definition("ann")).unwrap().id).collect();
+        ids.sort();
+        ids.reverse();
+        let page =
+            |before, limit| agents.before(before, limit).unwrap().into_iter().map(|agent| agent.id).collect::<Vec<_>>();
+        assert_eq!((page(None, 2), page(Some(ids[1]), 2)), (ids[..2].to_vec(), ids[2..].to_vec()));
     }
 }

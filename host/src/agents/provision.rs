@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{PROVISIONS, StoreError, Table};
+use super::table::{Also, PROVISIONS, StoreError, Table};
 use crate::{
     id::{AgentId, ProvisionId},
     vault::Vault,
@@ -75,7 +75,7 @@ impl Provisions {
     /// See [`Self::get`].
     pub fn put(&self, key: &[u8; 32], agent: AgentId, value: &str) -> Result<Provision, StoreError> {
         let stored = Stored { id: ProvisionId::fresh(), agent, value: value.to_owned() };
-        self.shared.table.put(key, &stored)?;
+        self.shared.table.put(key, &stored, Also::Nothing)?;
         let provision = Provision { id: stored.id, value: stored.value };
         self.keep(*key, &provision);
         Ok(provision)
@@ -86,7 +86,7 @@ impl Provisions {
     /// # Errors
     /// See [`Self::get`].
     pub fn remove(&self, key: &[u8; 32]) -> Result<(), StoreError> {
-        self.shared.table.remove(key)?;
+        self.shared.table.remove(key, Also::Nothing)?;
         self.cache().remove(key);
         Ok(())
     }

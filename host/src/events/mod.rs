@@ -47,7 +47,7 @@ pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
     reservation::{Reservation, ReservationKey, Reservations, ReserveError, Stage},
-    table::{Counts, Moment, Record, StartError, VerifyError},
+    table::{Counts, Moment, Record, Span, StartError, VerifyError},
 };
 use crate::{
     id::SessionId,
@@ -194,12 +194,20 @@ impl EventLog {
         table::session(&self.shared, session)
     }
 
-    /// Records of sessions, the latest first, from the one made before `before`; at most `limit`.
+    /// The stored facts of a session.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn facts(&self, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
+        table::facts(&self.shared, session)
+    }
+
+    /// Records of sessions, at most `limit`.
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn sessions(&self, before: Option<SessionId>, limit: usize) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
-        table::sessions(&self.shared, before, limit)
+    pub fn sessions(&self, span: Span, limit: usize) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
+        table::sessions(&self.shared, span, limit)
     }
 
     /// The sessions whose last record said that they were not settled. Costs as much as there are of them, however large

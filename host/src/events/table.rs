@@ -6,6 +6,7 @@ mod copy;
 use std::{
     fs::OpenOptions,
     io,
+    ops::Bound,
     panic::{self, AssertUnwindSafe},
     path::Path,
 };
@@ -31,6 +32,8 @@ const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal")
 const EVENTS: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("events");
 const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("sessions");
 const MESSAGES: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("messages");
+/// What is large about a session and seldom changes.
+const FACTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("facts");
 /// The sessions that have something to do: few, however many sessions there are.
 const UNSETTLED: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("unsettled");
 
@@ -109,6 +112,7 @@ fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
     transaction.open_table(EVENTS)?;
     transaction.open_table(SESSIONS)?;
     transaction.open_table(MESSAGES)?;
+    transaction.open_table(FACTS)?;
     transaction.open_table(UNSETTLED)?;
     reservation::make_tables(transaction)
 }
@@ -157,6 +161,8 @@ pub enum Record {
         /// What the session module wants back.
         bytes: Vec<u8>,
     },
+    /// What is large about the session and seldom changes.
+    Facts(Vec<u8>),
     /// A user message.
     Message {
         /// Its place among the session's messages, from 0.
@@ -169,6 +175,7 @@ pub enum Record {
 /// A record as it goes into its table.
 pub(super) enum SealedRecord {
     Session { key: [u8; 16], sealed: Vec<u8>, settled: bool },
+    Facts([u8; 16], Vec<u8>),
     Message(Key, Vec<u8>),
 }
 
@@ -180,6 +187,10 @@ impl Record {
                 let sealed = sealer.seal(&session_place(&session.to_string()), version, &bytes);
                 SealedRecord::Session { key: session.to_bytes(), sealed, settled }
             }
+            Self::Facts(bytes) => {
+                let sealed = sealer.seal(&facts_place(&session.to_string()), 1, &bytes);
+                SealedRecord::Facts(session.to_bytes(), sealed)
+            }
             Self::Message { number, bytes } => {
                 let sealed = sealer.seal(&message_place(&session.to_string(), &number.to_string()), 1, &bytes);
                 SealedRecord::Message(key(session, number), sealed)
@@ -190,6 +201,10 @@ impl Record {
 
 fn session_place(session: &str) -> Place<'_> {
     Place { table: "sessions", owner: "", id: session, field: "record" }
+}
+
+fn facts_place(session: &str) -> Place<'_> {
+    Place { table: "facts", owner: "", id: session, field: "record" }
 }
 
 fn message_place<'a>(session: &'a str, number: &'a str) -> Place<'a> {
@@ -209,6 +224,15 @@ fn split_key(key: &Key) -> (SessionId, u64) {
     let mut number = [0; 8];
     number.copy_from_slice(&key[16..]);
     (SessionId::from_bytes(session), u64::from_be_bytes(number))
+}
+
+/// Some sessions in a row, by when they were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// The latest first, from the one made before this one; from the latest.
+    Before(Option<SessionId>),
+    /// The first made first, from the one made after this one; from the first.
+    After(Option<SessionId>),
 }
 
 /// What one commit writes.
@@ -257,6 +281,7 @@ fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> Da
     }
     let mut sessions = transaction.open_table(SESSIONS)?;
     let mut messages = transaction.open_table(MESSAGES)?;
+    let mut facts = transaction.open_table(FACTS)?;
     let mut unsettled = transaction.open_table(UNSETTLED)?;
     for record in records {
         match record {
@@ -270,6 +295,7 @@ fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> Da
                     true | false => {}
                 }
             }
+            SealedRecord::Facts(key, sealed) => drop(facts.insert(key, sealed.as_slice())?),
             SealedRecord::Message(key, value) => drop(messages.insert(key, value.as_slice())?),
         }
     }
@@ -281,6 +307,7 @@ fn delete(transaction: &WriteTransaction, session: SessionId) -> DatabaseResult<
     transaction.open_table(EVENTS)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
     transaction.open_table(MESSAGES)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
     transaction.open_table(SESSIONS)?.remove(&session.to_bytes())?;
+    transaction.open_table(FACTS)?.remove(&session.to_bytes())?;
     transaction.open_table(UNSETTLED)?.remove(&session.to_bytes())?;
     Ok(())
 }
@@ -448,20 +475,34 @@ fn open_session(shared: &Shared, session: SessionId, sealed: &[u8]) -> Result<Ve
     Ok(opened.map_err(|_| ReadError::Damaged { session })?.to_vec())
 }
 
-pub(super) fn sessions(
-    shared: &Shared,
-    before: Option<SessionId>,
-    limit: usize,
-) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
+pub(super) fn facts(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
+    let read = || -> DatabaseResult<Option<Vec<u8>>> {
+        let facts = shared.db.begin_read()?.open_table(FACTS)?;
+        Ok(facts.get(&session.to_bytes())?.map(|value| value.value().to_vec()))
+    };
+    let Some(sealed) = read()? else { return Ok(None) };
+    let opened = shared.sealer.open(&facts_place(&session.to_string()), &sealed);
+    Ok(Some(opened.map_err(|_| ReadError::Damaged { session })?.to_vec()))
+}
+
+pub(super) fn sessions(shared: &Shared, span: Span, limit: usize) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
     let read = || -> DatabaseResult<Vec<(SessionId, Vec<u8>)>> {
         let sessions = shared.db.begin_read()?.open_table(SESSIONS)?;
-        let end = before.map_or([0xff; 16], SessionId::to_bytes);
-        let rows = sessions.range::<&[u8; 16]>(..&end)?.rev().take(limit);
-        rows.map(|row| {
+        let row = |row: Result<(redb::AccessGuard<'_, &[u8; 16]>, redb::AccessGuard<'_, &[u8]>), _>| {
             let (key, value) = row?;
             Ok((SessionId::from_bytes(*key.value()), value.value().to_vec()))
-        })
-        .collect()
+        };
+        match span {
+            Span::Before(end) => {
+                let end = end.map_or([0xff; 16], SessionId::to_bytes);
+                sessions.range::<&[u8; 16]>(..&end)?.rev().take(limit).map(row).collect()
+            }
+            Span::After(start) => {
+                let start = start.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_bytes()));
+                let range = sessions.range::<&[u8; 16]>((start.as_ref(), Bound::Unbounded))?;
+                range.take(limit).map(row).collect()
+            }
+        }
     };
     read()?.into_iter().map(|(id, sealed)| Ok((id, open_session(shared, id, &sealed)?))).collect()
 }

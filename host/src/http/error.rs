@@ -13,7 +13,7 @@ use crate::{
     backup::SpoolError,
     events::{AppendError, ReadError, ReserveError},
     runtime::{self, CallError, ErrorKind, Fault},
-    session::{CreateError, DeleteError, InterruptError, LinkError, ModelsError, PromptError, Refused},
+    session::{CreateError, DeleteError, InputError, InterruptError, LinkError, ModelsError, PromptError, Refused},
     vault,
 };
 
@@ -87,6 +87,11 @@ impl Error {
 
     pub(super) fn session_not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "session_not_found", "session not found")
+    }
+
+    /// What has to wait for the end of a turn.
+    pub(super) fn session_running(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "session_running", message)
     }
 
     pub(super) fn unsupported_runtime(runtime: &str) -> Self {
@@ -225,6 +230,24 @@ impl From<SpoolError> for Error {
     }
 }
 
+impl From<agents::UpdateError<Self>> for Error {
+    fn from(error: agents::UpdateError<Self>) -> Self {
+        match error {
+            agents::UpdateError::Refused(error) => error,
+            agents::UpdateError::Store(error) => error.into(),
+            agents::UpdateError::Archived => {
+                Self::new(StatusCode::BAD_REQUEST, "agent_archived", "the agent is archived and cannot be changed")
+            }
+            agents::UpdateError::Stale { latest } => {
+                let message = format!(
+                    "Concurrent modification detected: the latest version is {latest}; retrieve the agent and try again"
+                );
+                Self::new(StatusCode::CONFLICT, "agent_version_stale", message)
+            }
+        }
+    }
+}
+
 impl From<vault::StoreError> for Error {
     fn from(error: vault::StoreError) -> Self {
         let internal = |code, message| Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, message);
@@ -353,13 +376,39 @@ impl From<PromptError> for Error {
     fn from(error: PromptError) -> Self {
         match error {
             PromptError::NotFound => Self::session_not_found(),
-            PromptError::Refused(refused @ Refused::Terminated) => {
-                Self::new(StatusCode::CONFLICT, "session_terminated", refused.to_string())
-            }
-            PromptError::Refused(refused @ Refused::NothingToSend) => Self::internal(refused),
+            PromptError::Refused(refused) => refused.into(),
             PromptError::Busy => session_busy(),
             PromptError::Store(error) => error.into(),
             PromptError::Read(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Terminated => Self::new(StatusCode::CONFLICT, "session_terminated", refused.to_string()),
+            Refused::Archived => Self::new(StatusCode::BAD_REQUEST, "session_archived", refused.to_string()),
+            Refused::NothingToSend => Self::internal(refused),
+        }
+    }
+}
+
+impl From<InputError> for Error {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::NotFound => Self::session_not_found(),
+            InputError::Refused(refused) => refused.into(),
+            InputError::Invalid(message) => Self::new(StatusCode::BAD_REQUEST, "invalid_request", message),
+            InputError::Running => Self::session_running("this is not possible while the session is running"),
+            InputError::Link(error) => error.into(),
+            InputError::Upstream(error) => error.into(),
+            InputError::Unreachable(message) => {
+                Self::new(StatusCode::BAD_GATEWAY, "upstream_unavailable", message).with_retry(Retry::Yes)
+            }
+            InputError::Busy => session_busy(),
+            InputError::Store(error) => error.into(),
+            InputError::Read(error) => error.into(),
         }
     }
 }

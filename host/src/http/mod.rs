@@ -63,8 +63,14 @@ use self::{
     principal::Principal,
 };
 use crate::{
-    agents::Agents, backup::Backups, events::Reservations, id::RuntimeId, runtime::Runtimes, session::Sessions,
-    upstream::NetworkPolicy, vault::Vault,
+    agents::{Agents, Environments},
+    backup::Backups,
+    events::Reservations,
+    id::RuntimeId,
+    runtime::Runtimes,
+    session::Sessions,
+    upstream::NetworkPolicy,
+    vault::Vault,
 };
 
 /// What an [`App`] is made of.
@@ -73,6 +79,8 @@ pub struct Services {
     pub sessions: Sessions,
     /// The agents.
     pub agents: Agents,
+    /// The environments.
+    pub environments: Environments,
     /// What clients have asked for under a key of their own.
     pub reservations: Reservations,
     /// Where credentials are stored.
@@ -152,6 +160,7 @@ macro_rules! handles {
 handles! {
     Sessions: app => app.services.sessions.clone();
     Agents: app => app.services.agents.clone();
+    Environments: app => app.services.environments.clone();
     Arc<Vault>: app => Arc::clone(&app.services.vault);
     Backups: app => app.services.backups.clone();
     Arc<Runtimes>: app => Arc::clone(&app.services.runtimes);
@@ -226,8 +235,27 @@ static ROUTES: &[RouteInfo] = &[
     keyed(Method::POST, "/session/{id}/abort", |m| on(m, sessions::interrupt)),
     keyed(Method::GET, "/session/{id}/runtime_events", |m| on(m, events::stream)),
     keyed(Method::GET, "/session/{id}/runtime_events/list", |m| on(m, events::list)),
-    shared(Method::GET, "/v1/sessions/{id}/events", |m| on(m, events::list)),
-    shared(Method::GET, "/v1/sessions/{id}/events/stream", |m| on(m, events::stream)),
+    beta(Method::POST, "/v1/agents", |m| on(m, anthropic::agents::create)),
+    beta(Method::GET, "/v1/agents", |m| on(m, anthropic::agents::list_all)),
+    beta(Method::GET, "/v1/agents/{id}", |m| on(m, anthropic::agents::retrieve)),
+    beta(Method::POST, "/v1/agents/{id}", |m| on(m, anthropic::agents::update)),
+    beta(Method::POST, "/v1/agents/{id}/archive", |m| on(m, anthropic::agents::archive)),
+    beta(Method::GET, "/v1/agents/{id}/versions", |m| on(m, anthropic::agents::versions)),
+    beta(Method::POST, "/v1/environments", |m| on(m, anthropic::environments::create)),
+    beta(Method::GET, "/v1/environments", |m| on(m, anthropic::environments::list)),
+    beta(Method::GET, "/v1/environments/{id}", |m| on(m, anthropic::environments::retrieve)),
+    beta(Method::POST, "/v1/environments/{id}", |m| on(m, anthropic::environments::update)),
+    beta(Method::DELETE, "/v1/environments/{id}", |m| on(m, anthropic::environments::delete)),
+    beta(Method::POST, "/v1/environments/{id}/archive", |m| on(m, anthropic::environments::archive)),
+    beta(Method::POST, "/v1/sessions", |m| on(m, anthropic::sessions::create)),
+    beta(Method::GET, "/v1/sessions", |m| on(m, anthropic::sessions::list)),
+    beta(Method::GET, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::retrieve)),
+    beta(Method::POST, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::update)),
+    beta(Method::DELETE, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::delete)),
+    beta(Method::POST, "/v1/sessions/{id}/archive", |m| on(m, anthropic::sessions::archive)),
+    shared(Method::GET, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::page)),
+    shared(Method::POST, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::send)),
+    shared(Method::GET, "/v1/sessions/{id}/events/stream", |m| on(m, anthropic::events::stream)),
 ];
 
 /// Every way in.

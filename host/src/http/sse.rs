@@ -17,11 +17,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use tokio::{task::yield_now, time::sleep};
 
-use super::{Draining, error::Error};
+use super::{Draining, dialect::Dialect, error::Error};
 use crate::{
+    clock,
     events::{Page, ReadError, Reader},
     id::SessionId,
-    session::Sessions,
+    session::{Sessions, Status},
 };
 
 /// What is written at once, unless one event is larger. For a client that does not read there are at most two of these,
@@ -64,11 +65,11 @@ enum Start {
 impl Start {
     /// What the client has names the place, in the header as browsers send it, or in the URL. Otherwise a client of the
     /// Anthropic dialect expects no replay, and any other the session from its beginning.
-    fn of(headers: &HeaderMap, after: Option<&str>) -> Result<Self, Error> {
+    fn of(headers: &HeaderMap, after: Option<&str>, dialect: Dialect) -> Result<Self, Error> {
         let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("not text"));
         match last.filter(|last| !last.is_empty()).or(after.filter(|after| !after.is_empty())) {
             Some(cursor) => cursor_of(cursor).map(Self::After),
-            None if headers.contains_key("anthropic-beta") => Ok(Self::Now),
+            None if dialect == Dialect::Anthropic => Ok(Self::Now),
             None => Ok(Self::After(0)),
         }
     }
@@ -99,22 +100,30 @@ pub(super) fn reader(sessions: &Sessions, session: SessionId, after: u64) -> Res
     Ok(reader)
 }
 
+/// The seq of a session's last event.
+pub(super) fn head(sessions: &Sessions, session: SessionId) -> Result<u64, Error> {
+    Ok(reader(sessions, session, 0)?.head().seq)
+}
+
 /// The stream of a session's events.
 pub(super) fn respond(
     sessions: &Sessions,
     session: SessionId,
     headers: &HeaderMap,
     wish: &Wish,
+    dialect: Dialect,
     draining: Draining,
 ) -> Result<Response, Error> {
-    let reader = match Start::of(headers, wish.after.as_deref())? {
+    let reader = match Start::of(headers, wish.after.as_deref(), dialect)? {
         Start::After(after) => reader(sessions, session, after)?,
-        Start::Now => {
-            let first = reader(sessions, session, 0)?;
-            reader(sessions, session, first.head().seq)?
-        }
+        Start::Now => reader(sessions, session, head(sessions, session)?)?,
     };
-    let frames = Frames { reader, draining, until: wish.until, stage: Stage::Greeting };
+    let end = match dialect {
+        Dialect::Lap => End::Open,
+        Dialect::Anthropic => End::Final { session },
+    };
+    let over = sessions.get(session)?.is_some_and(|session| session.status() == Status::Terminated);
+    let frames = Frames { reader, draining, until: wish.until, end, over, stage: Stage::Greeting };
     let mut response = Response::new(Body::from_stream(stream::unfold(frames, Frames::next)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -128,8 +137,23 @@ struct Frames {
     reader: Reader,
     draining: Draining,
     until: Option<Until>,
+    end: End,
+    /// True once the session is over for good: when the log was shown, nothing follows.
+    over: bool,
     stage: Stage,
 }
+
+/// What the end of a session is to a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// An event as any other; a deleted session's stream just ends.
+    Open,
+    /// The end of the stream, told in an event in any case.
+    Final { session: SessionId },
+}
+
+/// The last event of a session that runs no more.
+const TERMINATED: &str = "session.status_terminated";
 
 enum Stage {
     /// Nothing was sent yet.
@@ -160,7 +184,10 @@ impl Frames {
         loop {
             match self.reader.next_page(CHUNK_EVENTS, CHUNK_BYTES) {
                 Ok(page) if page.is_empty() => {}
-                Ok(page) => return Some((Ok(frames(&page)), self)),
+                Ok(page) => {
+                    self.over |= page.events().any(|event| event.kind == TERMINATED);
+                    return Some((Ok(frames(&page)), self));
+                }
                 Err(error) => {
                     tracing::error!(%error, "a stream broke off");
                     self.stage = Stage::Over;
@@ -168,6 +195,15 @@ impl Frames {
                 }
             }
             let head = self.reader.head();
+            if let End::Final { session } = self.end {
+                if head.deleted {
+                    self.stage = Stage::Over;
+                    return Some((Ok(deleted(session)), self));
+                }
+                if self.over && head.seq == self.reader.after() {
+                    return None;
+                }
+            }
             if head.deleted || self.until == Some(Until::Idle) && head.settled && head.seq == self.reader.after() {
                 return None;
             }
@@ -206,6 +242,14 @@ fn frames(page: &Page) -> Bytes {
     frames.freeze()
 }
 
+/// The end of a session that was deleted. Its log is gone, so this is no event of it.
+fn deleted(session: SessionId) -> Bytes {
+    const KIND: &str = "session.deleted";
+    let id = format!("{session}_deleted");
+    let event = serde_json::json!({"type": KIND, "id": id, "processed_at": clock::rfc3339()});
+    format!("event: {KIND}\ndata: {event}\n\n").into()
+}
+
 fn retry_ms() -> u64 {
     // Each hasher has keys of its own, which the system's random source has a part in.
     let random = RandomState::new().hash_one(());
@@ -225,7 +269,9 @@ mod tests {
 
     fn start(headers: &[(&'static str, &'static str)], after: Option<&str>) -> Result<Start, (u16, &'static str)> {
         let pairs = headers.iter().map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
-        Start::of(&pairs.collect(), after).map_err(|error| (error.status.as_u16(), error.code))
+        let headers: HeaderMap = pairs.collect();
+        let dialect = Dialect::of(&headers);
+        Start::of(&headers, after, dialect).map_err(|error| (error.status.as_u16(), error.code))
     }
 
     #[test]
@@ -265,7 +311,8 @@ mod tests {
         log.writer(session, true).unwrap().append(draft, Vec::new(), true).await.unwrap();
         let drain = watch::Sender::new(false);
         let reader = log.reader(session, true, 0).unwrap();
-        let frames = Frames { reader, draining: Draining(drain.subscribe()), until, stage: Stage::Greeting };
+        let draining = Draining(drain.subscribe());
+        let frames = Frames { reader, draining, until, end: End::Open, over: false, stage: Stage::Greeting };
         (directory, log, session, drain, frames)
     }
 
@@ -305,6 +352,33 @@ mod tests {
         let (_, frames) = next(frames).await;
         let (ended, deleted) = tokio::join!(frames.next(), log.delete(session));
         assert!(ended.is_none() && deleted.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_deleted_session_is_an_event_where_it_is_the_end() {
+        let (_directory, log, session, _drain, mut frames) = stream_of_one(None).await;
+        frames.end = End::Final { session };
+        let (_, frames) = next(frames).await;
+        let (_, frames) = next(frames).await;
+        let (last, deleted) = tokio::join!(next(frames), log.delete(session));
+        deleted.unwrap();
+        let (last, frames) = last;
+        assert!(last.starts_with("event: session.deleted\ndata: {") && last.ends_with("}\n\n"), "{last}");
+        assert!(frames.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_over_is_the_end_of_its_stream() {
+        let (_directory, log, session, _drain, mut frames) = stream_of_one(None).await;
+        frames.end = End::Final { session };
+        let (_, frames) = next(frames).await;
+        let (_, frames) = next(frames).await;
+        let mut draft = Draft::default();
+        draft.push(TERMINATED, r#"{"type":"session.status_terminated"}"#);
+        log.writer(session, true).unwrap().append(draft, Vec::new(), true).await.unwrap();
+        let (last, frames) = next(frames).await;
+        assert!(last.contains(TERMINATED), "{last}");
+        assert!(frames.next().await.is_none());
     }
 
     #[test]

@@ -112,6 +112,16 @@ impl Course {
         }
     }
 
+    /// True while the feed is open.
+    pub(super) const fn is_connected(&self) -> bool {
+        self.connected.is_some()
+    }
+
+    /// True when the upstream may have events that the log lacks.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.behind
+    }
+
     /// Something was decided on the session.
     pub(super) fn touch(&mut self, now: Moment) {
         self.touched = now;

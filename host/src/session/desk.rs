@@ -6,18 +6,18 @@ use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc};
 use tokio::{select, sync::mpsc};
 
 use super::{
-    Core, PromptError,
+    Core, InputError, PromptError,
     event::{self, OwnIds},
     intake::{Intake, Sought, Taken},
     live::Command,
     state::{Input, State},
-    stored::{Message, Session},
+    stored::{Amendment, Facts, Message, Prompt, Session},
 };
 use crate::{
     clock,
     events::{AppendError, Draft, ReadError, Record, Writer},
     id::{MessageId, SessionId},
-    runtime::{Effect, ErrorKind},
+    runtime::{self, Effect, ErrorKind},
 };
 
 /// What ends a pump before its time. The session is as its record says, and is resumed at the next start.
@@ -107,8 +107,8 @@ impl Desk {
                 command = self.inbox.recv() => command,
             };
             match command {
-                Some(Command::Prompt { id, text, done }) => {
-                    let taken = self.take_prompt(id, text).await;
+                Some(Command::Prompt { id, prompt, done }) => {
+                    let taken = self.take_prompt(id, prompt).await;
                     // A client that went away needs no answer.
                     drop(done.send(taken));
                 }
@@ -134,8 +134,8 @@ impl Desk {
         false
     }
 
-    pub(super) async fn take_prompt(&mut self, id: MessageId, text: String) -> Result<Message, PromptError> {
-        let (message, record) = self.session.take_prompt(id, text)?;
+    pub(super) async fn take_prompt(&mut self, id: MessageId, prompt: Prompt) -> Result<Message, PromptError> {
+        let (message, record) = self.session.take_prompt(id, prompt)?;
         let mut records = self.changed_record();
         records.push(record);
         self.writer.append(Draft::default(), records, self.session.settled()).await?;
@@ -143,13 +143,12 @@ impl Desk {
         Ok(message)
     }
 
-    /// A prompt, as the content of a user's message.
-    pub(super) fn prompt(&self, number: u64) -> Result<String, ReadError> {
+    /// A prompt, as the runtime is given it.
+    pub(super) fn prompt(&self, number: u64) -> Result<runtime::Input, ReadError> {
         let session = self.session.id;
         let stored = self.core.log.messages(session, number)?.into_iter().next();
         let (_, bytes) = stored.ok_or(ReadError::Damaged { session })?;
-        let text = Message::read(session, &bytes)?.text;
-        Ok(serde_json::json!([{"type": "text", "text": text}]).to_string())
+        Ok(Message::read(session, &bytes)?.input())
     }
 
     /// Lets the state decide. Nothing of it is stored yet.
@@ -180,6 +179,34 @@ impl Desk {
         self.commit(draft, true).await
     }
 
+    /// Changes what clients say of the session.
+    pub(super) async fn amend(&mut self, amendment: Amendment) -> Result<Session, InputError> {
+        let Amendment { change, event, at_rest } = amendment;
+        if at_rest && !self.session.settled() {
+            return Err(InputError::Running);
+        }
+        let id = self.session.id;
+        let mut facts =
+            self.core.log.facts(id)?.map_or_else(|| Ok(Facts::unknown()), |bytes| Facts::read(id, &bytes))?;
+        let mut session = self.session.clone();
+        change(&mut session, &mut facts).map_err(InputError::Invalid)?;
+        self.session = session;
+        let mut records = self.changed_record();
+        records.push(facts.record());
+        let mut draft = Draft::default();
+        if let Some(json) = event
+            && let Ok(head) = event::check(&json)
+        {
+            let at = clock::rfc3339_of(self.session.updated_ms);
+            let id = OwnIds::of(id).id(self.writer.next_seq());
+            draft.push(&head.kind, &event::with_id(&event::with_time(&json, &at), &id));
+        }
+        self.session.bytes += draft.text_bytes();
+        self.writer.append(draft, records, self.session.settled()).await?;
+        self.stored = self.session.state;
+        Ok(self.session.clone())
+    }
+
     /// Stores what a call of the guest brought: events that are new, with what they do to the turn, and the guest's
     /// state, in one commit. True when there were such events.
     pub(super) async fn take<'a>(
@@ -189,9 +216,14 @@ impl Desk {
         intake: &mut Intake,
         sought: Option<&Sought>,
     ) -> Result<bool, Stop> {
-        let Taken { draft, state } = intake.take(self.session.state, self.writer.next_seq(), sought, events);
+        let session = &self.session;
+        let Taken { draft, state, usage } =
+            intake.take(session.state, &session.usage, self.writer.next_seq(), sought, events);
         self.session.state = state;
-        let (grown, changed) = (!draft.is_empty(), guest.is_some());
+        let (grown, changed) = (!draft.is_empty(), guest.is_some() || usage.is_some());
+        if let Some(usage) = usage {
+            self.session.usage = usage;
+        }
         if let Some(guest) = guest {
             self.session.guest = guest;
         }
@@ -202,7 +234,7 @@ impl Desk {
     /// The prompt of which it is not known whether it has arrived.
     pub(super) fn sought(&self) -> Result<Option<Sought>, ReadError> {
         let Some((number, _)) = self.session.state.in_doubt() else { return Ok(None) };
-        Ok(Some(Sought::new(&self.prompt(number)?)))
+        Ok(Sought::new(&self.prompt(number)?))
     }
 
     /// Reads the whole log, so that every event in it is known again. True when it shows that the prompt which is

@@ -63,6 +63,41 @@ pub enum PromptError {
     Read(#[from] ReadError),
 }
 
+/// Why the runtime was not given an input, or a session not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// There is no such session.
+    #[error("session not found")]
+    NotFound,
+    /// The session takes no inputs.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The change cannot be meant; the text is for the client.
+    #[error("{0}")]
+    Invalid(String),
+    /// A turn runs.
+    #[error("a turn runs")]
+    Running,
+    /// The upstream cannot be addressed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The upstream or the runtime refused, or it is not known whether it took it.
+    #[error(transparent)]
+    Upstream(#[from] CallError),
+    /// The feed cannot be followed, so nothing was sent.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Too much waits for this session; a retry is safe.
+    #[error("the session has too much to do")]
+    Busy,
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// The session cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
 /// Why a turn was not interrupted.
 #[derive(Debug, thiserror::Error)]
 pub enum InterruptError {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::{clock, id::SessionId, runtime::ErrorKind};
@@ -27,6 +27,8 @@ pub(super) struct Head<'a> {
     pub(super) id: Option<Cow<'a, str>>,
     /// When the upstream came to it, as JSON; nothing while it waits there.
     pub(super) processed_at: Option<&'a str>,
+    /// True when the event says whether and when the upstream came to it.
+    pub(super) timed: bool,
 }
 
 impl Head<'_> {
@@ -42,8 +44,13 @@ struct Fields<'a> {
     kind: Text<'a>,
     #[serde(borrow, default)]
     id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    processed_at: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    processed_at: Option<Option<&'a RawValue>>,
+}
+
+/// Tells null from nothing.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Option<&'a RawValue>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 /// Borrows where the text has no escapes, also inside an `Option`.
@@ -66,7 +73,8 @@ pub(super) fn check(json: &str) -> Result<Head<'_>, Invalid> {
         return Err(Invalid::Type);
     }
     let id = fields.id.map(|id| id.0).filter(|id| !id.is_empty());
-    Ok(Head { kind, id, processed_at: fields.processed_at.map(RawValue::get) })
+    let timed = fields.processed_at.is_some();
+    Ok(Head { kind, id, processed_at: fields.processed_at.flatten().map(RawValue::get), timed })
 }
 
 /// The event on one line. Between tokens JSON may break lines, inside of text it cannot.
@@ -83,9 +91,19 @@ pub(super) fn with_id(json: &str, id: &str) -> String {
     if let Ok(Some(replaced)) = with_replaced_id(json, id) {
         return replaced;
     }
+    with_member(json, "id", id)
+}
+
+/// The event with a time, where the upstream tells none: everybody who reads it expects one.
+pub(super) fn with_time(json: &str, at: &str) -> String {
+    with_member(json, "processed_at", at)
+}
+
+/// The object with one more member, whose value needs no escape.
+fn with_member(json: &str, name: &str, value: &str) -> String {
     let body = json.trim_end().strip_suffix('}').unwrap_or(json).trim_end();
     let comma = if body.ends_with('{') { "" } else { "," };
-    format!("{body}{comma}\"id\":\"{id}\"}}")
+    format!("{body}{comma}\"{name}\":\"{value}\"}}")
 }
 
 /// An object has one `id`: readers of JSON disagree on which of two counts.
@@ -116,6 +134,16 @@ impl OwnIds {
 
     pub(super) fn id(&self, seq: u64) -> String {
         format!("{}{seq}", self.0)
+    }
+
+    /// The id of an event whose time is the host's, too.
+    pub(super) fn timed_id(&self, seq: u64) -> String {
+        format!("{}{seq}t", self.0)
+    }
+
+    /// True when an id says that the time is the host's.
+    pub(super) fn has_timed(&self, id: &str) -> bool {
+        self.has(id) && id.ends_with('t')
     }
 
     /// True when an id is one of these.

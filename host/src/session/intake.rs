@@ -4,8 +4,13 @@ use super::{
     event::{self, Head, OwnIds},
     seen::Seen,
     state::{Input, State},
+    usage::Usage,
 };
-use crate::{clock, events::Draft, runtime::Effect};
+use crate::{
+    clock,
+    events::Draft,
+    runtime::{self, Effect},
+};
 
 /// What a session's intake knows beside its state.
 pub(super) struct Intake {
@@ -18,20 +23,35 @@ pub(super) struct Intake {
 
 /// The prompt of which it is not known whether it has arrived.
 pub(super) struct Sought {
-    text: String,
+    kind: String,
+    /// What a message says.
+    text: Option<String>,
 }
 
 impl Sought {
-    /// `content` as it was sent.
-    pub(super) fn new(content: &str) -> Self {
-        Self { text: event::message_text(&format!("{{\"content\":{content}}}")).unwrap_or_default() }
+    /// A message with this content.
+    pub(super) fn message(content: &str) -> Self {
+        let text = event::message_text(&format!("{{\"content\":{content}}}")).unwrap_or_default();
+        Self { kind: "user.message".to_owned(), text: Some(text) }
+    }
+
+    /// An input as it was sent; nothing for one that is no prompt.
+    pub(super) fn new(input: &runtime::Input) -> Option<Self> {
+        match input {
+            runtime::Input::Message(content) => Some(Self::message(content)),
+            runtime::Input::Other(json) => {
+                let kind = event::check(json).ok()?.kind.into_owned();
+                Some(Self { kind, text: None })
+            }
+            runtime::Input::Interrupt => None,
+        }
     }
 
     /// True when the event is the upstream's echo of the prompt, and not of an earlier one with the same text.
     fn is(&self, head: &Head<'_>, json: &str, seen: &Seen) -> bool {
-        head.kind == "user.message"
+        head.kind == self.kind
             && !seen.contains_counterpart(head)
-            && event::message_text(json).is_some_and(|text| text == self.text)
+            && self.text.as_ref().is_none_or(|text| event::message_text(json).is_some_and(|said| said == *text))
     }
 }
 
@@ -39,6 +59,8 @@ impl Sought {
 pub(super) struct Taken {
     pub(super) draft: Draft,
     pub(super) state: State,
+    /// What the session has used after this, where it is not what it was.
+    pub(super) usage: Option<Usage>,
 }
 
 impl Intake {
@@ -51,11 +73,13 @@ impl Intake {
     pub(super) fn take<'a>(
         &mut self,
         state: State,
+        usage: &Usage,
         next_seq: u64,
         sought: Option<&Sought>,
         events: impl Iterator<Item = (&'a str, Effect)>,
     ) -> Taken {
-        let mut taken = Taken { draft: Draft::default(), state };
+        let mut taken = Taken { draft: Draft::default(), state, usage: None };
+        let now_ms = clock::unix_ms();
         for (json, effect) in events {
             let head = match event::check(json) {
                 Ok(head) => head,
@@ -72,13 +96,17 @@ impl Intake {
             if echo {
                 taken.decide(Input::Taken);
             }
-            let line = event::on_one_line(json);
-            if head.id.is_some() {
-                taken.draft.push(&head.kind, &line);
-            } else {
-                let id = self.ids.id(next_seq + taken.draft.len() as u64);
-                taken.draft.push(&head.kind, &event::with_id(&line, &id));
+            let mut line = event::on_one_line(json);
+            if !head.timed {
+                line = event::with_time(&line, &clock::rfc3339_of(now_ms)).into();
             }
+            if head.id.is_none() {
+                let seq = next_seq + taken.draft.len() as u64;
+                let id = if head.timed { self.ids.id(seq) } else { self.ids.timed_id(seq) };
+                line = event::with_id(&line, &id).into();
+            }
+            taken.draft.push(&head.kind, &line);
+            taken.count(usage, &head, json, now_ms);
             if let Some(input) = self.input_of(effect, &head) {
                 taken.decide(input);
             }
@@ -116,6 +144,19 @@ impl Intake {
 }
 
 impl Taken {
+    fn count(&mut self, before: &Usage, head: &Head<'_>, json: &str, now_ms: u64) {
+        if !matches!(&*head.kind, "span.model_request_end" | "session.usage")
+            && !head.kind.starts_with("session.status_")
+        {
+            return;
+        }
+        let mut usage = self.usage.clone().unwrap_or_else(|| before.clone());
+        let now_us = i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_mul(1000);
+        if usage.add(head, json, now_us) {
+            self.usage = Some(usage);
+        }
+    }
+
     fn decide(&mut self, input: Input) {
         // Only a prompt can be refused.
         self.state = self.state.apply(input).unwrap_or(self.state);
@@ -147,12 +188,12 @@ mod tests {
     }
 
     fn phase(intake: &mut Intake, state: State, events: &[(&str, Effect)], sought: &Sought) -> Phase {
-        intake.take(state, 1, Some(sought), events.iter().copied()).state.phase()
+        intake.take(state, &Usage::default(), 1, Some(sought), events.iter().copied()).state.phase()
     }
 
     #[test]
     fn a_prompt_has_arrived_when_the_upstream_shows_it() {
-        let sought = Sought::new(r#"[{"type":"text","text":"go on"}]"#);
+        let sought = Sought::message(r#"[{"type":"text","text":"go on"}]"#);
         for (event, expected) in [
             (message("b", "go on", "null"), Phase::Taken),
             (message("b", " go on\\n", "\"2026-11-23T10:00:00Z\""), Phase::Taken),
@@ -165,7 +206,7 @@ mod tests {
 
     #[test]
     fn an_earlier_prompt_with_the_same_text_is_another_one() {
-        let (sought, mut intake) = (Sought::new(r#"[{"type":"text","text":"go on"}]"#), intake());
+        let (sought, mut intake) = (Sought::message(r#"[{"type":"text","text":"go on"}]"#), intake());
         assert!(!intake.recall(&message("a", "go on", "null"), None));
         let late = message("a", "go on", "\"2026-11-23T10:00:00Z\"");
         assert_eq!(phase(&mut intake, sent(), &[(&late, Effect::None)], &sought), Phase::Sent);
@@ -175,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_turn_is_not_undone_by_late_news_of_its_beginning() {
-        let sought = Sought::new("[]");
+        let sought = Sought::message("[]");
         let (started, ended, next) = (status("a", "01.5"), status("b", "02"), status("c", "02.000001"));
         let late = [(&*ended, Effect::Ended), (&*started, Effect::Started)];
         let mut intake = intake();
@@ -190,9 +231,9 @@ mod tests {
         let mut intake = intake();
         let end = status("a", "01");
         let twice = [(&*end, Effect::Ended), (&*end, Effect::Ended)];
-        let taken = intake.take(sent(), 1, None, twice.into_iter());
+        let taken = intake.take(sent(), &Usage::default(), 1, None, twice.into_iter());
         assert_eq!((taken.draft.len(), taken.state.phase()), (1, Phase::Idle));
-        let again = intake.take(sent(), 2, None, twice.into_iter());
+        let again = intake.take(sent(), &Usage::default(), 2, None, twice.into_iter());
         assert_eq!((again.draft.len(), again.state.phase()), (0, Phase::Sent));
     }
 }

@@ -7,7 +7,10 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DeleteError, InterruptError, PromptError, stored::Message};
+use super::{
+    DeleteError, InputError, InterruptError, PromptError,
+    stored::{Amendment, Message, Prompt, Session},
+};
 use crate::id::{MessageId, SessionId};
 
 /// How many wishes may wait for one pump. More are refused, so that a client that floods a session harms itself only.
@@ -16,9 +19,13 @@ const INBOX: usize = 64;
 /// What a client wants of a session.
 pub(super) enum Command {
     /// Take a prompt.
-    Prompt { id: MessageId, text: String, done: oneshot::Sender<Result<Message, PromptError>> },
+    Prompt { id: MessageId, prompt: Prompt, done: oneshot::Sender<Result<Message, PromptError>> },
     /// Stop the turn.
     Interrupt { done: oneshot::Sender<Result<(), InterruptError>> },
+    /// Give the runtime an input that does not begin a turn.
+    Input { json: String, done: oneshot::Sender<Result<(), InputError>> },
+    /// Change what clients say of the session; with an input, once the runtime has taken that.
+    Amend { amendment: Amendment, input: Option<String>, done: oneshot::Sender<Result<Session, InputError>> },
     /// End the session upstream and remove it here; with a version, only if its record is still that one. The answer is
     /// whether it is gone.
     Delete { version: Option<u64>, done: oneshot::Sender<Result<bool, DeleteError>> },

@@ -26,6 +26,7 @@ mod seen;
 mod simulation;
 mod state;
 mod stored;
+mod usage;
 
 use std::{
     collections::HashMap,
@@ -41,10 +42,11 @@ use tokio::{
 };
 
 pub use self::{
-    error::{CreateError, DeleteError, InterruptError, LinkError, ModelsError, PromptError},
+    error::{CreateError, DeleteError, InputError, InterruptError, LinkError, ModelsError, PromptError},
     retention::Retention,
     state::Refused,
-    stored::{Message, Session, Status},
+    stored::{Amendment, Facts, Message, Prompt, Session, Status},
+    usage::{Tokens, Usage},
 };
 use self::{
     live::{Command, Delivery, Live},
@@ -54,8 +56,8 @@ use self::{
 use crate::{
     agents::{Provision, Provisions},
     clock,
-    events::{AppendError, Draft, EventLog, ReadError, Reader, WriterError},
-    id::{AgentId, MessageId, RuntimeId, SessionId},
+    events::{AppendError, Draft, EventLog, ReadError, Reader, Span, WriterError},
+    id::{AgentId, EnvironmentId, MessageId, RuntimeId, SessionId},
     runtime::{AgentSpec, CallError, ErrorKind, Instance, Model, Runtime, Runtimes, SessionSpec},
     upstream::{Client, OpenError, Slot, Upstream},
     vault::{Credential, OpenCredentialError, Vault},
@@ -73,10 +75,18 @@ pub struct NewSession {
     pub runtime: RuntimeId,
     /// What people call it.
     pub title: String,
+    /// True when nobody has chosen the title.
+    pub untitled: bool,
+    /// The version of the agent.
+    pub agent_version: Option<u32>,
+    /// Where it runs.
+    pub environment_id: Option<EnvironmentId>,
     /// The client's wishes: a JSON object.
     pub environment: Box<RawValue>,
-    /// The first prompt, if there is one.
-    pub prompt: Option<String>,
+    /// What is large about it.
+    pub facts: Facts,
+    /// The first prompts.
+    pub prompts: Vec<Prompt>,
 }
 
 /// All sessions. A handle: clones share everything.
@@ -174,13 +184,21 @@ impl Sessions {
         self.core.log.session(id)?.map(|bytes| Session::read(id, &bytes)).transpose()
     }
 
-    /// Sessions, the latest made first, from the one made before `before`; at most `limit`.
+    /// Sessions in a row, at most `limit`.
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn list(&self, before: Option<SessionId>, limit: usize) -> Result<Vec<Session>, ReadError> {
-        let stored = self.core.log.sessions(before, limit)?;
+    pub fn list(&self, span: Span, limit: usize) -> Result<Vec<Session>, ReadError> {
+        let stored = self.core.log.sessions(span, limit)?;
         stored.into_iter().map(|(id, bytes)| Session::read(id, &bytes)).collect()
+    }
+
+    /// What is large about a session; nothing for one that was made before such facts were kept.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn facts(&self, id: SessionId) -> Result<Option<Facts>, ReadError> {
+        self.core.log.facts(id)?.map(|bytes| Facts::read(id, &bytes)).transpose()
     }
 
     /// The user's messages, in order.
@@ -205,10 +223,10 @@ impl Sessions {
     ///
     /// # Errors
     /// When the session does not exist or does not take it, or it cannot be stored.
-    pub async fn prompt(&self, id: SessionId, message: MessageId, text: String) -> Result<Message, PromptError> {
+    pub async fn prompt(&self, id: SessionId, message: MessageId, prompt: Prompt) -> Result<Message, PromptError> {
         let (done, answer) = oneshot::channel();
         self.get(id)?.ok_or(PromptError::NotFound)?;
-        if !self.deliver(id, Command::Prompt { id: message, text, done }) {
+        if !self.deliver(id, Command::Prompt { id: message, prompt, done }) {
             return Err(PromptError::Busy);
         }
         match answer.await {
@@ -216,6 +234,47 @@ impl Sessions {
             // The pump ended before it came to this: the session was deleted, or the log has failed.
             Err(_) if self.get(id)?.is_none() => Err(PromptError::NotFound),
             Err(_) => Err(PromptError::Store(AppendError::OutcomeUnknown)),
+        }
+    }
+
+    /// Gives the runtime an input that does not begin a turn: a JSON object with a `type`. Returns once the upstream has
+    /// taken it.
+    ///
+    /// # Errors
+    /// When the session does not exist, or the upstream did not take it or may not have.
+    pub async fn input(&self, id: SessionId, json: String) -> Result<(), InputError> {
+        let (done, answer) = oneshot::channel();
+        self.command(id, Command::Input { json, done }, answer).await
+    }
+
+    /// Changes what clients say of a session; with an `input`, once the runtime has taken that.
+    ///
+    /// # Errors
+    /// When the session does not exist, the change is refused, or cannot be stored.
+    pub async fn amend(
+        &self,
+        id: SessionId,
+        amendment: Amendment,
+        input: Option<String>,
+    ) -> Result<Session, InputError> {
+        let (done, answer) = oneshot::channel();
+        self.command(id, Command::Amend { amendment, input, done }, answer).await
+    }
+
+    async fn command<T>(
+        &self,
+        id: SessionId,
+        command: Command,
+        answer: oneshot::Receiver<Result<T, InputError>>,
+    ) -> Result<T, InputError> {
+        self.get(id)?.ok_or(InputError::NotFound)?;
+        if !self.deliver(id, command) {
+            return Err(InputError::Busy);
+        }
+        match answer.await {
+            Ok(done) => done,
+            Err(_) if self.get(id)?.is_none() => Err(InputError::NotFound),
+            Err(_) => Err(InputError::Store(AppendError::OutcomeUnknown)),
         }
     }
 
@@ -242,6 +301,14 @@ impl Sessions {
     /// When it still exists.
     pub async fn delete(&self, id: SessionId) -> Result<bool, DeleteError> {
         self.delete_as_of(id, None).await
+    }
+
+    /// As [`Self::delete`], unless something happens to the session meanwhile: false then, too.
+    ///
+    /// # Errors
+    /// When it still exists.
+    pub async fn delete_unchanged(&self, session: &Session) -> Result<bool, DeleteError> {
+        self.delete_as_of(session.id, Some(session.version)).await
     }
 
     /// Deletes a session; with the version of a record, only if nothing has happened to it since then.
@@ -326,23 +393,32 @@ impl Core {
         let mut session = Session {
             id,
             title: new.title,
+            untitled: new.untitled,
             agent: new.agent,
+            agent_version: new.agent_version,
+            environment_id: new.environment_id,
             runtime: new.runtime,
             provision: provision.id,
             upstream_id: opened.upstream_id,
             environment: new.environment,
             created_ms: now,
             updated_ms: now,
+            archived_ms: None,
+            usage: Usage::default(),
             base: link.upstream.credential().base.to_string(),
             state: State::NEW,
             guest: opened.state,
             version: 1,
             bytes: 0,
         };
-        let mut records = Vec::new();
-        // A new session takes its first prompt.
-        if let Some(Ok((_, message))) = new.prompt.map(|text| session.take_prompt(MessageId::fresh(), text)) {
-            records.push(message);
+        let mut facts = new.facts;
+        if let Some(resources) = opened.resources.and_then(|json| serde_json::from_str(&json).ok()) {
+            facts.resources = resources;
+        }
+        let mut records = vec![facts.record()];
+        // A new session takes its first prompts.
+        for prompt in new.prompts {
+            records.extend(session.take_prompt(MessageId::fresh(), prompt).map(|(_, message)| message));
         }
         records.push(session.record());
         let mut writer = self.log.writer(id, session.settled()).map_err(|error| match error {

@@ -17,15 +17,16 @@ use tokio::{
 };
 
 use super::{
-    Core, DeleteError, InterruptError, Link, LinkError,
+    Core, DeleteError, InputError, InterruptError, Link, LinkError,
     course::{Course, Moment, Step, Verdict},
     desk::{Desk, Stop, Waited},
-    event::OwnIds,
+    event::{self, OwnIds},
     feed::{FRAMES_PER_CALL, Item},
     intake::Intake,
     line::{Line, Place, StepError},
     live::Command,
-    state::Input,
+    state::{Input, Refused},
+    stored::Status,
 };
 use crate::{
     events::Writer,
@@ -35,6 +36,9 @@ use crate::{
 
 /// Tries to end a session upstream while it still winds down.
 const CLOSE_TRIES: u32 = 6;
+
+/// The inputs that answer what a turn waits for.
+const ANSWERS: [&str; 3] = ["user.tool_confirmation", "user.custom_tool_result", "user.tool_result"];
 
 /// What a pump can go on with instead of making it.
 pub(super) struct Opened {
@@ -233,7 +237,7 @@ impl Pump {
     /// Sends a waiting prompt. That it is being sent is durable first: after a crash the host looks before it sends
     /// again.
     async fn send_prompt(&mut self, number: u64) -> Result<(), Stop> {
-        let inputs = [runtime::Input::Message(self.desk.prompt(number)?)];
+        let inputs = [self.desk.prompt(number)?];
         self.desk.settle_send().await?;
         let error = match self.send(is_urgent, &inputs).await {
             Waited::GivenUp => {
@@ -319,11 +323,66 @@ impl Pump {
     async fn obey(&mut self, command: Command) -> Result<(), Stop> {
         // A client that went away needs no answer.
         match command {
-            Command::Prompt { id, text, done } => drop(done.send(self.desk.take_prompt(id, text).await)),
+            Command::Prompt { id, prompt, done } => drop(done.send(self.desk.take_prompt(id, prompt).await)),
+            Command::Input { json, done } => {
+                let given = self.give(json).await?;
+                drop(done.send(given));
+            }
+            Command::Amend { amendment, input, done } => {
+                let given = match input {
+                    Some(_) if amendment.at_rest && !self.desk.session().settled() => Err(InputError::Running),
+                    Some(json) => self.give(json).await?,
+                    None => Ok(()),
+                };
+                let amended = match given {
+                    Ok(()) => self.desk.amend(amendment).await,
+                    Err(error) => Err(error),
+                };
+                drop(done.send(amended));
+            }
             Command::Interrupt { done } => self.interrupt(done).await?,
             Command::Delete { version, done } => self.delete(version, done).await?,
         }
         Ok(())
+    }
+
+    /// Gives the runtime an input that begins no turn. The feed is open before that, so that what comes of it is not
+    /// missed.
+    async fn give(&mut self, json: String) -> Result<Result<(), InputError>, Stop> {
+        let session = self.desk.session();
+        if session.status() == Status::Terminated {
+            return Ok(Err(Refused::Terminated.into()));
+        }
+        if session.archived_ms.is_some() {
+            return Ok(Err(Refused::Archived.into()));
+        }
+        if !self.course.is_connected() {
+            self.connect(self.course.is_behind()).await?;
+            if !self.course.is_connected() {
+                let message = "the upstream cannot be reached, so nothing was sent; send it again in a while";
+                return Ok(Err(InputError::Unreachable(message.to_owned())));
+            }
+        }
+        let answers = ANSWERS.iter().any(|kind| event::check(&json).is_ok_and(|head| head.kind == *kind));
+        if answers {
+            self.desk.settle(Input::Answer).await?;
+        }
+        let waited = self.send(is_urgent, &[runtime::Input::Other(json)]).await;
+        let error = match waited {
+            Waited::Done(Ok(outcome)) => {
+                self.course.touch(self.now());
+                self.take(Ok(outcome), &Frames::none()).await?;
+                return Ok(Ok(()));
+            }
+            Waited::Done(Err(StepError::Call(error))) => error.into(),
+            Waited::Done(Err(StepError::Link(error))) => error.into(),
+            Waited::Done(Err(StepError::Feed { .. })) | Waited::GivenUp => InputError::Busy,
+        };
+        // If it was taken after all, the feed will tell.
+        if answers {
+            self.desk.settle(Input::NotAnswered).await?;
+        }
+        Ok(Err(error))
     }
 
     async fn interrupt(&mut self, done: oneshot::Sender<Result<(), InterruptError>>) -> Result<(), Stop> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{task::spawn_blocking, time::sleep};
 
 use super::{ReadError, Sessions, stored::Session};
-use crate::{clock, id::SessionId};
+use crate::{clock, events::Span, id::SessionId};
 
 /// How long after one look at all sessions the next one comes.
 const EVERY: Duration = Duration::from_mins(10);
@@ -90,7 +90,7 @@ impl Sessions {
     fn summaries(&self) -> Result<Vec<Summary>, ReadError> {
         let (mut all, mut before) = (Vec::new(), None);
         loop {
-            let page = self.list(before, PAGE)?;
+            let page = self.list(Span::Before(before), PAGE)?;
             let Some(last) = page.last() else { return Ok(all) };
             before = Some(last.id);
             all.extend(page.iter().map(Summary::of));

@@ -65,8 +65,11 @@ impl Seen {
 
     /// Notes an event of the log; `own` are the ids that the host gave.
     pub(super) fn recall(&mut self, head: &Head<'_>, json: &str, own: &OwnIds) {
-        let given = head.id.as_deref().is_some_and(|id| own.has(id));
-        self.note(if given { self.nameless(json) } else { self.key(head, json) });
+        let key = match head.id.as_deref() {
+            Some(id) if own.has(id) => self.nameless(json, own.has_timed(id)),
+            _ => self.key(head, json),
+        };
+        self.note(key);
     }
 
     /// True when the event is known. One of the upstream's history that looks like a known one is that one, whether it
@@ -103,16 +106,19 @@ impl Seen {
     fn key(&self, head: &Head<'_>, json: &str) -> u64 {
         match head.id.as_deref() {
             Some(id) => self.hasher.hash_one((id, head.is_processed())),
-            None => self.nameless(json),
+            None => self.nameless(json, false),
         }
     }
 
-    /// The key of an event without an id: all that it says, in whatever order.
-    fn nameless(&self, json: &str) -> u64 {
+    /// The key of an event without an id: all that it says, in whatever order, but a time that the host gave it.
+    fn nameless(&self, json: &str, timed: bool) -> u64 {
         let Ok(serde_json::Value::Object(mut event)) = serde_json::from_str(json) else {
             return self.hasher.hash_one(json);
         };
         event.remove("id");
+        if timed {
+            event.remove("processed_at");
+        }
         self.hasher.hash_one(serde_json::Value::Object(event).to_string())
     }
 

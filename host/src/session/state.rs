@@ -60,6 +60,10 @@ pub(super) enum Input {
     Fail,
     /// A client stops the turn and withdraws what waits.
     Interrupt,
+    /// A client answers what the turn waits for.
+    Answer,
+    /// The answer was not taken.
+    NotAnswered,
     /// The upstream cannot be reached.
     Lost,
     /// The upstream can be reached again.
@@ -84,6 +88,9 @@ pub enum Refused {
     /// The session takes no more prompts.
     #[error("the session has ended for good; start another one")]
     Terminated,
+    /// The session was put away.
+    #[error("the session is archived and takes no more events")]
+    Archived,
     /// There is nothing to send, or a turn runs.
     #[error("there is no prompt that could be sent now")]
     NothingToSend,
@@ -122,6 +129,10 @@ impl State {
             // Once the upstream speaks of the turn, the prompt has arrived, whatever became of the answer.
             Input::Taken | Input::NotArrived => Ok(self),
             Input::Interrupt => Ok(Self { next: self.prompts, wanted: false, ..self }),
+            // From here on the upstream works, whether it says so at once or not.
+            Input::Answer if self.phase == Phase::Waiting => phase(Phase::Taken),
+            Input::NotAnswered if self.phase == Phase::Taken => phase(Phase::Waiting),
+            Input::Answer | Input::NotAnswered => Ok(self),
             Input::Lost => Ok(Self { cut: true, ..self }),
             Input::Found => Ok(Self { cut: false, ..self }),
             Input::Started => phase(Phase::Running),

@@ -1,13 +1,20 @@
-//! What the log keeps of a session beside its events: the session's record, and the user's messages.
+//! What the log keeps of a session beside its events: the session's record, its facts, and the user's messages.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::state::{Input, Phase, Refused, State};
+use super::{
+    event,
+    state::{Input, Phase, Refused, State},
+    usage::Usage,
+};
 use crate::{
     clock,
     events::{ReadError, Record},
-    id::{AgentId, MessageId, ProvisionId, RuntimeId, SessionId},
+    id::{AgentId, EnvironmentId, MessageId, ProvisionId, RuntimeId, SessionId},
+    runtime,
 };
 
 /// A session.
@@ -17,8 +24,17 @@ pub struct Session {
     pub id: SessionId,
     /// What people call it.
     pub title: String,
+    /// True when nobody has chosen the title.
+    #[serde(default)]
+    pub untitled: bool,
     /// The agent that it runs.
     pub agent: AgentId,
+    /// The version of the agent that it was made from.
+    #[serde(default)]
+    pub agent_version: Option<u32>,
+    /// Where it runs; nothing where it was made before there were environments.
+    #[serde(default)]
+    pub environment_id: Option<EnvironmentId>,
     /// The runtime that it runs on.
     pub runtime: RuntimeId,
     /// What the agent has upstream.
@@ -31,6 +47,12 @@ pub struct Session {
     pub created_ms: u64,
     /// When it changed last.
     pub updated_ms: u64,
+    /// Since when it takes no more prompts and is out of sight.
+    #[serde(default)]
+    pub archived_ms: Option<u64>,
+    /// What it has used.
+    #[serde(default)]
+    pub usage: Usage,
     /// The base URL that it was opened at: it lives there and nowhere else.
     pub(super) base: String,
     pub(super) state: State,
@@ -108,10 +130,14 @@ impl Session {
     }
 
     /// Takes a prompt that the state allows: the message, and the record to store with the session's own.
-    pub(super) fn take_prompt(&mut self, id: MessageId, text: String) -> Result<(Message, Record), Refused> {
+    pub(super) fn take_prompt(&mut self, id: MessageId, prompt: Prompt) -> Result<(Message, Record), Refused> {
+        if self.archived_ms.is_some() {
+            return Err(Refused::Archived);
+        }
         let number = self.state.prompts();
         self.state = self.state.apply(Input::Prompt)?;
-        let message = Message { id, created_ms: clock::unix_ms(), text, withdrawn: false };
+        let Prompt { text, event } = prompt;
+        let message = Message { id, created_ms: clock::unix_ms(), text, event, withdrawn: false };
         let record = message.record(number);
         Ok((message, record))
     }
@@ -125,7 +151,70 @@ impl Session {
     }
 }
 
-/// A user's message.
+/// What is large about a session and seldom changes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Facts {
+    /// The agent as it was when the session was made, in the form that clients see.
+    pub agent: Box<RawValue>,
+    /// What clients note on it.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// What it was given to work with.
+    #[serde(default)]
+    pub resources: Vec<Box<RawValue>>,
+    /// Whose secrets it may use.
+    #[serde(default)]
+    pub vault_ids: Vec<String>,
+    /// What it may spend.
+    #[serde(default)]
+    pub budget: Option<Box<RawValue>>,
+}
+
+impl Facts {
+    /// Those of a session that was made before facts were kept.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            agent: RawValue::NULL.to_owned(),
+            metadata: BTreeMap::new(),
+            resources: Vec::new(),
+            vault_ids: Vec::new(),
+            budget: None,
+        }
+    }
+
+    pub(super) fn record(&self) -> Record {
+        Record::Facts(to_json(self))
+    }
+
+    pub(super) fn read(id: SessionId, bytes: &[u8]) -> Result<Self, ReadError> {
+        serde_json::from_slice(bytes).map_err(|_| ReadError::Damaged { session: id })
+    }
+}
+
+/// What begins a turn.
+#[derive(Debug)]
+pub struct Prompt {
+    text: String,
+    /// The event, where it is more than a message of that text.
+    event: Option<Box<RawValue>>,
+}
+
+impl Prompt {
+    /// A message of text.
+    #[must_use]
+    pub const fn of_text(text: String) -> Self {
+        Self { text, event: None }
+    }
+
+    /// An event of a client's: a JSON object with a `type`, which for a message is `user.message`, with `content`.
+    #[must_use]
+    pub fn of_event(event: Box<RawValue>) -> Self {
+        Self { text: event::message_text(event.get()).unwrap_or_default(), event: Some(event) }
+    }
+}
+
+/// A user's message, or what else begins a turn.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Message {
     /// Its name.
@@ -134,6 +223,9 @@ pub struct Message {
     pub created_ms: u64,
     /// What it says.
     pub text: String,
+    /// The event as the client gave it, where it is more than a message of that text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Box<RawValue>>,
     /// True when it will not be sent: it waited when the session was interrupted, failed or ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
@@ -144,9 +236,40 @@ impl Message {
         Record::Message { number, bytes: to_json(self) }
     }
 
+    /// What the runtime is given.
+    pub(super) fn input(&self) -> runtime::Input {
+        #[derive(Deserialize)]
+        struct Content<'a> {
+            #[serde(rename = "type", borrow)]
+            kind: &'a RawValue,
+            #[serde(borrow)]
+            content: &'a RawValue,
+        }
+        let Some(event) = &self.event else {
+            let content = serde_json::json!([{"type": "text", "text": self.text}]);
+            return runtime::Input::Message(content.to_string());
+        };
+        match serde_json::from_str(event.get()) {
+            Ok(Content { kind, content }) if kind.get() == r#""user.message""# => {
+                runtime::Input::Message(content.get().to_owned())
+            }
+            _ => runtime::Input::Other(event.get().to_owned()),
+        }
+    }
+
     pub(super) fn read(session: SessionId, bytes: &[u8]) -> Result<Self, ReadError> {
         serde_json::from_slice(bytes).map_err(|_| ReadError::Damaged { session })
     }
+}
+
+/// A change of what clients say of a session.
+pub struct Amendment {
+    /// Applies it; what it answers is told to the client as a refusal. It must neither block nor fail half-way.
+    pub change: Box<dyn FnOnce(&mut Session, &mut Facts) -> Result<(), String> + Send + Sync>,
+    /// The event that tells others: a JSON object, to which an id and a time are added.
+    pub event: Option<String>,
+    /// True when it must not be made while a turn runs.
+    pub at_rest: bool,
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use lap_runtime_sdk::{
     Error, ErrorKind, Feed, Frame, History, Input, Outcome, Response, SessionOpened, SessionSpec, Upstream,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{agent::Provision, delete, get, post};
@@ -30,6 +30,19 @@ struct NewSession<'a> {
     environment_id: &'a str,
     title: &'a str,
     metadata: Metadata<'a>,
+    #[serde(flatten)]
+    wishes: Wishes<'a>,
+}
+
+/// What a session shall have beyond its agent, as the client wrote it.
+#[derive(Serialize, Deserialize)]
+struct Wishes<'a> {
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    resources: Option<&'a RawValue>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    vault_ids: Option<&'a RawValue>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    budget: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -52,7 +65,12 @@ pub(crate) fn open(upstream: &mut dyn Upstream, session: &SessionSpec) -> Result
     #[derive(Deserialize)]
     struct Created {
         id: String,
+        #[serde(default)]
+        resources: Option<Box<RawValue>>,
     }
+    let wishes = serde_json::from_str(&session.environment).map_err(|error| {
+        Error::new(ErrorKind::BadRequest, format!("the session's environment cannot be used: {error}"))
+    })?;
     // One that cannot be read was written by another version of this runtime: the host shall have a new one made.
     let Ok(Provision { agent, version, environment }) = serde_json::from_str(&session.provision) else {
         return Err(Error::new(ErrorKind::Gone, "the agent has to be provisioned again"));
@@ -66,15 +84,18 @@ pub(crate) fn open(upstream: &mut dyn Upstream, session: &SessionSpec) -> Result
         environment_id: &environment,
         title: &session.title,
         metadata: Metadata { local_agent_id: &session.agent.id, local_session_id: &session.id },
+        wishes,
     };
     let response = upstream.call(post("/v1/sessions", &new)?).map_err(gone)?;
-    let Created { id } = response.json()?;
+    let Created { id, resources } = response.json()?;
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
         return Err(Error::new(ErrorKind::Upstream, "the upstream's id of the session cannot be part of a path"));
     }
     let state = State { session: id };
     let json = serde_json::to_string(&state).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
-    Ok(SessionOpened { state: json, upstream_id: Some(state.session) })
+    let resources =
+        resources.map(|resources| resources.get().to_owned()).filter(|resources| resources.starts_with('['));
+    Ok(SessionOpened { state: json, upstream_id: Some(state.session), resources })
 }
 
 /// An agent or an environment that was deleted, or archived, which is for good too.
@@ -107,11 +128,49 @@ enum NewEvent<'a> {
 
 const INTERRUPT: NewEvent<'_> = NewEvent::Ours { r#type: "user.interrupt", content: None };
 
-/// Sends all inputs at once: the upstream takes all or none. Their echoes come back on the stream.
+/// Sends all inputs at once: the upstream takes all or none. Their echoes come back on the stream. A change of the
+/// session itself comes alone.
 pub(crate) fn send(upstream: &mut dyn Upstream, state: &str, inputs: &[Input]) -> Result<Outcome, Error> {
+    if let [Input::Other(json)] = inputs
+        && let Some(update) = update(json)?
+    {
+        upstream.call(post(&State::read(state)?.path(""), &update)?)?;
+        return Ok(Outcome::none());
+    }
     let events = inputs.iter().map(new_event).collect::<Result<_, _>>()?;
     upstream.call(post(&State::read(state)?.path("/events"), &NewEvents { events })?)?;
     Ok(Outcome::none())
+}
+
+/// What of a session may change while it lives.
+#[derive(Serialize, Deserialize)]
+struct Update<'a> {
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a RawValue>,
+    /// Null takes it away.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    budget: Option<Option<&'a RawValue>>,
+}
+
+/// Tells null from nothing.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Option<&'a RawValue>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+fn update(json: &str) -> Result<Option<Update<'_>>, Error> {
+    #[derive(Deserialize)]
+    struct Typed<'a> {
+        #[serde(rename = "type")]
+        kind: &'a str,
+    }
+    match serde_json::from_str(json) {
+        Ok(Typed { kind: "session.update" }) => serde_json::from_str(json).map(Some).map_err(|error| invalid(&error)),
+        _ => Ok(None),
+    }
+}
+
+fn invalid(error: &serde_json::Error) -> Error {
+    Error::new(ErrorKind::BadRequest, format!("the input: {error}"))
 }
 
 fn new_event(input: &Input) -> Result<NewEvent<'_>, Error> {
@@ -120,7 +179,7 @@ fn new_event(input: &Input) -> Result<NewEvent<'_>, Error> {
         #[serde(rename = "type")]
         kind: String,
     }
-    let invalid = |error: serde_json::Error| Error::new(ErrorKind::BadRequest, format!("the input: {error}"));
+    let invalid = |error: serde_json::Error| invalid(&error);
     match input {
         Input::Message(content) => {
             let content = serde_json::from_str(content).map_err(invalid)?;
@@ -257,7 +316,8 @@ mod tests {
         ] {
             let mut script = Script::new([(200, r#"{"id":"sesn_01","type":"session","status":"idle"}"#)]);
             let opened = open(&mut script, &spec(provision)).unwrap();
-            let expected = SessionOpened { state: STATE.to_owned(), upstream_id: Some("sesn_01".to_owned()) };
+            let upstream_id = Some("sesn_01".to_owned());
+            let expected = SessionOpened { state: STATE.to_owned(), upstream_id, resources: None };
             assert_eq!(opened, expected);
             let body = format!(
                 r#"{{"agent":{agent},"environment_id":"env_01","title":"Numbers","metadata":{{"local_agent_id":"agent_local","local_session_id":"ses_local"}}}}"#
@@ -388,6 +448,34 @@ mod tests {
             let body = format!(r#"{{"data":[{}]}}"#, data.join(","));
             let page = history(&Response { status: 200, headers: Vec::new(), body }).unwrap();
             assert_eq!((page.newest_first, page.next), (newest_first, None), "{times:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_session_shall_have_goes_up_and_what_it_got_comes_back() {
+        let got = r#"[{"id":"sesrsc_1","type":"file","file_id":"file_1"}]"#;
+        let answer = r#"{"id":"sesn_01","resources":[{"id":"sesrsc_1","type":"file","file_id":"file_1"}]}"#;
+        let mut script = Script::new([(200, answer)]);
+        let environment =
+            r#"{"resources":[{"type":"file","file_id":"file_1"}],"vault_ids":["vlt_1"],"ref":"main"}"#.to_owned();
+        let spec = SessionSpec { environment, ..spec(r#"{"agent":"a","environment":"e"}"#) };
+        assert_eq!(open(&mut script, &spec).unwrap().resources.as_deref(), Some(got));
+        let body = script.requests[0].body.clone().unwrap();
+        assert!(
+            body.ends_with(r#","resources":[{"type":"file","file_id":"file_1"}],"vault_ids":["vlt_1"]}"#),
+            "{body}"
+        );
+    }
+
+    #[test]
+    fn a_change_of_the_session_is_no_event() {
+        for (input, body) in [
+            (r#"{"type":"session.update","agent":{"tools":[]}}"#, r#"{"agent":{"tools":[]}}"#),
+            (r#"{"type":"session.update","budget":null}"#, r#"{"budget":null}"#),
+        ] {
+            let mut script = Script::new([(200, "{}")]);
+            send(&mut script, STATE, &[Input::Other(input.to_owned())]).unwrap();
+            assert_eq!(asked(&script.requests[0]), (Method::Post, "/v1/sessions/sesn_01", &[][..], Some(body)));
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     workload::{Ledger, PATIENT, State, Story, message_text, record_text, session_record},
 };
 use crate::{
-    events::{Draft, EventLog, ReadError, table},
+    events::{Draft, EventLog, ReadError, Span, table},
     id::SessionId,
     vault::Sealer,
 };
@@ -127,7 +127,7 @@ fn caught<T>(judge: impl FnOnce() -> Result<T, Verdict>) -> Result<T, Verdict> {
 /// The number of commits after which the log would be as it is.
 fn find(log: &EventLog, ledger: &Ledger, (certain, possible): (usize, usize)) -> Result<usize, Verdict> {
     let found = ledger.stories.iter().map(|story| state(log, story)).collect::<Result<Vec<_>, _>>()?;
-    let sessions = log.sessions(None, usize::MAX).map_err(|error| unreadable(&error))?.len();
+    let sessions = log.sessions(Span::Before(None), usize::MAX).map_err(|error| unreadable(&error))?.len();
     let known = found.iter().filter(|state| state.version > 0).count();
     if sessions != known {
         return Err(Verdict::Mixed(format!("{sessions} sessions, of which {known} are known")));

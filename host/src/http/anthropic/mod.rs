@@ -5,14 +5,46 @@
 //! nobody here knows are refused: a wish that is dropped in silence is worse than one that is refused.
 //!
 //! * `parameters.rs` the query of a URL · `page.rs` pages and their cursors · `runtime.rs` which runtime is meant
-//! * `metadata.rs` what clients note on their objects
+//! * `tools.rs` an agent's tools with every choice made ·
+//!   `input.rs` events as clients send them · `history.rs` events as a list · `metadata.rs` what clients note on their objects
 
+pub(super) mod agents;
+pub(super) mod environments;
+pub(super) mod events;
+mod history;
+mod input;
 pub(super) mod metadata;
 pub(super) mod page;
 pub(super) mod parameters;
 pub(super) mod runtime;
+pub(super) mod sessions;
+mod tools;
 
 use http::StatusCode;
+use serde::{Serialize, Serializer};
+
+use crate::clock;
+
+/// A time, which this dialect writes as text.
+#[derive(Clone, Copy)]
+pub(super) struct Timestamp(
+    /// Milliseconds since the epoch.
+    pub(super) u64,
+);
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&clock::rfc3339_of(self.0))
+    }
+}
+
+/// What is told of something that was deleted.
+#[derive(Serialize)]
+pub(super) struct Deleted<I> {
+    pub(super) id: I,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+}
 
 /// The beta that the requests for agents, environments, sessions and events ask for.
 pub(super) const BETA: &str = "managed-agents-2026-04-01";

@@ -2,10 +2,14 @@
 
 use std::{fmt, str::FromStr};
 
+use axum::response::Response;
+use http::StatusCode;
 use serde::Serialize;
 
-use super::parameters::{Parameters, invalid};
-use crate::http::error::Error;
+use super::{
+    super::{error::Error, json},
+    parameters::{Parameters, invalid},
+};
 
 /// A page as clients see it.
 #[derive(Serialize)]
@@ -13,6 +17,44 @@ pub(in super::super) struct Page<T> {
     pub(in super::super) data: Vec<T>,
     /// Null at the end.
     pub(in super::super) next_page: Option<Cursor>,
+}
+
+/// The answer with a page of what was found; one more than its limit tells that there are more.
+pub(in super::super) fn answer<'a, T, I: Serialize>(
+    found: &'a [T],
+    limit: usize,
+    key: impl Fn(&T) -> u128,
+    item: impl Fn(&'a T) -> I,
+) -> Response {
+    let shown = &found[..found.len().min(limit)];
+    let last = shown.last().filter(|_| found.len() > limit);
+    let next_page = last.map(|last| Cursor { ascending: false, backwards: false, key: key(last) });
+    json::json(StatusCode::OK, &Page { data: shown.iter().map(item).collect::<Vec<_>>(), next_page })
+}
+
+/// How many rows are read at once where a filter may leave most of them out.
+const CHUNK: usize = 256;
+
+/// Reads on from a place until `limit` wanted rows and one more were found.
+pub(in super::super) fn collect<T, K: Copy, E>(
+    mut place: Option<K>,
+    limit: usize,
+    read: impl Fn(Option<K>, usize) -> Result<Vec<T>, E>,
+    key: impl Fn(&T) -> K,
+    wanted: impl Fn(&T) -> bool,
+) -> Result<Vec<T>, E> {
+    let mut found = Vec::new();
+    loop {
+        let chunk = read(place, CHUNK)?;
+        let Some(last) = chunk.last() else { return Ok(found) };
+        place = Some(key(last));
+        for row in chunk.into_iter().filter(&wanted) {
+            found.push(row);
+            if found.len() > limit {
+                return Ok(found);
+            }
+        }
+    }
 }
 
 /// A place in a list, which clients take for a mere word: the object that the page begins behind, and in which order the

@@ -312,7 +312,11 @@ pub(in super::super) async fn update(
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
     let (id, checked) = (named(&id)?, wishes.check()?);
-    let agent = on_disk(move || agents.update(id, |definition| checked.apply(definition))).await??;
+    let change = move |definition: &mut Definition| {
+        checked.apply(definition);
+        Ok::<_, Error>(())
+    };
+    let agent = on_disk(move || agents.update(id, None, change)).await??;
     Ok(json::json(StatusCode::OK, &Row::from(&agent.ok_or_else(not_found)?)))
 }
 

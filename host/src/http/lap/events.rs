@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    super::{App, Query, error::Error, json, on_disk, principal::Principal, sse},
+    super::{App, Query, dialect::Dialect, error::Error, json, on_disk, principal::Principal, sse},
     sessions::named,
 };
 use crate::{id::SessionId, session::Sessions};
@@ -77,5 +77,5 @@ pub(in super::super) async fn stream(
     headers: HeaderMap,
     Query(wish): Query<sse::Wish>,
 ) -> Result<Response, Error> {
-    sse::respond(&app.services.sessions, named(&id)?, &headers, &wish, app.draining())
+    sse::respond(&app.services.sessions, named(&id)?, &headers, &wish, Dialect::of(&headers), app.draining())
 }

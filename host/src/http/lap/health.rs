@@ -11,6 +11,7 @@ use super::super::{
     error::{Error, Retry},
     json, on_disk,
 };
+use crate::events::Span;
 
 /// The process lives.
 pub(in super::super) async fn health() -> Response {
@@ -27,7 +28,7 @@ pub(in super::super) async fn ready(State(app): State<App>) -> Response {
         return not_ready("the event log failed to commit; the host must be restarted").into_response();
     }
     let sessions = app.services.sessions.clone();
-    match on_disk(move || sessions.list(None, 1)).await.and_then(|read| read.map_err(Error::from)) {
+    match on_disk(move || sessions.list(Span::Before(None), 1)).await.and_then(|read| read.map_err(Error::from)) {
         Ok(_) => json::text(StatusCode::OK, r#"{"status":"ready"}"#),
         Err(error) => error.into_response(),
     }

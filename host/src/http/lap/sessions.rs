@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::super::{
     Query,
+    anthropic::agents::snapshot,
     error::{Error, no_credential},
     idempotency::{Attempt, replayed},
     json::{self, Json},
@@ -20,16 +21,17 @@ use super::super::{
 };
 use crate::{
     agents::{Agent, Agents, Status},
+    events::Span,
     id::{AgentId, MessageId, ProvisionId, RuntimeId, SessionId},
     runtime::{Runtime, Runtimes},
-    session::{CreateError, LinkError, Message, NewSession, Session, Sessions},
+    session::{self, CreateError, Facts, LinkError, Message, NewSession, Session, Sessions},
 };
 
 /// How many sessions a list has, and at the most.
 const LIMIT: usize = 1000;
 
 /// The session that a path names.
-pub(super) fn named(id: &str) -> Result<SessionId, Error> {
+pub(in super::super) fn named(id: &str) -> Result<SessionId, Error> {
     id.parse().map_err(|_| Error::session_not_found())
 }
 
@@ -109,7 +111,7 @@ pub(in super::super) async fn list(
     })?;
     on_disk(move || {
         // One more tells whether there are more.
-        let mut page = sessions.list(before, limit + 1)?;
+        let mut page = sessions.list(Span::Before(before), limit + 1)?;
         let more = page.len() > limit;
         page.truncate(limit);
         let mut response = json::json(StatusCode::OK, &page.iter().map(Item::from).collect::<Vec<_>>());
@@ -165,14 +167,24 @@ pub(in super::super) async fn create(
         None => own_runtime(&runtimes, &agent)?,
     };
     let (environment, model) = wishes(new.environment)?;
+    let title = new.title.filter(|title| !title.trim().is_empty());
     let wanted = NewSession {
         id: attempt.id(),
         agent: agent.id,
-        spec: agent.spec(model.as_deref()),
+        spec: agent.spec(model.as_deref(), None),
         runtime: runtime.id().clone(),
-        title: new.title.filter(|title| !title.trim().is_empty()).unwrap_or(agent.definition.name),
+        untitled: title.is_none(),
+        agent_version: Some(agent.version),
+        environment_id: None,
         environment,
-        prompt: new.prompt.filter(|prompt| !prompt.trim().is_empty()),
+        facts: Facts { agent: snapshot(&agent, &runtime), ..Facts::unknown() },
+        title: title.unwrap_or(agent.definition.name),
+        prompts: new
+            .prompt
+            .filter(|prompt| !prompt.trim().is_empty())
+            .map(session::Prompt::of_text)
+            .into_iter()
+            .collect(),
     };
     let session = sessions.create(wanted).await.map_err(|error| match error {
         CreateError::Link(LinkError::NoCredential) => no_credential(&runtime.description().provider_name),
@@ -191,6 +203,10 @@ fn agent(agents: &Agents, id: Option<&str>) -> Result<Agent, Error> {
     let known = id.parse().map_or(Ok(None), |id| agents.get(id))?;
     let agent =
         known.ok_or_else(|| Error::new(StatusCode::NOT_FOUND, "agent_not_found", format!("unknown agent: {id}")))?;
+    if agent.archived_ms.is_some() {
+        let message = format!("the agent {id} is archived and takes no new sessions");
+        return Err(Error::new(StatusCode::BAD_REQUEST, "agent_archived", message));
+    }
     match agent.definition.status {
         Status::Active => Ok(agent),
         Status::Paused => {
@@ -293,7 +309,7 @@ struct TextPart<'a> {
 
 impl<'a> MessageItem<'a> {
     fn new(session: SessionId, message: &'a Message, waits: bool) -> Self {
-        let Message { id, created_ms, text, withdrawn } = message;
+        let Message { id, created_ms, text, withdrawn, event: _ } = message;
         let status = match (withdrawn, waits) {
             (true, _) => Some(MessageStatus::Withdrawn),
             (false, true) => Some(MessageStatus::Queued),
@@ -357,7 +373,7 @@ async fn take(sessions: &Sessions, attempt: Attempt, id: SessionId, prompt: Prom
     if on_disk(move || attempt.made(|message| look.message(id, message))).await??.is_some() {
         return Ok(true);
     }
-    sessions.prompt(id, attempt.id(), text).await?;
+    sessions.prompt(id, attempt.id(), session::Prompt::of_text(text)).await?;
     Ok(false)
 }
 

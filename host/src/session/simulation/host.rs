@@ -12,6 +12,7 @@ use crate::{
         event::{OwnIds, check, session_error},
         intake::{Intake, Sought},
         state::{Input, Phase, State},
+        usage::Usage,
     },
 };
 
@@ -419,7 +420,7 @@ impl Host {
     fn sought(&self) -> Option<Sought> {
         let (number, _) = self.state.in_doubt()?;
         let text = &self.prompts[usize::try_from(number).unwrap()].text;
-        Some(Sought::new(&format!(r#"[{{"type":"text","text":"{text}"}}]"#)))
+        Some(Sought::message(&format!(r#"[{{"type":"text","text":"{text}"}}]"#)))
     }
 
     fn recall(&mut self, look_back: bool) {
@@ -546,7 +547,7 @@ impl Host {
         let Some(pump) = &mut self.pump else { return };
         let next = self.log.len() as u64 + 1;
         let reported = events.iter().map(|(json, effect)| (json.as_str(), *effect));
-        let taken = pump.intake.take(self.state, next, sought.as_ref(), reported);
+        let taken = pump.intake.take(self.state, &Usage::default(), next, sought.as_ref(), reported);
         self.state = taken.state;
         if !taken.draft.is_empty() {
             self.log.extend(taken.draft.at(next).events().map(|event| event.json.to_owned()));
