@@ -6,12 +6,22 @@ use lap::http::routes;
 use lap_simulator::{Endpoint, Faults, Script, fault::RequestFault, script::Step};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, RUNTIME, World};
+use crate::harness::{ANTHROPIC, Answer, RUNTIME, World};
 
 const REPLAYED: &str = "idempotent-replayed";
 
 async fn keyed(world: &World, key: &str, path: &str, body: &Value) -> Answer {
-    world.client.send(Method::POST, path, &[("idempotency-key", key)], Some(body.to_string())).await
+    let (headers, key) = (headers(path), ("idempotency-key", key));
+    world.client.send(Method::POST, path, &[&headers[..], &[key]].concat(), Some(body.to_string())).await
+}
+
+async fn unkeyed(world: &World, path: &str, body: &Value) -> Answer {
+    world.client.send(Method::POST, path, &headers(path), Some(body.to_string())).await
+}
+
+/// What a path wants of its requests.
+fn headers(path: &str) -> Vec<(&'static str, &'static str)> {
+    if path.starts_with("/v1/") { ANTHROPIC.to_vec() } else { Vec::new() }
 }
 
 fn is_replay(answer: &Answer) -> bool {
@@ -31,6 +41,14 @@ enum Effect {
     Sessions,
     /// Messages of this session.
     Messages(String),
+    /// Environments.
+    Environments,
+    /// Versions of this agent.
+    Versions(String),
+    /// Whether what is at this path has a name or title; it is another one before each request.
+    Named(String, &'static str),
+    /// Whether what is at this path was put away, which cannot be undone.
+    Archived(String),
     /// Whether this agent has this status; anything else that sets it is undone before each request.
     Status(String, &'static str),
     /// Interrupts that the upstream was sent of this session.
@@ -73,6 +91,46 @@ impl Case {
                 while stream.next().await.unwrap().name != "agent.message" {}
                 case(route.replace("{id}", &session), note("a"), note("b"), Effect::Interrupts(session))
             }
+            "/v1/agents" => {
+                let body = |name: &str| json!({"name": name, "model": "m"});
+                case(route.to_owned(), body("a"), body("b"), Effect::Agents)
+            }
+            "/v1/agents/{id}" => {
+                let body = |name: &str| json!({"name": name});
+                case(route.replace("{id}", &agent), body("a"), body("b"), Effect::Versions(agent))
+            }
+            "/v1/environments" => {
+                let body = |name: &str| json!({"name": name});
+                case(route.to_owned(), body("a"), body("b"), Effect::Environments)
+            }
+            "/v1/sessions" => {
+                let environment = environment(world).await;
+                let body = |title: &str| json!({"agent": agent, "environment_id": environment, "title": title});
+                case(route.to_owned(), body("a"), body("b"), Effect::Sessions)
+            }
+            "/v1/environments/{id}" => {
+                let path = route.replace("{id}", &environment(world).await);
+                case(path.clone(), json!({"name": "a"}), json!({"name": "b"}), Effect::Named(path, "name"))
+            }
+            "/v1/sessions/{id}" => {
+                let path = route.replace("{id}", &world.client.session(&agent, None).await);
+                case(path.clone(), json!({"title": "a"}), json!({"title": "b"}), Effect::Named(path, "title"))
+            }
+            "/v1/agents/{id}/archive" | "/v1/environments/{id}/archive" | "/v1/sessions/{id}/archive" => {
+                let id = match route {
+                    "/v1/agents/{id}/archive" => agent,
+                    "/v1/environments/{id}/archive" => environment(world).await,
+                    _ => world.client.session(&agent, None).await,
+                };
+                let path = route.replace("{id}", &id);
+                let thing = path.strip_suffix("/archive").unwrap().to_owned();
+                case(path, note("a"), note("b"), Effect::Archived(thing))
+            }
+            "/v1/sessions/{id}/events" => {
+                let session = world.client.session(&agent, None).await;
+                let body = |text: &str| json!({"events": [{"type": "user.message", "content": [{"type": "text", "text": text}]}]});
+                case(route.replace("{id}", &session), body("a"), body("b"), Effect::Messages(session))
+            }
             other => panic!("POST {other} has no case here"),
         }
     }
@@ -83,6 +141,10 @@ impl Case {
         match &self.effect {
             Effect::Agents => length(&world.client.get("/api/agents").await.ok()["agents"]),
             Effect::Sessions => length(&world.client.get("/session").await.ok()),
+            Effect::Environments => length(&get(world, "/v1/environments").await["data"]),
+            Effect::Versions(agent) => length(&get(world, &format!("/v1/agents/{agent}/versions")).await["data"]),
+            Effect::Named(path, key) => usize::from(get(world, path).await[*key] == "a"),
+            Effect::Archived(path) => usize::from(get(world, path).await["archived_at"].is_string()),
             Effect::Messages(session) => length(&world.client.get(&format!("/session/{session}/message")).await.ok()),
             Effect::Status(agent, status) => {
                 let agent = world.client.get(&format!("/api/agents/{agent}")).await.ok();
@@ -97,18 +159,37 @@ impl Case {
 
     /// Makes it visible whether the effect happens again.
     async fn rearm(&self, world: &World) {
-        if let Effect::Status(agent, status) = &self.effect {
-            let opposite = if *status == "paused" { "active" } else { "paused" };
-            world.client.patch(&format!("/api/agents/{agent}"), &json!({"status": opposite})).await.ok();
+        match &self.effect {
+            Effect::Status(agent, status) => {
+                let opposite = if *status == "paused" { "active" } else { "paused" };
+                world.client.patch(&format!("/api/agents/{agent}"), &json!({"status": opposite})).await.ok();
+            }
+            Effect::Versions(agent) => {
+                world.client.patch(&format!("/api/agents/{agent}"), &json!({"name": "another"})).await.ok();
+            }
+            Effect::Named(path, key) => {
+                unkeyed(world, path, &json!({*key: "another"})).await.ok();
+            }
+            _ => {}
         }
     }
+}
+
+async fn get(world: &World, path: &str) -> Value {
+    world.client.send(Method::GET, path, &ANTHROPIC, None).await.ok()
+}
+
+async fn environment(world: &World) -> String {
+    let made = unkeyed(world, "/v1/environments", &json!({"name": "e"})).await.ok();
+    made["id"].as_str().unwrap().to_owned()
 }
 
 /// What a client reads off an answer that says which thing it is about.
 fn thing(answer: &Answer) -> (u16, Value) {
     let json: Value = serde_json::from_str(&answer.text).unwrap_or_default();
     let of_messages = || json.as_array().map(|all| all.iter().map(|one| one["info"]["id"].clone()).collect());
-    (answer.status.as_u16(), json.get("id").cloned().or_else(of_messages).unwrap_or_default())
+    let of_events = || Some(json.get("data")?[0]["id"].clone());
+    (answer.status.as_u16(), json.get("id").cloned().or_else(of_messages).or_else(of_events).unwrap_or_default())
 }
 
 fn posts() -> impl Iterator<Item = &'static str> {
@@ -133,7 +214,7 @@ async fn every_post_of_the_table_happens_once_under_a_key() {
         assert_eq!((thing(&second), second.header(REPLAYED)), (thing(&first), "true"), "{route}: {}", second.text);
         let reused = keyed(&world, key, &case.path, &case.other_body).await;
         assert_eq!((reused.status.as_u16(), &*reused.code()), (409, "idempotency_key_reused"), "{route}");
-        assert_eq!(reused.json()["error"]["retryable"], false);
+        assert_eq!(reused.header("x-should-retry"), "false");
         for bad in ["", "a b", &"k".repeat(256)] {
             let refused = keyed(&world, bad, &case.path, &case.body).await;
             assert_eq!(
@@ -150,7 +231,9 @@ async fn every_post_of_the_table_happens_once_under_a_key() {
         assert_eq!(case.count(&world).await, before, "{route} has happened again after a restart");
 
         // The control: the counts above would have shown it.
-        if !matches!(case.effect, Effect::Interrupts(_)) {
+        if !matches!(case.effect, Effect::Interrupts(_) | Effect::Archived(_)) {
+            case.rearm(&world).await;
+            let before = case.count(&world).await;
             let another = keyed(&world, &format!("{key}-other"), &case.path, &case.body).await;
             assert!(another.status.is_success() && !is_replay(&another), "{route}: {}", another.text);
             assert_eq!(case.count(&world).await - before, 1, "{route} under another key");
@@ -182,7 +265,8 @@ async fn a_replayed_interrupt_spares_the_next_turn() {
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_at_once_under_one_key_make_one_thing() {
     let world = World::start(working()).await;
-    for route in ["/api/agents", "/session", "/session/{id}/message", "/session/{id}/prompt_async"] {
+    let routes = ["/api/agents", "/session", "/session/{id}/message", "/session/{id}/prompt_async"];
+    for route in routes.into_iter().chain(["/v1/agents", "/v1/environments", "/v1/sessions/{id}/events"]) {
         let case = Case::of(&world, route).await;
         let before = case.count(&world).await;
         let all = join_all((0..20).map(|_| keyed(&world, "k", &case.path, &case.body))).await;
@@ -193,7 +277,7 @@ async fn twenty_at_once_under_one_key_make_one_thing() {
         assert_eq!(case.count(&world).await - before, 1, "{route}");
         // The control: without a key each makes one.
         let before = case.count(&world).await;
-        join_all((0..3).map(|_| world.client.post(&case.path, &case.body))).await;
+        join_all((0..3).map(|_| unkeyed(&world, &case.path, &case.body))).await;
         assert_eq!(case.count(&world).await - before, 3, "{route}");
     }
     assert_eq!(world.simulator.recorder().count(Endpoint::SessionsCreate), 1 + 3 + 2, "none was made and dropped");

@@ -90,10 +90,10 @@ fn request(chance: &mut Chance, prey: &Prey, twisted: bool) -> Vec<u8> {
     let id = match route.path {
         path if path.starts_with("/api/agent-runtimes") => RUNTIME,
         // What the others need stays. Good clients delete what mutants have made.
-        _ if route.method == "DELETE" => NOBODY,
+        path if route.method == "DELETE" || path.ends_with("/archive") => NOBODY,
         // The body is read first, and most turns that nobody can run would only make the log longer.
         path if (path.ends_with("/prompt_async") || path.ends_with("/message")) && !chance.one_in(16) => NOBODY,
-        path if path.starts_with("/api/agents") => &prey.agent,
+        path if path.starts_with("/api/agents") || path.starts_with("/v1/agents") => &prey.agent,
         _ => &prey.session,
     };
     let query =
@@ -103,6 +103,16 @@ fn request(chance: &mut Chance, prey: &Prey, twisted: bool) -> Vec<u8> {
         ("GET" | "DELETE", _) => String::new(),
         ("PUT", _) => json!({"api_key": "sk-ant-mutant-0123456789", "api_base": "http://127.0.0.1:9"}).to_string(),
         (_, "/session") => json!({"runtime": RUNTIME, "agent_id": prey.agent, "prompt": "Hello"}).to_string(),
+        // One word short of what would make something that nobody takes away again.
+        (_, "/v1/agents") => json!({"name": "n", "metadata": {"a": "b"}, "tools": [{"type": "custom"}]}).to_string(),
+        (_, "/v1/environments") => json!({"config": {"type": "cloud", "packages": {"npm": []}}}).to_string(),
+        (_, "/v1/sessions") => json!({"agent": prey.agent, "environment_id": NOBODY, "title": "t"}).to_string(),
+        (_, path) if path.ends_with("/events") => {
+            json!({"events": [{"type": "user.tool_confirmation", "tool_use_id": "t", "result": "allow"}]}).to_string()
+        }
+        (_, path) if path.starts_with("/v1/") => {
+            json!({"name": "n", "title": "t", "metadata": {"a": null}}).to_string()
+        }
         (_, path) if path.contains("/session/") => json!({"parts": [{"type": "text", "text": "Hello"}]}).to_string(),
         _ => json!({"name": "n", "owner_id": "mutant", "runtime": RUNTIME, "model": "m", "system": "s"}).to_string(),
     };
@@ -118,7 +128,11 @@ fn request(chance: &mut Chance, prey: &Prey, twisted: bool) -> Vec<u8> {
     };
     let mut bytes = format!("{} ", route.method).into_bytes();
     bytes.extend(path);
-    bytes.extend(format!(" HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n{key}").bytes());
+    let speaks = match route.path.starts_with("/v1/") {
+        true => "anthropic-version: 2026-10-21\r\nanthropic-beta: managed-agents-2026-04-01\r\n",
+        false => "",
+    };
+    bytes.extend(format!(" HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n{speaks}{key}").bytes());
     if body.is_empty() {
         bytes.extend(b"\r\n");
     } else if chance.one_in(3) {
@@ -355,13 +369,11 @@ async fn mutants_of_every_request_are_refused_or_served_and_leave_nothing_behind
 
 #[test]
 fn an_answer_that_must_not_be_is_found() {
-    let answer = |status, body: &str| Answer { status, body: body.to_owned(), whole: true };
-    assert_eq!(fault(&answer(200, "")), None);
-    assert_eq!(fault(&answer(431, "")), None);
-    assert_eq!(fault(&answer(502, r#"{"error":{"code":"upstream_unavailable"}}"#)), None);
-    for (status, body) in [(500, "{}"), (502, r#"{"error":{"code":"runtime_fault"}}"#), (503, ""), (301, ""), (101, "")]
-    {
-        assert!(fault(&answer(status, body)).is_some(), "{status}");
+    assert_eq!(fault(&Answer::of(200, "", "")), None);
+    assert_eq!(fault(&Answer::of(431, "", "")), None);
+    assert_eq!(fault(&Answer::of(502, "upstream_unavailable", "")), None);
+    for (status, code) in [(500, ""), (502, "runtime_fault"), (503, ""), (301, ""), (101, "")] {
+        assert!(fault(&Answer::of(status, code, "{}")).is_some(), "{status}");
     }
 }
 

@@ -12,16 +12,21 @@ use tokio::{
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
+    /// The code of an error; empty when there is none.
+    code: String,
     pub body: String,
     /// All of the body has come.
     pub whole: bool,
 }
 
 impl Answer {
-    /// The code of an error; empty when there is none.
     pub fn code(&self) -> String {
-        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
-        body["error"]["code"].as_str().unwrap_or_default().to_owned()
+        self.code.clone()
+    }
+
+    /// One that was made up.
+    pub fn of(status: u16, code: &str, body: &str) -> Self {
+        Self { status, code: code.to_owned(), body: body.to_owned(), whole: true }
     }
 }
 
@@ -100,7 +105,8 @@ fn answer(bytes: &[u8]) -> Option<(Answer, &[u8])> {
             (body.to_vec(), body.len() == bytes, rest)
         }
     };
-    Some((Answer { status, body: String::from_utf8_lossy(&body).into_owned(), whole }, rest))
+    let code = header("lap-error-code").unwrap_or_default().to_owned();
+    Some((Answer { status, code, body: String::from_utf8_lossy(&body).into_owned(), whole }, rest))
 }
 
 fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, bool, &[u8])> {

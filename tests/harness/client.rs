@@ -33,7 +33,7 @@ impl Answer {
     }
 
     pub fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().unwrap_or_else(|| panic!("no error: {}", self.text)).to_owned()
+        self.header("lap-error-code").to_owned()
     }
 
     pub fn header(&self, name: &str) -> &str {
@@ -111,8 +111,13 @@ impl Client {
     }
 
     pub async fn connect(&self, upstream: &str) -> Value {
+        self.connect_to(RUNTIME, upstream).await
+    }
+
+    /// The same for any runtime.
+    pub async fn connect_to(&self, runtime: &str, upstream: &str) -> Value {
         let body = json!({"api_key": UPSTREAM_KEY, "api_base": upstream});
-        self.put(&format!("/api/agent-runtimes/{RUNTIME}/credentials"), &body).await.ok()
+        self.put(&format!("/api/agent-runtimes/{runtime}/credentials"), &body).await.ok()
     }
 
     /// An agent as in the documentation, with other fields where `more` has them.

@@ -17,6 +17,9 @@ pub use self::client::{Answer, Client, Event};
 /// The credential of the upstream. A test that finds it anywhere else has found a leak.
 pub const UPSTREAM_KEY: &str = "sk-ant-canary-6yT0wqZrVb3nKfXc";
 pub const MASTER_KEY: &str = "sk-master-of-the-tests";
+/// What the official SDKs send with each request for agents, environments, sessions and events.
+pub const ANTHROPIC: [(&str, &str); 2] =
+    [("anthropic-version", "2026-10-21"), ("anthropic-beta", "managed-agents-2026-04-01")];
 pub const RUNTIME: &str = "claude_managed_agents";
 
 pub struct World {

@@ -1,26 +1,102 @@
-//! The official Python SDK against the simulator: what it accepts is what a runtime may rely on.
+//! The official SDKs, as their users use them: against the real program, on each of its runtimes.
 //!
-//! `LAP_SDK_PYTHON` names an interpreter with the packages of `requirements.txt`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+//! `LAP_SDK_DIR` names a folder with what `.ci/run` installs: `python-VERSION/bin/python` with each of
+//! `python/VERSION.txt`, and `node/` with `node/package.json`. What is missing fails the test.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "a test fails by panicking")]
 
-use std::{env, net::SocketAddr};
+#[path = "../harness/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "other tests use the rest of it")]
+mod harness;
 
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use harness::{MASTER_KEY, anywhere, program, simulator};
 use lap_simulator::{Options, Script, Simulator};
 use tokio::process::Command;
 
+/// The versions of the Python SDK: the newest of each of the three headers generations that are in use.
+const PYTHON: [&str; 3] = ["2.12.0", "1.17.0", "0.125.0"];
+
+/// The names under which the versions of the TypeScript SDK are installed.
+const NODE: [&str; 2] = ["@anthropic-ai/sdk", "sdk-0.137.0"];
+
+/// The version whose types are the measure of what is answered.
+const STRICT: &str = PYTHON[0];
+
+fn installed() -> PathBuf {
+    let installed = env::var_os("LAP_SDK_DIR").expect("LAP_SDK_DIR names the folder with the SDKs");
+    fs::canonicalize(installed).unwrap()
+}
+
+fn python(version: &str, script: &str) -> Command {
+    let mut command = Command::new(installed().join(format!("python-{version}/bin/python")));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/sdk").join(script));
+    command
+}
+
+/// What a command said, which must have ended well.
+async fn succeeds(command: &mut Command) -> String {
+    let ended = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&ended.stdout);
+    assert!(ended.status.success(), "{command:?}\n{said}\n{}", text(&ended.stderr));
+    said
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_main_flow_works_against_the_simulator() {
-    let python = env::var("LAP_SDK_PYTHON").expect("LAP_SDK_PYTHON names a Python with the SDK");
     let options = Options { api_key: Some("sk-ant-sdk".to_owned()), ..Options::default() };
-    let simulator = Simulator::start(SocketAddr::from(([127, 0, 0, 1], 0)), Script::default(), options).unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/sdk/simulator_main_flow.py");
-    let ended = Command::new(python)
-        .arg(script)
-        .env("ANTHROPIC_BASE_URL", simulator.base_url())
-        .env("ANTHROPIC_API_KEY", "sk-ant-sdk")
-        .output()
-        .await
-        .unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(ended.status.success(), "{}\n{}", said(&ended.stdout), said(&ended.stderr));
+    let simulator = Simulator::start(anywhere(), Script::default(), options).unwrap();
+    let mut flow = python(STRICT, "simulator_main_flow.py");
+    succeeds(flow.env("ANTHROPIC_BASE_URL", simulator.base_url()).env("ANTHROPIC_API_KEY", "sk-ant-sdk")).await;
+}
+
+/// Runs everything against the real program, and returns the folder with what it answered.
+async fn users_are_served(runtime: &str, upstream: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("key-of-the-api"), MASTER_KEY).unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--guests-max", "512", "--default-runtime", runtime];
+    let arguments = [&arguments[..], &["--master-key-file", "key-of-the-api"]].concat();
+    let host = program::Program::start(program::lap(directory.path(), &arguments), MASTER_KEY).await;
+    let host = host.unwrap_or_else(|ended| panic!("{}", ended.stderr));
+    host.client.connect_to(runtime, upstream).await;
+    let users = |command: &mut Command| {
+        command.env("ANTHROPIC_BASE_URL", &host.client.base).env("ANTHROPIC_API_KEY", MASTER_KEY);
+    };
+    for version in PYTHON {
+        let mut suite = python(version, "suite.py");
+        users(suite.arg("--record").arg(directory.path().join(version)));
+        println!("{}", succeeds(&mut suite).await);
+    }
+    let node = installed().join("node");
+    let suite = "suite.mjs";
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/sdk/node").join(suite), node.join(suite)).unwrap();
+    for package in NODE {
+        let mut command = Command::new("node");
+        users(command.current_dir(&node).args([suite, package]));
+        println!("{}", succeeds(&mut command).await);
+    }
+    directory
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn official_sdks_work_and_every_answer_is_exactly_of_its_type() {
+    let script: Script = include_str!("script.toml").parse().unwrap();
+    let simulator = simulator(script);
+    let recorded = users_are_served(harness::RUNTIME, &simulator.base_url()).await;
+    let program = installed().join("node/answers.ts");
+    let mut strict = python(STRICT, "strict.py");
+    println!("{}", succeeds(strict.arg(recorded.path().join(STRICT)).arg(&program)).await);
+    let options = ["--noEmit", "--strict", "--skipLibCheck", "--target", "es2022", "--module", "nodenext"];
+    let mut compiler = Command::new(installed().join("node/node_modules/.bin/tsc"));
+    succeeds(compiler.args(options).arg(&program)).await;
+    // The compiler finds what is wrong: one key too many in the first answer.
+    let good = fs::read_to_string(&program).unwrap();
+    fs::write(&program, good.replacen(" = {", " = {\"extra\": 1, ", 1)).unwrap();
+    let refused = Command::new(installed().join("node/node_modules/.bin/tsc")).args(options).arg(&program).output();
+    assert!(!refused.await.unwrap().status.success(), "an extra key is not noticed");
 }

@@ -121,7 +121,8 @@ impl Environments {
 impl Environment {
     fn default_one() -> Self {
         // Text that is JSON.
-        let config = r#"{"type":"cloud","networking":{"type":"unrestricted"}}"#.to_owned();
+        let packages = r#"{"apt":[],"cargo":[],"gem":[],"go":[],"npm":[],"pip":[]}"#;
+        let config = format!(r#"{{"type":"cloud","networking":{{"type":"unrestricted"}},"packages":{packages}}}"#);
         Self {
             id: Environments::DEFAULT,
             created_ms: 0,

@@ -134,12 +134,15 @@ impl Table {
             Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
             table => table.map_err(StoreError::database)?,
         };
-        let rows = table.range::<&[u8]>(range).map_err(StoreError::database)?;
-        let open = |row: Result<(redb::AccessGuard<'_, &[u8]>, redb::AccessGuard<'_, &[u8]>), redb::StorageError>| {
+        let mut rows = table.range::<&[u8]>(range).map_err(StoreError::database)?;
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(row) = if backwards { rows.next_back() } else { rows.next() }
+        {
             let (key, sealed) = row.map_err(StoreError::database)?;
-            self.open(key.value(), sealed.value())
-        };
-        if backwards { rows.rev().take(limit).map(open).collect() } else { rows.take(limit).map(open).collect() }
+            found.push(self.open(key.value(), sealed.value())?);
+        }
+        Ok(found)
     }
 
     pub(super) fn put(&self, key: &[u8], value: &impl serde::Serialize, also: Also<'_>) -> Result<(), StoreError> {

@@ -488,21 +488,21 @@ pub(super) fn facts(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8
 pub(super) fn sessions(shared: &Shared, span: Span, limit: usize) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
     let read = || -> DatabaseResult<Vec<(SessionId, Vec<u8>)>> {
         let sessions = shared.db.begin_read()?.open_table(SESSIONS)?;
-        let row = |row: Result<(redb::AccessGuard<'_, &[u8; 16]>, redb::AccessGuard<'_, &[u8]>), _>| {
-            let (key, value) = row?;
-            Ok((SessionId::from_bytes(*key.value()), value.value().to_vec()))
-        };
-        match span {
-            Span::Before(end) => {
-                let end = end.map_or([0xff; 16], SessionId::to_bytes);
-                sessions.range::<&[u8; 16]>(..&end)?.rev().take(limit).map(row).collect()
-            }
+        let (start, end) = match span {
+            Span::Before(end) => (Bound::Unbounded, end.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_bytes()))),
             Span::After(start) => {
-                let start = start.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_bytes()));
-                let range = sessions.range::<&[u8; 16]>((start.as_ref(), Bound::Unbounded))?;
-                range.take(limit).map(row).collect()
+                (start.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_bytes())), Bound::Unbounded)
             }
+        };
+        let mut rows = sessions.range::<&[u8; 16]>((start.as_ref(), end.as_ref()))?;
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(row) = if matches!(span, Span::Before(_)) { rows.next_back() } else { rows.next() }
+        {
+            let (key, value) = row?;
+            found.push((SessionId::from_bytes(*key.value()), value.value().to_vec()));
         }
+        Ok(found)
     };
     read()?.into_iter().map(|(id, sealed)| Ok((id, open_session(shared, id, &sealed)?))).collect()
 }

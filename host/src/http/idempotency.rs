@@ -114,7 +114,7 @@ async fn carry_out(
     let wish = bytes(&digest(&SHA256, request.body()));
     let reservation = reservations.reserve(row, wish, clock::unix_ms()).await.map_err(|error| safe(error.into()))?;
     let mut request = request.map(Body::from);
-    request.extensions_mut().insert(Attempt { id: reservation.id, stage: reservation.stage });
+    request.extensions_mut().insert(Attempt { id: reservation.id, stage: reservation.stage, keyed: true });
     let mut response = unharmed(next.run(request)).await;
     if response.status().is_success() && reservation.stage != Stage::Done {
         reservations.fulfil(&reservation).await.map_err(|error| safe(error.into()))?;
@@ -136,12 +136,18 @@ fn safe(error: Error) -> Error {
 pub(super) struct Attempt {
     id: Reserved,
     stage: Stage,
+    keyed: bool,
 }
 
 impl Attempt {
     /// The id of what the request makes.
     pub(super) fn id<T: From<Reserved>>(self) -> T {
         self.id.into()
+    }
+
+    /// True when the request may come again under its key.
+    pub(super) const fn is_keyed(self) -> bool {
+        self.keyed
     }
 
     /// True when the request was carried out before.
@@ -183,7 +189,7 @@ impl<S: Sync> FromRequestParts<S> for Attempt {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let keyed = parts.extensions.get().copied();
-        Ok(keyed.unwrap_or_else(|| Self { id: Reserved::fresh(), stage: Stage::New }))
+        Ok(keyed.unwrap_or_else(|| Self { id: Reserved::fresh(), stage: Stage::New, keyed: false }))
     }
 }
 

@@ -45,7 +45,7 @@ pub use self::{
     error::{CreateError, DeleteError, InputError, InterruptError, LinkError, ModelsError, PromptError},
     retention::Retention,
     state::Refused,
-    stored::{Amendment, Facts, Message, Prompt, Session, Status},
+    stored::{Amendment, Change, Facts, Message, Prompt, Session, Status},
     usage::{Tokens, Usage},
 };
 use self::{

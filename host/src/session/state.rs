@@ -126,13 +126,12 @@ impl State {
             // Nobody waits for it any more: a client has interrupted since.
             Input::NotArrived if self.phase == Phase::Sent && !self.wanted => phase(Phase::Idle),
             Input::NotArrived if self.phase == Phase::Sent => Ok(Self { phase: Phase::Idle, next: self.sent, ..self }),
-            // Once the upstream speaks of the turn, the prompt has arrived, whatever became of the answer.
-            Input::Taken | Input::NotArrived => Ok(self),
             Input::Interrupt => Ok(Self { next: self.prompts, wanted: false, ..self }),
             // From here on the upstream works, whether it says so at once or not.
             Input::Answer if self.phase == Phase::Waiting => phase(Phase::Taken),
             Input::NotAnswered if self.phase == Phase::Taken => phase(Phase::Waiting),
-            Input::Answer | Input::NotAnswered => Ok(self),
+            // Once the upstream speaks of the turn, what was sent has arrived, whatever became of the answer.
+            Input::Taken | Input::NotArrived | Input::Answer | Input::NotAnswered => Ok(self),
             Input::Lost => Ok(Self { cut: true, ..self }),
             Input::Found => Ok(Self { cut: false, ..self }),
             Input::Started => phase(Phase::Running),

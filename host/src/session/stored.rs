@@ -262,10 +262,13 @@ impl Message {
     }
 }
 
+/// Changes what clients say of a session, or says why not, for the client.
+pub type Change = dyn FnOnce(&mut Session, &mut Facts) -> Result<(), String> + Send + Sync;
+
 /// A change of what clients say of a session.
 pub struct Amendment {
-    /// Applies it; what it answers is told to the client as a refusal. It must neither block nor fail half-way.
-    pub change: Box<dyn FnOnce(&mut Session, &mut Facts) -> Result<(), String> + Send + Sync>,
+    /// The change itself. It must not block.
+    pub change: Box<Change>,
     /// The event that tells others: a JSON object, to which an id and a time are added.
     pub event: Option<String>,
     /// True when it must not be made while a turn runs.

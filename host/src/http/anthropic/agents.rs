@@ -476,11 +476,15 @@ pub(in super::super) async fn retrieve(
 
 pub(in super::super) async fn update(
     _: Principal,
+    attempt: Attempt,
     State(agents): State<Agents>,
     State(runtimes): State<Arc<Runtimes>>,
     Path(id): Path<String>,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
+    if attempt.is_replay() {
+        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&get(&agents, &id)?, &runtimes))));
+    }
     let agent: AgentId = id.parse().map_err(|_| not_found(&id))?;
     let (expected, checked) = (wishes.version, wishes.check()?);
     let updated = on_disk(move || agents.update(agent, expected, |definition| checked.apply(definition))).await??;
@@ -490,10 +494,14 @@ pub(in super::super) async fn update(
 
 pub(in super::super) async fn archive(
     _: Principal,
+    attempt: Attempt,
     State(agents): State<Agents>,
     State(runtimes): State<Arc<Runtimes>>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
+    if attempt.is_replay() {
+        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&get(&agents, &id)?, &runtimes))));
+    }
     let agent: AgentId = id.parse().map_err(|_| not_found(&id))?;
     let archived = on_disk(move || agents.archive(agent)).await??;
     let agent = archived.ok_or_else(|| not_found(&id))?;

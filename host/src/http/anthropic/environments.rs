@@ -275,11 +275,15 @@ pub(in super::super) async fn retrieve(
 
 pub(in super::super) async fn update(
     _: Principal,
+    attempt: Attempt,
     State(environments): State<Environments>,
     Path(id): Path<String>,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
     let environment = own(&id)?;
+    if attempt.is_replay() {
+        return Ok(replayed(answer(&environments.get(environment)?.ok_or_else(|| not_found(&id))?)));
+    }
     wishes.check()?;
     let change = move |environment: &mut Environment| {
         if environment.archived_ms.is_some() {
@@ -305,17 +309,21 @@ pub(in super::super) async fn list(
         let read = |before, limit| environments.before(before, limit);
         let found = collect(before, limit, read, |environment| environment.id, wanted)?;
         let key = |environment: &Environment| u128::from_be_bytes(environment.id.to_bytes());
-        Ok(page::answer(&found, limit, key, |environment| Item::from(environment)))
+        Ok(page::answer(&found, limit, key, Item::from))
     })
     .await?
 }
 
 pub(in super::super) async fn archive(
     _: Principal,
+    attempt: Attempt,
     State(environments): State<Environments>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let environment = own(&id)?;
+    if attempt.is_replay() {
+        return Ok(replayed(answer(&environments.get(environment)?.ok_or_else(|| not_found(&id))?)));
+    }
     let change = |environment: &mut Environment| {
         environment.archived_ms.get_or_insert_with(clock::unix_ms);
         Ok::<_, Error>(())

@@ -88,7 +88,9 @@ pub(in super::super) async fn send(
     for (input, id) in inputs.iter().zip(&ids) {
         take(&sessions, attempt, session.id, input, *id).await?;
     }
-    let shown = echoes(&mut reader, &session, &inputs).await?;
+    // What comes again under a key must be answered as it was, and what the upstream showed is not kept.
+    let sought = if attempt.is_keyed() { &[][..] } else { &inputs[..] };
+    let shown = echoes(&mut reader, &session, sought).await?.into_iter().chain(std::iter::repeat(None));
     let events: Vec<_> =
         inputs.iter().zip(&ids).zip(shown).map(|(sent, shown)| shown.unwrap_or_else(|| told(sent))).collect();
     Ok(list(&events))

@@ -102,19 +102,12 @@ impl Row {
 
 /// The body of a page. `reader` gives a cursor behind any event.
 pub(super) fn page(wish: &Wish, reader: impl Fn(u64) -> Result<Reader, Error>) -> Result<String, Error> {
-    let (mut rows, more) = if wish.ascending {
-        ascending(wish, reader(wish.from.unwrap_or_default())?)?
+    let (rows, more) = if wish.ascending {
+        ascending(wish, &reader)?
     } else {
         let head = reader(0)?.head().seq;
         descending(wish, wish.from.unwrap_or(head + 1).min(head + 1), &reader)?
     };
-    let last = rows.last().map(|row| row.seq);
-    let oldest = rows.iter().map(|row| row.seq).min();
-    let mut waiting: HashSet<String> = rows.iter().filter_map(Row::waiting).collect();
-    if let Some(oldest) = oldest.filter(|_| !waiting.is_empty()) {
-        let processed = processed(&mut waiting, reader(oldest)?)?;
-        rows.retain(|row| row.waiting().is_none_or(|id| !processed.contains(&id)));
-    }
     let mut body = String::from("{\"data\":[");
     for row in &rows {
         if !body.ends_with('[') {
@@ -122,7 +115,8 @@ pub(super) fn page(wish: &Wish, reader: impl Fn(u64) -> Result<Reader, Error>) -
         }
         body.push_str(&row.json);
     }
-    let next = last.filter(|_| more).map(|seq| Cursor { ascending: wish.ascending, backwards: false, key: seq.into() });
+    let last = rows.last().filter(|_| more);
+    let next = last.map(|row| Cursor { ascending: wish.ascending, backwards: false, key: row.seq.into() });
     match next {
         Some(cursor) => body.push_str(&format!("],\"next_page\":\"{cursor}\"}}")),
         None => body.push_str("],\"next_page\":null}"),
@@ -131,19 +125,18 @@ pub(super) fn page(wish: &Wish, reader: impl Fn(u64) -> Result<Reader, Error>) -
 }
 
 /// The wanted events behind the cursor, and whether there are more.
-fn ascending(wish: &Wish, mut reader: Reader) -> Result<(Vec<Row>, bool), Error> {
-    let (mut rows, mut bytes) = (Vec::new(), 0);
+fn ascending(wish: &Wish, open: &impl Fn(u64) -> Result<Reader, Error>) -> Result<(Vec<Row>, bool), Error> {
+    let mut page = Shelf::new(wish, open);
+    let mut reader = open(wish.from.unwrap_or_default())?;
     loop {
         let found = next(&mut reader, u64::MAX)?;
         if found.is_empty() {
-            return Ok((rows, false));
+            return Ok((page.rows, false));
         }
-        for row in found.into_iter().filter(|row| wish.wants(row)) {
-            if rows.len() >= wish.limit || bytes >= PAGE_BYTES {
-                return Ok((rows, true));
+        for row in found {
+            if !page.put(row)? {
+                return Ok((page.rows, true));
             }
-            bytes += row.json.len();
-            rows.push(row);
         }
     }
 }
@@ -152,30 +145,55 @@ fn ascending(wish: &Wish, mut reader: Reader) -> Result<(Vec<Row>, bool), Error>
 fn descending(
     wish: &Wish,
     mut end: u64,
-    reader: &impl Fn(u64) -> Result<Reader, Error>,
+    open: &impl Fn(u64) -> Result<Reader, Error>,
 ) -> Result<(Vec<Row>, bool), Error> {
-    let (mut rows, mut bytes) = (Vec::new(), 0);
+    let mut page = Shelf::new(wish, open);
     while end > 1 {
         let start = end.saturating_sub(CHUNK_EVENTS).max(1);
         let mut chunk = Vec::new();
-        let mut reader = reader(start - 1)?;
+        let mut reader = open(start - 1)?;
         loop {
             let found = next(&mut reader, end)?;
             if found.is_empty() {
                 break;
             }
-            chunk.extend(found.into_iter().filter(|row| wish.wants(row)));
+            chunk.extend(found);
         }
         for row in chunk.into_iter().rev() {
-            if rows.len() >= wish.limit || bytes >= PAGE_BYTES {
-                return Ok((rows, true));
+            if !page.put(row)? {
+                return Ok((page.rows, true));
             }
-            bytes += row.json.len();
-            rows.push(row);
         }
         end = start;
     }
-    Ok((rows, false))
+    Ok((page.rows, false))
+}
+
+/// The rows of a page in the making.
+struct Shelf<'a, O> {
+    wish: &'a Wish,
+    open: &'a O,
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+impl<'a, O: Fn(u64) -> Result<Reader, Error>> Shelf<'a, O> {
+    const fn new(wish: &'a Wish, open: &'a O) -> Self {
+        Self { wish, open, rows: Vec::new(), bytes: 0 }
+    }
+
+    /// Puts an event on the page if it is wanted; false when the page is full.
+    fn put(&mut self, row: Row) -> Result<bool, Error> {
+        if !self.wish.wants(&row) || is_processed_later(&row, self.open)? {
+            return Ok(true);
+        }
+        if self.rows.len() >= self.wish.limit || self.bytes >= PAGE_BYTES {
+            return Ok(false);
+        }
+        self.bytes += row.json.len();
+        self.rows.push(row);
+        Ok(true)
+    }
 }
 
 /// The next events before `end`.
@@ -193,20 +211,20 @@ fn next(reader: &mut Reader, end: u64) -> Result<Vec<Row>, ReadError> {
     Ok(page.events().map(row).collect())
 }
 
-/// Those of the `waiting` events that were processed later.
-fn processed(waiting: &mut HashSet<String>, mut reader: Reader) -> Result<HashSet<String>, ReadError> {
-    let mut processed = HashSet::new();
-    while !waiting.is_empty() {
+/// True for an event that waited and that the log has a second time, processed: mostly a few events later.
+fn is_processed_later(row: &Row, open: &impl Fn(u64) -> Result<Reader, Error>) -> Result<bool, Error> {
+    let Some(waiting) = row.waiting() else { return Ok(false) };
+    let mut reader = open(row.seq)?;
+    loop {
         let found = next(&mut reader, u64::MAX)?;
         if found.is_empty() {
-            break;
+            return Ok(false);
         }
-        for row in found.iter().filter(|row| row.may_wait()) {
-            let Head { id, processed_at } = row.head();
-            if processed_at.is_some() && waiting.remove(&id) {
-                processed.insert(id);
+        for later in found.iter().filter(|later| later.kind == row.kind) {
+            let Head { id, processed_at } = later.head();
+            if id == waiting && processed_at.is_some() {
+                return Ok(true);
             }
         }
     }
-    Ok(processed)
 }

@@ -91,24 +91,34 @@ struct Stats {
 #[serde(untagged)]
 enum Used<'a> {
     Reported(&'a RawValue),
-    Counted(Option<Counted>),
+    Counted(Counted),
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 struct Counted {
-    input_tokens: u64,
-    output_tokens: u64,
-    cache_read_input_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_read_input_tokens: Option<u64>,
+}
+
+impl From<Tokens> for Counted {
+    fn from(tokens: Tokens) -> Self {
+        Self {
+            input_tokens: Some(tokens.input_tokens),
+            output_tokens: Some(tokens.output_tokens),
+            cache_read_input_tokens: Some(tokens.cache_read_input_tokens),
+        }
+    }
 }
 
 impl<'a> From<&'a Usage> for Used<'a> {
     fn from(usage: &'a Usage) -> Self {
         match &usage.reported {
             Some(reported) => Self::Reported(reported),
-            None => Self::Counted(usage.tokens.map(|tokens| {
-                let Tokens { input_tokens, output_tokens, cache_read_input_tokens, .. } = tokens;
-                Counted { input_tokens, output_tokens, cache_read_input_tokens }
-            })),
+            None => Self::Counted(usage.tokens.map(Counted::from).unwrap_or_default()),
         }
     }
 }
@@ -509,6 +519,7 @@ struct Update<'a> {
 
 pub(in super::super) async fn update(
     _: Principal,
+    attempt: Attempt,
     State(agents): State<Agents>,
     State(runtimes): State<Arc<Runtimes>>,
     State(sessions): State<Sessions>,
@@ -517,6 +528,9 @@ pub(in super::super) async fn update(
 ) -> Result<Response, Error> {
     let session = named(&id)?;
     let known = sessions.get(session)?.ok_or_else(|| not_found(&id))?;
+    if attempt.is_replay() {
+        return Ok(replayed(shown(&sessions, &agents, &runtimes, &known)?));
+    }
     if patch.vault_ids.is_some() {
         return Err(Error::invalid("vault_ids: cannot be changed"));
     }
@@ -569,6 +583,7 @@ pub(in super::super) async fn update(
 /// Puts a session away: it takes no more events, and lists leave it out.
 pub(in super::super) async fn archive(
     _: Principal,
+    attempt: Attempt,
     State(agents): State<Agents>,
     State(runtimes): State<Arc<Runtimes>>,
     State(sessions): State<Sessions>,
@@ -576,6 +591,9 @@ pub(in super::super) async fn archive(
 ) -> Result<Response, Error> {
     let session = named(&id)?;
     let known = sessions.get(session)?.ok_or_else(|| not_found(&id))?;
+    if attempt.is_replay() {
+        return Ok(replayed(shown(&sessions, &agents, &runtimes, &known)?));
+    }
     let change = |session: &mut Session, _: &mut Facts| {
         session.archived_ms.get_or_insert_with(clock::unix_ms);
         Ok(())
