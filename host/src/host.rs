@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     runtime::{Builder, Handle, Runtime as Executor},
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -161,6 +161,18 @@ impl Drop for Guests {
     }
 }
 
+/// How many connections may wait to be accepted; the kernel has a bound of its own (`net.core.somaxconn`). Beyond that it
+/// forgets some of those whose clients wait for the host to speak first, and the others come a second late.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Otherwise the address of a host that has just ended stays taken for a minute.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 impl Host {
     /// Starts a host; it serves when this returns. The first start in an empty data directory makes a store.
     ///
@@ -190,7 +202,7 @@ impl Host {
             guests.handle.clone(),
         );
         let listening = |source| StartError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
+        let listener = listen(config.listen).map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
         resume(&sessions);
         let limited = config.retention.is_limited();

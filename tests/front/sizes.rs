@@ -82,7 +82,8 @@ async fn a_body_that_is_too_deep_is_refused_on_every_route_that_reads_one() {
     let bodies = [deep(65), deep(100_000), "[".repeat(1 << 20), "{\"a\":".repeat(150_000)];
     for route in lap::http::routes() {
         let reads = matches!(route.method.as_str(), "POST" | "PUT" | "PATCH");
-        let bare = ["/pause", "/resume", "/interrupt", "/abort"].iter().any(|end| route.path.ends_with(end));
+        let bare =
+            ["/pause", "/resume", "/interrupt", "/abort", "/archive"].iter().any(|end| route.path.ends_with(end));
         if !reads || bare {
             continue;
         }
@@ -90,7 +91,7 @@ async fn a_body_that_is_too_deep_is_refused_on_every_route_that_reads_one() {
         for body in &bodies {
             let request = format!(
                 "{} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {MASTER_KEY}\r\nconnection: close\r\n\
-                 content-length: {}\r\n\r\n{body}",
+                 anthropic-version: 2026-10-21\r\nanthropic-beta: managed-agents-2026-04-01\r\ncontent-length: {}\r\n\r\n{body}",
                 route.method,
                 body.len()
             );

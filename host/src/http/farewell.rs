@@ -17,8 +17,9 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// For how long what still comes is read.
+/// For how long what still comes is read, and how much of it.
 const WAIT: Duration = Duration::from_secs(2);
+const BYTES_MAX: usize = 1024 * 1024;
 
 /// How much is read at a time.
 const CHUNK_BYTES: usize = 4096;
@@ -30,11 +31,13 @@ pub(super) struct Farewell<S, H> {
     hurries: H,
     /// Runs once the peer was told.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// How much was read since then.
+    bytes: usize,
 }
 
 impl<S, H> Farewell<S, H> {
     pub(super) const fn new(stream: S, hurries: H) -> Self {
-        Self { stream, hurries, deadline: None }
+        Self { stream, hurries, deadline: None, bytes: 0 }
     }
 }
 
@@ -82,7 +85,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Fn() -> bool + Unpin> AsyncWrite for 
             let mut chunk = ReadBuf::uninit(&mut chunk);
             // A peer that is gone has heard what it wanted to hear.
             let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut chunk));
-            if read.is_err() || chunk.filled().is_empty() {
+            this.bytes += chunk.filled().len();
+            if read.is_err() || chunk.filled().is_empty() || this.bytes > BYTES_MAX {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -123,6 +127,19 @@ mod tests {
         assert_eq!(began.elapsed(), WAIT);
         drop(mine);
         assert!(theirs.write_all(b"x").await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_pours_is_left_soon() {
+        let (mine, mut theirs) = duplex(64);
+        let mut mine = Farewell::new(mine, || false);
+        let pours = async { while theirs.write_all(&[b'x'; 64]).await.is_ok() {} };
+        let shuts = async {
+            mine.shutdown().await.unwrap();
+            assert!((BYTES_MAX..BYTES_MAX + CHUNK_BYTES + 64).contains(&mine.bytes), "{}", mine.bytes);
+            drop(mine);
+        };
+        tokio::join!(pours, shuts);
     }
 
     #[tokio::test(start_paused = true)]
