@@ -8,7 +8,8 @@
 //! * `exchange.rs` what every request and response have in common · `principal.rs` who asks · `unread.rs` whether a body
 //!   was read to its end
 //! * `idempotency.rs` requests that may come twice and shall be carried out once
-//! * `dialect.rs` which API a request speaks · `json.rs` bodies · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
+//! * `dialect.rs` which API a request speaks · `paced.rs` bodies as they come ·
+//!   `json.rs` bodies of JSON · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
 //! * `lap/` the dialect of the LiteLLM Agent Platform, `anthropic/` that of Anthropic's official SDKs: a file for each noun
 //! * `probe.rs`, `download.rs` the other end: ask a running host how it is, and for a backup
 //!
@@ -24,6 +25,7 @@ mod idempotency;
 
 mod json;
 mod lap;
+mod paced;
 mod principal;
 mod probe;
 mod room;
