@@ -132,4 +132,22 @@ mod tests {
         assert_eq!(each_second(512, 1000).await, (Err(408), 19));
         assert_eq!(each_second(1024, 1000).await, (Ok(1_024_000), 1000));
     }
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_came_fast_may_not_pause_for_longer_than_others() {
+        let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![b' '; BYTES_MAX / 2]))]);
+        let started = Instant::now();
+        let pauses = Body::from_stream(first.chain(stream::pending()));
+        assert_eq!(whole(pauses).await.unwrap_err().status, 408);
+        assert_eq!(started.elapsed(), SILENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_reads_is_not_the_clients() {
+        let pieces = stream::iter(std::iter::repeat_n(Bytes::from_static(b"x"), 3));
+        let mut body = Paced::new(streamed(pieces), 3).unwrap();
+        while body.next().await.unwrap().is_some() {
+            sleep(Duration::from_secs(3600)).await;
+        }
+        assert_eq!(body.waited, Duration::ZERO);
+    }
 }

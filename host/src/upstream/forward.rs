@@ -75,7 +75,8 @@ impl Answer {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FeedError> {
         loop {
             let come = timeout(SILENCE, self.feed.chunk()).await;
-            let come = come.map_err(|_| FeedError::Cut(format!("nothing came for {} seconds", SILENCE.as_secs())))??;
+            let come =
+                come.map_err(|_| FeedError::Cut(format!("nothing came for {} seconds", SILENCE.as_secs())))??;
             let ended = come.is_none();
             let clean = match come {
                 Some(chunk) => self.scrubbing.push(chunk),

@@ -148,8 +148,20 @@ mod tests {
     fn a_word_is_found_wherever_it_is_cut() {
         let words = ["abc", "abcdef", "efg", "aab", "xyxyz"];
         let texts = [
-            "abc", "abcdef", "abcde", "xxabcdefg", "abcdabcdef", "aaab", "ab", "aabcdef", "abcefgefabc", "xyxyxyz",
-            "xyxy", "nothing", "abcdexyxyz", "defabcdefabcabcd",
+            "abc",
+            "abcdef",
+            "abcde",
+            "xxabcdefg",
+            "abcdabcdef",
+            "aaab",
+            "ab",
+            "aabcdef",
+            "abcefgefabc",
+            "xyxyxyz",
+            "xyxy",
+            "nothing",
+            "abcdexyxyz",
+            "defabcdefabcabcd",
         ];
         for text in texts {
             let whole = renamed(&words, text, &[text.len()]);
@@ -164,7 +176,10 @@ mod tests {
     #[test]
     fn what_cannot_be_the_beginning_of_a_word_does_not_wait() {
         let mut renaming = Renaming::new("\"sesn_1\"".to_owned(), "\"ses_9\"".to_owned()).unwrap();
-        assert_eq!(renaming.push(Bytes::from_static(b"data: {\"id\":\"sevt_1\"}\n\n")), "data: {\"id\":\"sevt_1\"}\n\n");
+        assert_eq!(
+            renaming.push(Bytes::from_static(b"data: {\"id\":\"sevt_1\"}\n\n")),
+            "data: {\"id\":\"sevt_1\"}\n\n"
+        );
         assert_eq!(renaming.push(Bytes::from_static(b"{\"session_id\":\"sesn")), "{\"session_id\":");
         assert_eq!(renaming.push(Bytes::from_static(b"_1\"}")), "\"ses_9\"}");
         assert_eq!(renaming.push(Bytes::from_static(b"\"sesn_1")), "");
