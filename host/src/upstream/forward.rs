@@ -159,3 +159,43 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_takes_nothing_more_is_given_up() {
+        let started = Instant::now();
+        assert_eq!(Progress::default().bound(pending::<()>()).await, None);
+        assert_eq!(started.elapsed(), DEADLINE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_a_little_in_time_is_waited_for() {
+        let (started, progress) = (Instant::now(), Progress::default());
+        let taking = async {
+            for _ in 0..10 {
+                sleep(DEADLINE / 2).await;
+                progress.note();
+            }
+            sleep(DEADLINE / 2).await;
+        };
+        assert_eq!(progress.bound(taking).await, Some(()));
+        assert_eq!(started.elapsed(), DEADLINE * 11 / 2);
+        let stops = async {
+            sleep(DEADLINE / 2).await;
+            progress.note();
+            pending::<()>().await;
+        };
+        let started = Instant::now();
+        progress.note();
+        assert_eq!(progress.bound(stops).await, None);
+        assert_eq!(started.elapsed(), DEADLINE * 3 / 2);
+    }
+}

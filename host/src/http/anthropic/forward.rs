@@ -221,6 +221,11 @@ async fn pass_on(
     draining: Draining,
 ) -> Result<Response, Error> {
     let method = upstream_method(&parts.method).ok_or_else(|| Error::of_status(StatusCode::METHOD_NOT_ALLOWED))?;
+    // The router takes one for an id, and a server may take two slashes for one.
+    if path.split('/').skip(1).any(str::is_empty) {
+        let message = "the request cannot be passed on: the path has an empty segment";
+        return Err(Error::new(StatusCode::BAD_REQUEST, "invalid_request", message));
+    }
     let request = upstream::Request { method, path, query, headers: headers(&parts.headers)?, body: None };
     let fault = Fault::default();
     let body = (method == upstream::Method::Post).then(|| outgoing(body, &fault)).transpose()?;
