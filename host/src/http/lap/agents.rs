@@ -385,7 +385,8 @@ mod tests {
 
     fn patched(json: &str) -> String {
         let made = r#"{"name":"n","owner_id":"o","prompt":"p","runtime":"cursor","tools":[1],"config":{"a":1},"vault_keys":["K"]}"#;
-        let mut agent = Agent { id: AgentId::fresh(), created_ms: 1, definition: created(made).unwrap() };
+        let mut agent = Agent::placeholder(AgentId::fresh());
+        (agent.created_ms, agent.definition) = (1, created(made).unwrap());
         serde_json::from_str::<Wishes>(json).unwrap().check().unwrap().apply(&mut agent.definition);
         let row = serde_json::to_string(&Row::from(&agent)).unwrap();
         row.replace(&agent.id.to_string(), "agent_1")
