@@ -42,7 +42,7 @@ pub(super) struct Error {
     /// For the log alone.
     pub(super) cause: Option<String>,
     /// What the vendor's own API calls it, where the request was one of that API and went on to it.
-    pub(super) vendors: Option<VendorsError>,
+    pub(super) vendors: Option<Box<VendorsError>>,
 }
 
 /// An error as the vendor's API names it, for clients that speak its dialect.

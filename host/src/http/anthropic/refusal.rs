@@ -70,7 +70,7 @@ fn answered(answer: &Response, again: Retry) -> Error {
                 408 | 500.. => ("upstream_unavailable", again),
                 _ => ("upstream_rejected", Retry::No),
             };
-            let vendors = Some(VendorsError { kind, details });
+            let vendors = Some(Box::new(VendorsError { kind, details }));
             Error { vendors, ..Error::new(status, code, message).with_retry(retry) }
         }
         (429, None) => {
