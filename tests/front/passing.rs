@@ -25,7 +25,7 @@ const VERSION: (&str, &str) = ("anthropic-version", "2026-10-21");
 
 /// The bytes of a file at a place, so that none of it need be kept.
 fn byte(at: usize) -> u8 {
-    (at.wrapping_mul(2_654_435_761) >> 13) as u8
+    at.wrapping_mul(2_654_435_761).to_le_bytes()[2]
 }
 
 #[tokio::test(flavor = "multi_thread")]
