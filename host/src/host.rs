@@ -180,6 +180,14 @@ impl Host {
     /// When something that it needs is missing or refused. Nothing that was there has been changed then, unless the
     /// text says so.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, BUNDLED).await
+    }
+
+    /// The same with other runtimes than the bundled ones: the manifest and the component of each.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(config: Config, runtimes: &[(&str, &[u8])]) -> Result<Self, StartError> {
         let vault = open_vault(&config)?;
         let master_key = MasterKey::new(&config.master_key.load()?)?;
         let log = open_log(&config.data_dir, &vault)?;
@@ -188,7 +196,7 @@ impl Host {
         make_directory(&cache).map_err(unusable)?;
         // wasmtime takes no other path.
         let cache = fs::canonicalize(&cache).map_err(unusable)?;
-        let runtimes = Arc::new(Runtimes::load(&cache, config.guests_max, BUNDLED).await?);
+        let runtimes = Arc::new(Runtimes::load(&cache, config.guests_max, runtimes).await?);
         let default_runtime = runtimes.get(&config.default_runtime).map(|runtime| runtime.id().clone());
         let default_runtime = default_runtime.ok_or(StartError::DefaultRuntime(config.default_runtime))?;
         let client = Client::new(config.networks.clone())?;

@@ -4,6 +4,7 @@ mod access;
 mod agents;
 mod credentials;
 mod flow;
+mod forward;
 mod idempotency;
 mod refusals;
 mod sessions;

@@ -6,7 +6,7 @@
 mod files;
 mod malformed;
 mod mutants;
-
+mod passing;
 mod process;
 mod sizes;
 mod slow;

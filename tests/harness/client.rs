@@ -70,7 +70,8 @@ impl Client {
         Ok(Answer { status, headers, text: response.text().await? })
     }
 
-    fn request(
+    /// A request that is not sent yet.
+    pub fn request(
         &self,
         method: Method,
         path: &str,

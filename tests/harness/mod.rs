@@ -4,6 +4,7 @@ mod client;
 pub mod dice;
 pub mod program;
 pub mod proxy;
+pub mod puppet;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -45,6 +46,18 @@ impl World {
         let host = Host::start(Config::demo(anywhere(), folder.path(), MASTER_KEY)).await.unwrap();
         let client = Client::new(host.address(), MASTER_KEY);
         Self { simulator: simulator(script), client, host: Some(host), folder }
+    }
+
+    /// A host whose only runtime is the bundled one under another manifest, with a stored credential.
+    pub async fn under(manifest: &str, script: Script) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::demo(anywhere(), folder.path(), MASTER_KEY);
+        let (_, component) = lap::bundled()[0];
+        let host = Host::start_with(config, &[(manifest, component)]).await.unwrap();
+        let client = Client::new(host.address(), MASTER_KEY);
+        let world = Self { simulator: simulator(script), client, host: Some(host), folder };
+        world.client.connect(&world.simulator.base_url()).await;
+        world
     }
 
     /// A host with a stored credential.

@@ -72,6 +72,69 @@ pub enum Endpoint {
     /// `GET /v1/models`
     #[serde(rename = "models.list")]
     ModelsList,
+    /// `POST /v1/files`
+    #[serde(rename = "files.create")]
+    FilesCreate,
+    /// `GET /v1/files`
+    #[serde(rename = "files.list")]
+    FilesList,
+    /// `GET /v1/files/{id}`
+    #[serde(rename = "files.retrieve")]
+    FilesRetrieve,
+    /// `GET /v1/files/{id}/content`
+    #[serde(rename = "files.content")]
+    FilesContent,
+    /// `DELETE /v1/files/{id}`
+    #[serde(rename = "files.delete")]
+    FilesDelete,
+    /// `POST /v1/memory_stores`
+    #[serde(rename = "memory_stores.create")]
+    MemoryStoresCreate,
+    /// `GET /v1/memory_stores`
+    #[serde(rename = "memory_stores.list")]
+    MemoryStoresList,
+    /// `GET /v1/memory_stores/{id}`
+    #[serde(rename = "memory_stores.retrieve")]
+    MemoryStoresRetrieve,
+    /// `DELETE /v1/memory_stores/{id}`
+    #[serde(rename = "memory_stores.delete")]
+    MemoryStoresDelete,
+    /// `POST /v1/memory_stores/{id}/memories`
+    #[serde(rename = "memory_stores.memories.create")]
+    MemoriesCreate,
+    /// `GET /v1/memory_stores/{id}/memories`
+    #[serde(rename = "memory_stores.memories.list")]
+    MemoriesList,
+    /// `GET /v1/memory_stores/{id}/memories/{id}`
+    #[serde(rename = "memory_stores.memories.retrieve")]
+    MemoriesRetrieve,
+    /// `POST /v1/vaults`
+    #[serde(rename = "vaults.create")]
+    VaultsCreate,
+    /// `GET /v1/vaults`
+    #[serde(rename = "vaults.list")]
+    VaultsList,
+    /// `GET /v1/vaults/{id}`
+    #[serde(rename = "vaults.retrieve")]
+    VaultsRetrieve,
+    /// `DELETE /v1/vaults/{id}`
+    #[serde(rename = "vaults.delete")]
+    VaultsDelete,
+    /// `GET /v1/sessions/{id}/threads`
+    #[serde(rename = "sessions.threads.list")]
+    ThreadsList,
+    /// `GET /v1/sessions/{id}/threads/{id}`
+    #[serde(rename = "sessions.threads.retrieve")]
+    ThreadsRetrieve,
+    /// `GET /v1/sessions/{id}/threads/{id}/events`
+    #[serde(rename = "sessions.threads.events.list")]
+    ThreadEventsList,
+    /// `GET /v1/sessions/{id}/threads/{id}/stream`
+    #[serde(rename = "sessions.threads.events.stream")]
+    ThreadEventsStream,
+    /// `GET /v1/models/{id}`
+    #[serde(rename = "models.retrieve")]
+    ModelsRetrieve,
 }
 
 /// The route table; `*` stands for one id.
@@ -98,14 +161,35 @@ const ROUTES: [(Method, &[&str], Endpoint); Endpoint::COUNT] = [
     (Method::GET, &["sessions", "*", "events"], Endpoint::EventsList),
     (Method::GET, &["sessions", "*", "events", "stream"], Endpoint::EventsStream),
     (Method::GET, &["models"], Endpoint::ModelsList),
+    (Method::POST, &["files"], Endpoint::FilesCreate),
+    (Method::GET, &["files"], Endpoint::FilesList),
+    (Method::GET, &["files", "*"], Endpoint::FilesRetrieve),
+    (Method::GET, &["files", "*", "content"], Endpoint::FilesContent),
+    (Method::DELETE, &["files", "*"], Endpoint::FilesDelete),
+    (Method::POST, &["memory_stores"], Endpoint::MemoryStoresCreate),
+    (Method::GET, &["memory_stores"], Endpoint::MemoryStoresList),
+    (Method::GET, &["memory_stores", "*"], Endpoint::MemoryStoresRetrieve),
+    (Method::DELETE, &["memory_stores", "*"], Endpoint::MemoryStoresDelete),
+    (Method::POST, &["memory_stores", "*", "memories"], Endpoint::MemoriesCreate),
+    (Method::GET, &["memory_stores", "*", "memories"], Endpoint::MemoriesList),
+    (Method::GET, &["memory_stores", "*", "memories", "*"], Endpoint::MemoriesRetrieve),
+    (Method::POST, &["vaults"], Endpoint::VaultsCreate),
+    (Method::GET, &["vaults"], Endpoint::VaultsList),
+    (Method::GET, &["vaults", "*"], Endpoint::VaultsRetrieve),
+    (Method::DELETE, &["vaults", "*"], Endpoint::VaultsDelete),
+    (Method::GET, &["sessions", "*", "threads"], Endpoint::ThreadsList),
+    (Method::GET, &["sessions", "*", "threads", "*"], Endpoint::ThreadsRetrieve),
+    (Method::GET, &["sessions", "*", "threads", "*", "events"], Endpoint::ThreadEventsList),
+    (Method::GET, &["sessions", "*", "threads", "*", "stream"], Endpoint::ThreadEventsStream),
+    (Method::GET, &["models", "*"], Endpoint::ModelsRetrieve),
 ];
 
 impl Endpoint {
     /// How many there are.
-    pub const COUNT: usize = Self::ModelsList as usize + 1;
+    pub const COUNT: usize = Self::ModelsRetrieve as usize + 1;
 
-    /// The endpoint of a request, and the id in its path, which is empty where the path has none.
-    pub(crate) fn of<'a>(method: &Method, path: &'a str) -> Option<(Self, &'a str)> {
+    /// The endpoint of a request, and the ids in its path, outer and inner, which are empty where the path has none.
+    pub(crate) fn of<'a>(method: &Method, path: &'a str) -> Option<(Self, [&'a str; 2])> {
         let mut parts = [""; 5];
         let mut count = 0;
         for part in path.strip_prefix("/v1/")?.split('/') {
@@ -117,12 +201,28 @@ impl Endpoint {
             pattern.len() == count && pattern.iter().zip(parts).all(|(name, part)| name == part || is_id(name, part))
         };
         let (_, _, endpoint) = ROUTES.iter().find(|(of, pattern, _)| of == method && matches(pattern))?;
-        Some((*endpoint, parts.get(1).copied().unwrap_or_default()))
+        Some((*endpoint, [1, 3].map(|place| parts.get(place).copied().unwrap_or_default())))
     }
 
-    /// Whether the call needs the beta header of managed agents.
-    pub(crate) const fn is_beta(self) -> bool {
-        !matches!(self, Self::ModelsList)
+    /// The betas of which the call must ask for one; none for a call that is for everybody.
+    pub(crate) const fn betas(self) -> &'static [&'static str] {
+        match self {
+            Self::ModelsList
+            | Self::ModelsRetrieve
+            | Self::FilesCreate
+            | Self::FilesList
+            | Self::FilesRetrieve
+            | Self::FilesContent
+            | Self::FilesDelete => &[],
+            Self::MemoryStoresCreate
+            | Self::MemoryStoresList
+            | Self::MemoryStoresRetrieve
+            | Self::MemoryStoresDelete
+            | Self::MemoriesCreate
+            | Self::MemoriesList
+            | Self::MemoriesRetrieve => &["agent-memory-2026-07-22", "managed-agents-2026-04-01"],
+            _ => &["managed-agents-2026-04-01"],
+        }
     }
 }
 
@@ -132,6 +232,8 @@ fn is_id(name: &str, part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
     use super::*;
 
     #[test]
@@ -139,8 +241,11 @@ mod tests {
         for (index, (method, pattern, endpoint)) in ROUTES.iter().enumerate() {
             assert_eq!(*endpoint as usize, index);
             let path = format!("/v1/{}", pattern.join("/").replace('*', "x_1"));
-            let id = if pattern.contains(&"*") { "x_1" } else { "" };
-            assert_eq!(Endpoint::of(method, &path), Some((*endpoint, id)));
+            let (found, ids) = Endpoint::of(method, &path).unwrap();
+            assert_eq!(found, *endpoint);
+            for (id, place) in ids.iter().zip([1, 3]) {
+                assert_eq!(*id == "x_1", pattern.get(place) == Some(&"*"), "{path}");
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! A simulated Anthropic Managed Agents API on loopback.
 //!
 //! It answers like the hosted service, as far as an agent host needs it: agents, environments, sessions, their events
-//! and the stream of these. What the agent does is a [`Script`], and so is what goes wrong. No model is asked, nothing
+//! and the stream of these; and files, memory stores, vaults and threads, as far as a host hands them on. What the agent does is a [`Script`], and so is what goes wrong. No model is asked, nothing
 //! is executed, nothing is kept on disk.
 //!
 //! It serves `lap simulate` and `lap demo`, tests that need a whole world rather than a mock, and benchmarks: events
@@ -39,6 +39,7 @@ mod feed;
 mod history;
 mod id;
 mod incoming;
+mod library;
 mod line;
 mod patch;
 pub mod record;

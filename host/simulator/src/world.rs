@@ -12,6 +12,7 @@ use crate::{
     environment::Environment,
     fault::{Armed, CutBy, Faults, ListLag, RequestFault, StreamFault},
     id::Ids,
+    library::Library,
     record::Recorder,
     script::{Heartbeat, Script},
     session::Session,
@@ -26,6 +27,7 @@ pub(crate) struct World {
     agents: Mutex<BTreeMap<String, Agent>>,
     environments: Mutex<BTreeMap<String, Environment>>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
+    library: Mutex<Library>,
     script: Mutex<Arc<Script>>,
     armed: Mutex<Armed>,
 }
@@ -39,6 +41,7 @@ impl World {
             agents: Mutex::default(),
             environments: Mutex::default(),
             sessions: Mutex::default(),
+            library: Mutex::default(),
             armed: Mutex::new(Armed::new(script.faults.clone())),
             script: Mutex::new(Arc::new(script)),
         }
@@ -54,6 +57,10 @@ impl World {
 
     pub(crate) fn sessions(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Session>>> {
         lock(&self.sessions)
+    }
+
+    pub(crate) fn library(&self) -> MutexGuard<'_, Library> {
+        lock(&self.library)
     }
 
     pub(crate) fn session(&self, id: &str) -> Option<Arc<Session>> {

@@ -32,10 +32,10 @@ impl Dialect {
 pub enum Speaks {
     /// The platform's.
     Lap,
-    /// Anthropic's; with the beta that its requests must ask for.
+    /// Anthropic's; with the betas of which its requests must ask for one.
     Anthropic {
-        /// Its name.
-        beta: Option<&'static str>,
+        /// Their names, the usual one first; none for what is for everybody.
+        betas: &'static [&'static str],
     },
     /// Whichever the headers hint at.
     Both,
@@ -53,11 +53,11 @@ impl Speaks {
 
     /// Refuses a request without the headers of its dialect, in the order in which Anthropic's service does.
     pub(super) fn check(self, headers: &HeaderMap) -> Result<(), Error> {
-        let Self::Anthropic { beta } = self else { return Ok(()) };
-        if let Some(beta) = beta
-            && !betas(headers).any(|asked| asked == beta)
+        let Self::Anthropic { betas } = self else { return Ok(()) };
+        if let Some(usual) = betas.first()
+            && !asked(headers).any(|asked| betas.contains(&asked))
         {
-            let message = format!("not found; this is a beta, which a request asks for with `{BETA}: {beta}`");
+            let message = format!("not found; this is a beta, which a request asks for with `{BETA}: {usual}`");
             return Err(Error::new(StatusCode::NOT_FOUND, "beta_missing", message));
         }
         if !headers.contains_key(VERSION) {
@@ -68,7 +68,8 @@ impl Speaks {
     }
 }
 
-fn betas(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// The betas that a request asks for.
+fn asked(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lists = headers.get_all(BETA).iter().filter_map(|value| value.to_str().ok());
     lists.flat_map(|list| list.split(',').map(str::trim))
 }
@@ -84,11 +85,15 @@ mod tests {
 
     #[test]
     fn a_beta_is_found_wherever_it_stands_and_is_missed_before_the_version() {
-        let speaks = Speaks::Anthropic { beta: Some("b-1") };
+        let speaks = Speaks::Anthropic { betas: &["b-1", "b-2"] };
         let version = (VERSION, "2026-10-21");
-        for betas in
-            [&[(BETA, "b-1")][..], &[(BETA, "a-1,b-1")], &[(BETA, "a-1 , b-1 ")], &[(BETA, "a"), (BETA, "b-1")]]
-        {
+        for betas in [
+            &[(BETA, "b-1")][..],
+            &[(BETA, "a-1,b-1")],
+            &[(BETA, "a-1 , b-1 ")],
+            &[(BETA, "a"), (BETA, "b-1")],
+            &[(BETA, "b-2")],
+        ] {
             let mut all = headers(&[version]);
             for (name, value) in betas {
                 all.append(*name, value.parse().unwrap());
@@ -100,7 +105,7 @@ mod tests {
         {
             assert_eq!(speaks.check(&headers(given)).unwrap_err().status.as_u16(), status, "{given:?}");
         }
-        assert!(Speaks::Anthropic { beta: None }.check(&headers(&[version])).is_ok());
+        assert!(Speaks::Anthropic { betas: &[] }.check(&headers(&[version])).is_ok());
         assert!(Speaks::Both.check(&headers(&[])).is_ok());
     }
 }

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use serde_json::value::RawValue;
 
 use crate::{
     agents,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// When the upstream says that it is overloaded or throttles, and not for how long.
-const UPSTREAM_RETRY: Duration = Duration::from_secs(5);
+pub(super) const UPSTREAM_RETRY: Duration = Duration::from_secs(5);
 
 /// When a session has too much to do.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
@@ -40,6 +41,16 @@ pub(super) struct Error {
     pub(super) retry: Retry,
     /// For the log alone.
     pub(super) cause: Option<String>,
+    /// What the vendor's own API calls it, where the request was one of that API and went on to it.
+    pub(super) vendors: Option<Box<VendorsError>>,
+}
+
+/// An error as the vendor's API names it, for clients that speak its dialect.
+#[derive(Debug, Clone)]
+pub(super) struct VendorsError {
+    pub(super) kind: String,
+    /// What the API says beyond kind and message.
+    pub(super) details: Option<Box<RawValue>>,
 }
 
 /// Whether to send the same request again.
@@ -67,7 +78,7 @@ impl IntoResponse for Error {
 
 impl Error {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry: Retry::No, cause: None }
+        Self { status, code, message: message.into(), retry: Retry::No, cause: None, vendors: None }
     }
 
     /// A request that cannot be understood, with the words that clients of the platform know.
@@ -87,6 +98,18 @@ impl Error {
 
     pub(super) fn session_not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "session_not_found", "session not found")
+    }
+
+    /// The upstream does not take the stored credential, for which it gives a reason.
+    pub(super) fn upstream_auth(reason: &str) -> Self {
+        let hint = "store a valid one with PUT /api/agent-runtimes/{id}/credentials";
+        let message = format!("the upstream refuses the stored credential ({reason}); {hint}");
+        Self::new(StatusCode::BAD_GATEWAY, "upstream_auth", message)
+    }
+
+    /// What cannot be done here, and will not be when it is asked for again.
+    pub(super) fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "unsupported", message)
     }
 
     /// What has to wait for the end of a turn.
@@ -129,7 +152,7 @@ impl Error {
         Self { message: message.to_owned(), retry: Retry::Yes, ..self }
     }
 
-    fn because(self, cause: impl std::fmt::Display) -> Self {
+    pub(super) fn because(self, cause: impl std::fmt::Display) -> Self {
         Self { cause: Some(cause.to_string()), ..self }
     }
 }
@@ -285,11 +308,7 @@ fn declared(error: runtime::Error) -> Error {
     let later = Retry::After(told.unwrap_or(UPSTREAM_RETRY));
     let new = |status, code, message: String| Error::new(status, code, message);
     let answer = match kind {
-        ErrorKind::Auth => {
-            let hint = "store a valid one with PUT /api/agent-runtimes/{id}/credentials";
-            let message = format!("the upstream refuses the stored credential ({message}); {hint}");
-            new(StatusCode::BAD_GATEWAY, "upstream_auth", message)
-        }
+        ErrorKind::Auth => Error::upstream_auth(&message),
         ErrorKind::Throttled => new(StatusCode::TOO_MANY_REQUESTS, "upstream_throttled", message).with_retry(later),
         ErrorKind::Quota => new(StatusCode::PAYMENT_REQUIRED, "upstream_quota", message),
         ErrorKind::Overloaded => new(StatusCode::SERVICE_UNAVAILABLE, "upstream_overloaded", message).with_retry(later),

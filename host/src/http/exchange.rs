@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -104,8 +105,10 @@ struct Envelope<'a> {
 #[derive(Serialize)]
 struct Detail<'a> {
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: &'a str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a RawValue>,
     /// What the platform's own dialect says beyond that.
     #[serde(flatten)]
     more: Option<More>,
@@ -147,11 +150,14 @@ const SECURITY: [(HeaderName, &str); 5] = [
 ];
 
 fn with_body(response: &Response, error: &Error, dialect: Dialect, id: RequestId) -> Response {
-    let (kind, more) = match dialect {
-        Dialect::Lap => ("gateway_error", Some(More { code: error.code, retryable: error.retry != Retry::No })),
-        Dialect::Anthropic => (anthropic::error_type(error.status), None),
+    let (kind, details, more) = match (dialect, &error.vendors) {
+        (Dialect::Lap, _) => {
+            ("gateway_error", None, Some(More { code: error.code, retryable: error.retry != Retry::No }))
+        }
+        (Dialect::Anthropic, Some(vendors)) => (&*vendors.kind, vendors.details.as_deref(), None),
+        (Dialect::Anthropic, None) => (anthropic::error_type(error.status), None, None),
     };
-    let detail = Detail { kind, message: &error.message, more };
+    let detail = Detail { kind, message: &error.message, details, more };
     let mut answer = json::json(error.status, &Envelope { kind: "error", error: detail, request_id: id });
     let headers = answer.headers_mut();
     // Where the body has no place for it.

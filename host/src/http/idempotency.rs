@@ -74,6 +74,16 @@ fn key(request: &Request) -> Result<Option<&str>, Error> {
     }
 }
 
+/// Refuses a key where the host cannot keep what it promises: the upstream carries the request out and knows no keys.
+pub(super) fn refuse(request: &Request) -> Result<(), Error> {
+    if key(request)?.is_none() {
+        return Ok(());
+    }
+    let message = "this request goes on to the upstream, which knows no idempotency keys, so the host cannot promise that it \
+                   happens once; send it without the header, and look before you send it again";
+    Err(Error::new(StatusCode::BAD_REQUEST, "idempotency_unsupported", message))
+}
+
 async fn once(app: &App, principal: Principal, key: &str, request: Request, next: Next) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let body = json::read(body).await?;

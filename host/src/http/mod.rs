@@ -8,7 +8,8 @@
 //! * `exchange.rs` what every request and response have in common · `principal.rs` who asks · `unread.rs` whether a body
 //!   was read to its end
 //! * `idempotency.rs` requests that may come twice and shall be carried out once
-//! * `dialect.rs` which API a request speaks · `json.rs` bodies · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
+//! * `dialect.rs` which API a request speaks · `paced.rs` bodies as they come ·
+//!   `json.rs` bodies of JSON · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
 //! * `lap/` the dialect of the LiteLLM Agent Platform, `anthropic/` that of Anthropic's official SDKs: a file for each noun
 //! * `probe.rs`, `download.rs` the other end: ask a running host how it is, and for a backup
 //!
@@ -24,6 +25,7 @@ mod idempotency;
 
 mod json;
 mod lap;
+mod paced;
 mod principal;
 mod probe;
 mod room;
@@ -49,18 +51,19 @@ use tokio::{sync::watch, task::spawn_blocking};
 pub use self::dialect::Speaks;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use self::sse::seq_of;
-pub use self::{
-    download::{DownloadError, download},
-    principal::{MasterKey, NoRandom},
-    probe::{ProbeError, probe},
-    serve::serve,
-};
 use self::{
+    anthropic::forward,
     error::Error,
     exchange::Template,
     idempotency::Underway,
     lap::{agents, backup, capabilities, events, health, runtimes, sessions},
     principal::Principal,
+};
+pub use self::{
+    download::{DownloadError, download},
+    principal::{MasterKey, NoRandom},
+    probe::{ProbeError, probe},
+    serve::serve,
 };
 use crate::{
     agents::{Agents, Environments},
@@ -186,26 +189,63 @@ pub struct RouteInfo {
     pub access: Access,
     /// Which API it belongs to.
     pub speaks: Speaks,
+    /// True when what it asks for is done upstream and not here.
+    pub elsewhere: bool,
     handler: fn(MethodFilter) -> MethodRouter<App>,
 }
 
-const fn open(method: Method, path: &'static str, handler: fn(MethodFilter) -> MethodRouter<App>) -> RouteInfo {
-    RouteInfo { method, path, access: Access::Anyone, speaks: Speaks::Lap, handler }
+type Handler = fn(MethodFilter) -> MethodRouter<App>;
+
+const fn route(method: Method, path: &'static str, speaks: Speaks, handler: Handler) -> RouteInfo {
+    RouteInfo { method, path, access: Access::Key, speaks, elsewhere: false, handler }
 }
 
-const fn keyed(method: Method, path: &'static str, handler: fn(MethodFilter) -> MethodRouter<App>) -> RouteInfo {
-    RouteInfo { method, path, access: Access::Key, speaks: Speaks::Lap, handler }
+const fn open(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
+    RouteInfo { method, path, access: Access::Anyone, speaks: Speaks::Lap, elsewhere: false, handler }
+}
+
+const fn keyed(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
+    route(method, path, Speaks::Lap, handler)
 }
 
 /// A way in that both dialects have.
-const fn shared(method: Method, path: &'static str, handler: fn(MethodFilter) -> MethodRouter<App>) -> RouteInfo {
-    RouteInfo { method, path, access: Access::Key, speaks: Speaks::Both, handler }
+const fn shared(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
+    route(method, path, Speaks::Both, handler)
 }
 
 /// A way in of the Anthropic dialect.
-const fn beta(method: Method, path: &'static str, handler: fn(MethodFilter) -> MethodRouter<App>) -> RouteInfo {
-    RouteInfo { method, path, access: Access::Key, speaks: Speaks::Anthropic { beta: Some(anthropic::BETA) }, handler }
+const fn beta(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
+    route(method, path, Speaks::Anthropic { betas: MANAGED }, handler)
 }
+
+/// A way through this host to the vendor's API.
+const fn onward(method: Method, path: &'static str, betas: Betas, handler: Handler) -> RouteInfo {
+    RouteInfo { method, path, access: Access::Key, speaks: Speaks::Anthropic { betas }, elsewhere: true, handler }
+}
+
+/// The same for what belongs to the account as a whole.
+const fn account(method: Method, path: &'static str, betas: Betas) -> RouteInfo {
+    onward(method, path, betas, |m| on(m, forward::of_account))
+}
+
+/// The same for what belongs to a session.
+const fn session(method: Method, path: &'static str) -> RouteInfo {
+    onward(method, path, MANAGED, |m| on(m, forward::of_session))
+}
+
+/// What the vendor's API has and this host refuses.
+const fn refused(method: Method, path: &'static str, betas: Betas) -> RouteInfo {
+    onward(method, path, betas, |m| on(m, forward::refused))
+}
+
+/// The betas of which a request must ask for one.
+type Betas = &'static [&'static str];
+
+/// What is for everybody. Older SDKs ask for a beta there, too.
+const FREE: Betas = &[];
+const MANAGED: Betas = &[anthropic::BETA];
+const MEMORY: Betas = &[anthropic::MEMORY_BETA, anthropic::BETA];
+const DREAMS: Betas = &[anthropic::DREAMS_BETA, anthropic::BETA];
 
 static ROUTES: &[RouteInfo] = &[
     open(Method::GET, "/health", |m| on(m, health::health)),
@@ -216,7 +256,7 @@ static ROUTES: &[RouteInfo] = &[
     keyed(Method::GET, "/api/agent-runtimes", |m| on(m, runtimes::list)),
     keyed(Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),
     keyed(Method::DELETE, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::remove_credential)),
-    shared(Method::GET, "/v1/models", |m| on(m, runtimes::models)),
+    shared(Method::GET, "/v1/models", |m| on(m, anthropic::models::list)),
     keyed(Method::GET, "/api/agents", |m| on(m, agents::list)),
     keyed(Method::POST, "/api/agents", |m| on(m, agents::create)),
     keyed(Method::GET, "/api/agents/{id}", |m| on(m, agents::get)),
@@ -256,6 +296,81 @@ static ROUTES: &[RouteInfo] = &[
     shared(Method::GET, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::page)),
     shared(Method::POST, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::send)),
     shared(Method::GET, "/v1/sessions/{id}/events/stream", |m| on(m, anthropic::events::stream)),
+    route(Method::GET, "/v1/models/{id}", Speaks::Anthropic { betas: FREE }, |m| on(m, anthropic::models::retrieve)),
+    account(Method::POST, "/v1/files", FREE),
+    account(Method::GET, "/v1/files", FREE),
+    account(Method::GET, "/v1/files/{id}", FREE),
+    account(Method::GET, "/v1/files/{id}/content", FREE),
+    account(Method::DELETE, "/v1/files/{id}", FREE),
+    account(Method::POST, "/v1/skills", FREE),
+    account(Method::GET, "/v1/skills", FREE),
+    account(Method::GET, "/v1/skills/{id}", FREE),
+    account(Method::DELETE, "/v1/skills/{id}", FREE),
+    account(Method::POST, "/v1/skills/{id}/versions", FREE),
+    account(Method::GET, "/v1/skills/{id}/versions", FREE),
+    account(Method::GET, "/v1/skills/{id}/versions/{version}", FREE),
+    account(Method::DELETE, "/v1/skills/{id}/versions/{version}", FREE),
+    account(Method::GET, "/v1/skills/{id}/versions/{version}/content", FREE),
+    account(Method::POST, "/v1/vaults", MANAGED),
+    account(Method::GET, "/v1/vaults", MANAGED),
+    account(Method::GET, "/v1/vaults/{id}", MANAGED),
+    account(Method::POST, "/v1/vaults/{id}", MANAGED),
+    account(Method::DELETE, "/v1/vaults/{id}", MANAGED),
+    account(Method::POST, "/v1/vaults/{id}/archive", MANAGED),
+    account(Method::POST, "/v1/vaults/{id}/credentials", MANAGED),
+    account(Method::GET, "/v1/vaults/{id}/credentials", MANAGED),
+    account(Method::GET, "/v1/vaults/{id}/credentials/{credential}", MANAGED),
+    account(Method::POST, "/v1/vaults/{id}/credentials/{credential}", MANAGED),
+    account(Method::DELETE, "/v1/vaults/{id}/credentials/{credential}", MANAGED),
+    account(Method::POST, "/v1/vaults/{id}/credentials/{credential}/archive", MANAGED),
+    account(Method::POST, "/v1/vaults/{id}/credentials/{credential}/mcp_oauth_validate", MANAGED),
+    account(Method::POST, "/v1/memory_stores", MEMORY),
+    account(Method::GET, "/v1/memory_stores", MEMORY),
+    account(Method::GET, "/v1/memory_stores/{id}", MEMORY),
+    account(Method::POST, "/v1/memory_stores/{id}", MEMORY),
+    account(Method::DELETE, "/v1/memory_stores/{id}", MEMORY),
+    account(Method::POST, "/v1/memory_stores/{id}/archive", MEMORY),
+    account(Method::POST, "/v1/memory_stores/{id}/memories", MEMORY),
+    account(Method::GET, "/v1/memory_stores/{id}/memories", MEMORY),
+    account(Method::GET, "/v1/memory_stores/{id}/memories/{memory}", MEMORY),
+    account(Method::POST, "/v1/memory_stores/{id}/memories/{memory}", MEMORY),
+    account(Method::DELETE, "/v1/memory_stores/{id}/memories/{memory}", MEMORY),
+    account(Method::GET, "/v1/memory_stores/{id}/memory_versions", MEMORY),
+    account(Method::GET, "/v1/memory_stores/{id}/memory_versions/{version}", MEMORY),
+    account(Method::POST, "/v1/memory_stores/{id}/memory_versions/{version}/redact", MEMORY),
+    session(Method::GET, "/v1/sessions/{id}/threads"),
+    session(Method::GET, "/v1/sessions/{id}/threads/{thread}"),
+    session(Method::POST, "/v1/sessions/{id}/threads/{thread}/archive"),
+    session(Method::GET, "/v1/sessions/{id}/threads/{thread}/events"),
+    session(Method::GET, "/v1/sessions/{id}/threads/{thread}/stream"),
+    session(Method::POST, "/v1/sessions/{id}/resources"),
+    session(Method::GET, "/v1/sessions/{id}/resources"),
+    session(Method::GET, "/v1/sessions/{id}/resources/{resource}"),
+    session(Method::POST, "/v1/sessions/{id}/resources/{resource}"),
+    session(Method::DELETE, "/v1/sessions/{id}/resources/{resource}"),
+    refused(Method::POST, "/v1/deployments", MANAGED),
+    refused(Method::GET, "/v1/deployments", MANAGED),
+    refused(Method::GET, "/v1/deployments/{id}", MANAGED),
+    refused(Method::POST, "/v1/deployments/{id}", MANAGED),
+    refused(Method::POST, "/v1/deployments/{id}/archive", MANAGED),
+    refused(Method::POST, "/v1/deployments/{id}/pause", MANAGED),
+    refused(Method::POST, "/v1/deployments/{id}/unpause", MANAGED),
+    refused(Method::POST, "/v1/deployments/{id}/run", MANAGED),
+    refused(Method::GET, "/v1/deployment_runs", MANAGED),
+    refused(Method::GET, "/v1/deployment_runs/{id}", MANAGED),
+    refused(Method::POST, "/v1/dreams", DREAMS),
+    refused(Method::GET, "/v1/dreams", DREAMS),
+    refused(Method::GET, "/v1/dreams/{id}", DREAMS),
+    refused(Method::POST, "/v1/dreams/{id}/archive", DREAMS),
+    refused(Method::POST, "/v1/dreams/{id}/cancel", DREAMS),
+    refused(Method::GET, "/v1/environments/{id}/work", MANAGED),
+    refused(Method::GET, "/v1/environments/{id}/work/poll", MANAGED),
+    refused(Method::GET, "/v1/environments/{id}/work/stats", MANAGED),
+    refused(Method::GET, "/v1/environments/{id}/work/{work}", MANAGED),
+    refused(Method::POST, "/v1/environments/{id}/work/{work}", MANAGED),
+    refused(Method::POST, "/v1/environments/{id}/work/{work}/ack", MANAGED),
+    refused(Method::POST, "/v1/environments/{id}/work/{work}/heartbeat", MANAGED),
+    refused(Method::POST, "/v1/environments/{id}/work/{work}/stop", MANAGED),
 ];
 
 /// Every way in.
@@ -281,6 +396,10 @@ async fn guard(State((app, route)): State<(App, &'static RouteInfo)>, mut reques
         (Access::Key, Some(principal)) => {
             request.extensions_mut().insert(principal);
             match route.speaks.check(request.headers()) {
+                Ok(()) if route.elsewhere => match idempotency::refuse(&request) {
+                    Ok(()) => unharmed(next.run(request)).await,
+                    Err(error) => error.into_response(),
+                },
                 Ok(()) => unharmed(idempotency::answer(&app, principal, request, next)).await,
                 Err(error) => error.into_response(),
             }

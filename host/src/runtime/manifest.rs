@@ -17,7 +17,10 @@ pub struct Manifest {
     /// Where the credential goes.
     pub auth: Auth,
     /// The requests that the runtime may send; any other is refused before it reaches the network.
-    pub allow: Vec<Allow>,
+    pub allow: Vec<Rule>,
+    /// The requests of clients that the host hands on to the upstream as they are, past the runtime.
+    #[serde(default)]
+    pub forward: Vec<Rule>,
 }
 
 /// The slot of the credential in a request.
@@ -34,11 +37,19 @@ pub struct Auth {
 /// One kind of request.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Allow {
+pub struct Rule {
     /// Its methods.
     pub methods: Vec<String>,
     /// Its path, or the beginning of its path up to a `/`.
     pub path: String,
+}
+
+impl Rule {
+    fn covers(&self, method: Method, path: &str) -> bool {
+        let beneath = path.strip_prefix(self.path.as_str());
+        beneath.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            && self.methods.iter().any(|method_of_rule| method_of_rule == method.as_str())
+    }
 }
 
 /// A manifest that cannot be used.
@@ -58,11 +69,14 @@ impl Manifest {
     /// True when the runtime may send such a request.
     #[must_use]
     pub fn allows(&self, method: Method, path: &str) -> bool {
-        self.allow.iter().any(|rule| {
-            let beneath =
-                path.strip_prefix(rule.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            beneath && rule.methods.iter().any(|allowed| allowed == method.as_str())
-        })
+        self.allow.iter().any(|rule| rule.covers(method, path))
+    }
+
+    /// True when such a request of a client's goes on to the upstream. In the path of what belongs to a session
+    /// `{session}` stands for its id, which no client can spell: a path has no braces.
+    #[must_use]
+    pub fn forwards(&self, method: Method, path: &str) -> bool {
+        self.forward.iter().any(|rule| rule.covers(method, path))
     }
 }
 
@@ -90,6 +104,34 @@ mod tests {
         ] {
             assert_eq!(manifest.allows(method, path), allowed, "{method:?} {path}");
         }
+    }
+
+    #[test]
+    fn what_is_allowed_to_the_runtime_is_not_forwarded_for_clients_nor_the_other_way_round() {
+        let more = r#"
+            [[forward]]
+            methods = ["GET", "DELETE"]
+            path = "/v1/files"
+            [[forward]]
+            methods = ["GET"]
+            path = "/v1/sessions/{session}/threads"
+        "#;
+        let manifest: Manifest = format!("{TEXT}{more}").parse().unwrap();
+        for (method, path, forwarded) in [
+            (Method::Get, "/v1/files", true),
+            (Method::Delete, "/v1/files/f/content", true),
+            (Method::Post, "/v1/files", false),
+            (Method::Get, "/v1/files_of_others", false),
+            (Method::Get, "/v1/agents", false),
+            (Method::Get, "/v1/sessions/{session}/threads/t/events", true),
+            (Method::Get, "/v1/sessions/{session}", false),
+            (Method::Get, "/v1/sessions/s/threads", false),
+        ] {
+            assert_eq!(manifest.forwards(method, path), forwarded, "{method:?} {path}");
+        }
+        assert!(!manifest.allows(Method::Get, "/v1/files"));
+        let none: Manifest = TEXT.parse().unwrap();
+        assert!(!none.forwards(Method::Get, "/v1/agents") && none.allows(Method::Get, "/v1/agents"));
     }
 
     #[test]

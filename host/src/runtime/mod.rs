@@ -176,6 +176,12 @@ impl Runtime {
         &self.component.manifest.auth
     }
 
+    /// True when the host hands such a request of a client's on to the upstream; see [`Manifest::forwards`].
+    #[must_use]
+    pub fn forwards(&self, method: upstream::Method, path: &str) -> bool {
+        self.component.manifest.forwards(method, path)
+    }
+
     /// A guest for one turn of one session. It comes to life at its first call.
     #[must_use]
     pub fn instance(&self, upstream: Upstream) -> Instance {

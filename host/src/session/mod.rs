@@ -7,6 +7,7 @@
 //!   `intake.rs` what is new in what came, by `seen.rs` · `event.rs` the rules for events
 //! * `pump.rs` carries that out between `desk.rs`, the session's side, and `line.rs`, the upstream's · `feed.rs` what is
 //!   read
+//! * `passage.rs` the way to an upstream for what is no session's turn
 //! * `stored.rs` what is kept · `retention.rs` for how long · `live.rs` who runs now · `error.rs` why something was not done
 //!
 //! Must not know `http`, nor any vendor. Only this module appends to the log.
@@ -20,6 +21,7 @@ mod feed;
 mod intake;
 mod line;
 mod live;
+mod passage;
 mod pump;
 mod retention;
 mod seen;

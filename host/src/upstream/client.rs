@@ -17,7 +17,7 @@ use crate::vault::{Credential, OpenCredentialError, Secret, Vault};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole answer; for a stream, until its headers are here.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 /// Shorter than the idle limits of common load balancers: a connection that is about to be closed is not used again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -210,25 +210,32 @@ impl Upstream {
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
         let request = self.prepare(request, &defaults)?;
-        let exchange = async {
-            let mut response = self.execute(request).await?;
-            if response.status().is_success() {
-                return Ok(Feed::new(response, Arc::clone(&self.0.scrubber)));
-            }
-            let (body, cut) = beginning(&mut response, STATUS_BODY_BYTES_MAX).await;
-            let mut answer = Response::new(response.status(), response.headers(), body, &self.0.scrubber);
-            if cut {
-                // The cut may have left half a credential, which no search finds.
-                let kept = answer.body.len().saturating_sub(self.0.scrubber.longest());
-                answer.body.truncate(answer.body.floor_char_boundary(kept));
-            }
-            Err(StreamError::Status(answer))
-        };
+        let exchange = async { Ok(Feed::new(self.opened(request).await?, Arc::clone(&self.0.scrubber))) };
         tokio::time::timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(self.late().into()))
     }
 
+    /// Sends a request and returns once the answer has begun and is a success.
+    pub(super) async fn opened(&self, request: reqwest::Request) -> Result<reqwest::Response, StreamError> {
+        let mut response = self.execute(request).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (body, cut) = beginning(&mut response, STATUS_BODY_BYTES_MAX).await;
+        let mut answer = Response::new(response.status(), response.headers(), body, &self.0.scrubber);
+        if cut {
+            // The cut may have left half a credential, which no search finds.
+            let kept = answer.body.len().saturating_sub(self.0.scrubber.longest());
+            answer.body.truncate(answer.body.floor_char_boundary(kept));
+        }
+        Err(StreamError::Status(answer))
+    }
+
     /// Checks and builds the request and, last, attaches the credential.
-    fn prepare(&self, request: Request, defaults: &[(HeaderName, HeaderValue)]) -> Result<reqwest::Request, SendError> {
+    pub(super) fn prepare(
+        &self,
+        request: Request,
+        defaults: &[(HeaderName, HeaderValue)],
+    ) -> Result<reqwest::Request, SendError> {
         let wire = request.into_wire(&self.0.credential.base, &self.0.slot)?;
         let mut request = reqwest::Request::new(wire.method, wire.url);
         let headers = request.headers_mut();
@@ -259,8 +266,12 @@ impl Upstream {
         SendError::Interrupted(self.scrub(&text).into_owned())
     }
 
-    fn late(&self) -> SendError {
+    pub(super) fn late(&self) -> SendError {
         SendError::Interrupted(format!("{} did not answer within {} seconds", self.origin(), DEADLINE.as_secs()))
+    }
+
+    pub(super) fn scrubber(&self) -> Arc<Scrubber> {
+        Arc::clone(&self.0.scrubber)
     }
 
     fn origin(&self) -> Origin {

@@ -4,12 +4,13 @@
 //! checked and built here (`request.rs`, `path.rs`), goes to the one origin that its credential is bound to
 //! (`origin.rs`, `network.rs`), follows no redirect, asks no environment, and what comes back is freed of the credential
 //! before anybody reads it (`response.rs`, `scrub.rs`). Streams are cut into frames as they come (`feed.rs`, `sse.rs`,
-//! `lines.rs`).
+//! `lines.rs`). What clients may ask of the upstream itself passes through in pieces, both ways (`forward.rs`, `words.rs`).
 //!
 //! Nothing here retries or reconnects: whether a request may be sent twice is for the session to say.
 
 mod client;
 mod feed;
+mod forward;
 mod lines;
 mod network;
 mod origin;
@@ -20,10 +21,12 @@ mod scrub;
 mod sse;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use self::{
     client::{Client, ClientError, OpenError, SendError, StreamError, Upstream},
     feed::{Feed, FeedError, Frames, Framing},
+    forward::{Answer, ForwardError, Outgoing},
     lines::{LineParser, TooLong},
     network::{Denied, Network, NetworkPolicy, NetworkPolicyError},
     origin::{BaseUrl, BaseUrlError, Origin, Scheme},
@@ -32,4 +35,5 @@ pub use self::{
     response::Response,
     scrub::Scrubber,
     sse::{Frame, SseParser},
+    words::Renaming,
 };

@@ -40,7 +40,8 @@ impl Response {
     }
 }
 
-fn shown(headers: &HeaderMap, scrubber: &Scrubber) -> Vec<(String, String)> {
+/// The headers that concern whoever reads the answer.
+pub(super) fn shown(headers: &HeaderMap, scrubber: &Scrubber) -> Vec<(String, String)> {
     // `Connection` may name further headers that end at this hop.
     let named: HashSet<String> = headers
         .get_all(header::CONNECTION)

@@ -6,17 +6,22 @@
 use std::{
     borrow::Cow,
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, MatchKind};
+use aho_corasick::BuildError;
 use base64::{
     Engine,
     prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
+use bytes::{BufMut, Bytes, BytesMut};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+use super::words::Words;
 use crate::vault::Secret;
 
 /// What stands where a credential stood.
@@ -34,7 +39,7 @@ const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'')
 /// Searches text for one credential.
 pub struct Scrubber {
     /// `None` for a credential that is too short to be searched for.
-    spellings: Option<AhoCorasick>,
+    spellings: Option<Words>,
     found: AtomicU64,
 }
 
@@ -48,21 +53,15 @@ impl Scrubber {
     /// A searcher for this credential. Costs far more than a search: make one for each credential, not for each text.
     pub(super) fn new(secret: &Secret) -> Result<Self, BuildError> {
         let secret = secret.expose();
-        let spellings = if secret.len() < BYTES_MIN {
-            None
-        } else {
-            // The compact automaton: the fast one takes megabytes for a long token, and the prefilter does the work.
-            let mut builder = AhoCorasick::builder();
-            builder.kind(Some(AhoCorasickKind::ContiguousNFA)).match_kind(MatchKind::LeftmostLongest);
-            Some(builder.build(&*spellings(secret))?)
-        };
+        let searched = secret.len() >= BYTES_MIN;
+        let spellings = searched.then(|| Words::new(spellings(secret))).transpose()?;
         Ok(Self { spellings, found: AtomicU64::new(0) })
     }
 
     /// The text with `[redacted]` for every spelling of the credential. Text without one is handed back as it is.
     #[must_use]
     pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let Some(spellings) = self.spellings.as_ref().filter(|spellings| spellings.is_match(text)) else {
+        let Some(spellings) = self.spellings.as_ref().filter(|spellings| spellings.are_in(text)) else {
             return Cow::Borrowed(text);
         };
         let mut clean = String::with_capacity(text.len());
@@ -75,10 +74,14 @@ impl Scrubber {
             found += 1;
         }
         clean.push_str(&text[from..]);
-        if self.found.fetch_add(found, Ordering::Relaxed) == 0 {
+        self.count(found);
+        Cow::Owned(clean)
+    }
+
+    fn count(&self, found: u64) {
+        if found > 0 && self.found.fetch_add(found, Ordering::Relaxed) == 0 {
             tracing::warn!("an upstream sent its credential back; it was removed from the text");
         }
-        Cow::Owned(clean)
     }
 
     /// The same for a text of one's own, which costs nothing when there is nothing to remove.
@@ -91,7 +94,7 @@ impl Scrubber {
     /// True when the text holds the credential in any spelling.
     #[must_use]
     pub fn contains(&self, text: &str) -> bool {
-        self.spellings.as_ref().is_some_and(|spellings| spellings.is_match(text))
+        self.spellings.as_ref().is_some_and(|spellings| spellings.are_in(text))
     }
 
     /// How many times the credential was taken out of a text.
@@ -102,7 +105,46 @@ impl Scrubber {
 
     /// The length of the longest spelling, in bytes.
     pub(super) fn longest(&self) -> usize {
-        self.spellings.as_ref().map_or(0, AhoCorasick::max_pattern_len)
+        self.spellings.as_ref().map_or(0, Words::longest)
+    }
+}
+
+/// Takes the credential out of bytes as they come. Asterisks stand for it, as many as it had characters: the length that
+/// an answer has announced stays true.
+pub(super) struct Scrubbing {
+    scrubber: Arc<Scrubber>,
+    held: Bytes,
+}
+
+impl Scrubbing {
+    pub(super) const fn new(scrubber: Arc<Scrubber>) -> Self {
+        Self { scrubber, held: Bytes::new() }
+    }
+
+    /// The bytes that are settled once these have come.
+    pub(super) fn push(&mut self, chunk: Bytes) -> Bytes {
+        self.with(|spellings, held, hide| spellings.settle(held, chunk.clone(), hide)).unwrap_or(chunk)
+    }
+
+    /// The bytes that have waited for what did not come.
+    pub(super) fn finish(&mut self) -> Bytes {
+        self.with(|spellings, held, hide| spellings.finish(held, hide)).unwrap_or_default()
+    }
+
+    /// Nothing for a credential that is not searched for.
+    fn with(
+        &mut self,
+        settle: impl FnOnce(&Words, &mut Bytes, &mut dyn FnMut(&[u8], &mut BytesMut)) -> Bytes,
+    ) -> Option<Bytes> {
+        let spellings = self.scrubber.spellings.as_ref()?;
+        let mut found = 0;
+        let mut hide = |word: &[u8], clean: &mut BytesMut| {
+            clean.put_bytes(b'*', word.len());
+            found += 1;
+        };
+        let clean = settle(spellings, &mut self.held, &mut hide);
+        self.scrubber.count(found);
+        Some(clean)
     }
 }
 
@@ -239,6 +281,30 @@ mod tests {
         assert_eq!(scrubber("pass").scrub("a pass b"), "a [redacted] b");
         assert_eq!(scrubber("pass").scrub("70617373"), "70617373");
         assert_eq!(scrubber("key").scrub("a key b"), "a key b");
+    }
+
+    #[test]
+    fn the_credential_goes_out_of_a_stream_wherever_it_is_cut() {
+        let text = format!("ä{KEY}{KEY}{} {}", BASE64_STANDARD.encode(KEY), &KEY[..9]);
+        let expected = |clean: &[u8]| {
+            let clean = std::str::from_utf8(clean).unwrap();
+            assert_eq!(clean.len(), text.len());
+            assert!(clean.starts_with("ä***") && clean.ends_with(&format!("* {}", &KEY[..9])), "{clean}");
+            assert!(!scrubber(KEY).contains(clean), "{clean}");
+        };
+        for size in 1..text.len() {
+            let scrubber = Arc::new(scrubber(KEY));
+            let mut scrubbing = Scrubbing::new(Arc::clone(&scrubber));
+            let mut clean = Vec::new();
+            for piece in text.as_bytes().chunks(size) {
+                clean.extend(scrubbing.push(Bytes::copy_from_slice(piece)));
+            }
+            clean.extend(scrubbing.finish());
+            expected(&clean);
+            assert_eq!(scrubber.found(), 3);
+        }
+        let mut tiny = Scrubbing::new(Arc::new(scrubber("key")));
+        assert_eq!((tiny.push(Bytes::from_static(b"key")), tiny.finish()), (Bytes::from_static(b"key"), Bytes::new()));
     }
 
     #[test]

@@ -7,10 +7,13 @@ mod agents;
 mod environments;
 mod error;
 mod events;
+mod files;
 mod models;
 mod page;
 mod query;
 mod sessions;
+mod shelves;
+mod threads;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -25,6 +28,7 @@ use tokio::time::sleep;
 use self::{
     error::{ApiError, ErrorBody, ErrorDetail},
     query::Query,
+    shelves::{MEMORIES, MEMORY_STORES, VAULTS},
 };
 use crate::{
     endpoint::Endpoint,
@@ -37,7 +41,6 @@ use crate::{
 
 /// The service's cap for a request's body.
 const BODY_BYTES_MAX: usize = 32 << 20;
-const BETA: &str = "managed-agents-2026-04-01";
 
 /// The body of an answer: whole, or a stream.
 pub(crate) type Payload = Either<Full<Bytes>, Box<Feed>>;
@@ -51,15 +54,19 @@ pub(crate) struct HangUp;
 struct Call<'a> {
     world: &'a Arc<World>,
     line: &'a Arc<Line>,
-    /// The id in the path.
+    /// The first id in the path.
     id: &'a str,
+    /// The id of what belongs to that.
+    inner_id: &'a str,
     query: Query,
+    content_type: Option<&'a str>,
     body: &'a Bytes,
 }
 
 /// What a call gives.
 enum Answered {
     Json(Vec<u8>),
+    Bytes { mime_type: String, filename: String, bytes: Bytes },
     Stream(Box<Feed>),
 }
 
@@ -88,36 +95,47 @@ pub(crate) async fn answer(
         Answer::HangUp => return Err(HangUp),
         Answer::Real | Answer::Lost => {}
     }
-    let answer = check(&world, route, &head).and_then(|(endpoint, id)| {
+    let answer = check(&world, route, &head).and_then(|(endpoint, [id, inner_id])| {
         let query = Query::parse(head.uri.query());
-        dispatch(endpoint, &Call { world: &world, line: &line, id, query, body: &body })
+        let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        dispatch(endpoint, &Call { world: &world, line: &line, id, inner_id, query, content_type, body: &body })
     });
     if fault.answer == Answer::Lost {
         return Err(HangUp);
     }
     Ok(match answer {
         Ok(Answered::Json(json)) => respond(StatusCode::OK, "application/json", &request_id, whole(json)),
+        Ok(Answered::Bytes { mime_type, filename, bytes }) => download(&mime_type, &filename, bytes, &request_id),
         Ok(Answered::Stream(feed)) => stream(feed, &request_id),
         Err(refused) => refusal(&refused, &request_id),
     })
 }
 
 /// The checks that come before any look at the body, in the service's order.
-fn check<'a>(world: &World, route: Option<(Endpoint, &'a str)>, head: &Parts) -> Result<(Endpoint, &'a str), ApiError> {
-    let (endpoint, id) = route.ok_or_else(|| ApiError::NotFound("Not found".to_owned()))?;
+fn check<'a>(
+    world: &World,
+    route: Option<(Endpoint, [&'a str; 2])>,
+    head: &Parts,
+) -> Result<(Endpoint, [&'a str; 2]), ApiError> {
+    let (endpoint, ids) = route.ok_or_else(|| ApiError::NotFound("Not found".to_owned()))?;
     let credential = Credential::of(&head.headers).ok_or(ApiError::Unauthenticated)?;
+    // A host that hands on its client's key beside its own is found out.
+    if head.headers.contains_key("x-api-key") && head.headers.contains_key(header::AUTHORIZATION) {
+        return Err(ApiError::Unauthenticated);
+    }
     let expected = world.options.api_key.as_deref();
     if credential.key().is_empty() || expected.is_some_and(|key| key != credential.key()) {
         return Err(ApiError::Unauthenticated);
     }
     let betas = head.headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok());
-    if endpoint.is_beta() && !betas.flat_map(|list| list.split(',')).any(|beta| beta.trim() == BETA) {
+    let needed = endpoint.betas();
+    if !needed.is_empty() && !betas.flat_map(|list| list.split(',')).any(|beta| needed.contains(&beta.trim())) {
         return Err(ApiError::NotFound("not found".to_owned()));
     }
     if !head.headers.contains_key("anthropic-version") {
         return Err(ApiError::invalid("anthropic-version: header is required"));
     }
-    Ok((endpoint, id))
+    Ok((endpoint, ids))
 }
 
 fn dispatch(endpoint: Endpoint, call: &Call<'_>) -> Result<Answered, ApiError> {
@@ -144,6 +162,27 @@ fn dispatch(endpoint: Endpoint, call: &Call<'_>) -> Result<Answered, ApiError> {
         Endpoint::EventsList => events::list(call),
         Endpoint::EventsStream => events::stream(call),
         Endpoint::ModelsList => models::list(),
+        Endpoint::ModelsRetrieve => models::retrieve(call),
+        Endpoint::FilesCreate => files::create(call),
+        Endpoint::FilesList => files::list(call),
+        Endpoint::FilesRetrieve => files::retrieve(call),
+        Endpoint::FilesContent => files::content(call),
+        Endpoint::FilesDelete => files::delete(call),
+        Endpoint::MemoryStoresCreate => MEMORY_STORES.create(call),
+        Endpoint::MemoryStoresList => MEMORY_STORES.list(call),
+        Endpoint::MemoryStoresRetrieve => MEMORY_STORES.retrieve(call, call.id),
+        Endpoint::MemoryStoresDelete => MEMORY_STORES.delete(call, call.id),
+        Endpoint::MemoriesCreate => MEMORIES.create(call),
+        Endpoint::MemoriesList => MEMORIES.list(call),
+        Endpoint::MemoriesRetrieve => MEMORIES.retrieve(call, call.inner_id),
+        Endpoint::VaultsCreate => VAULTS.create(call),
+        Endpoint::VaultsList => VAULTS.list(call),
+        Endpoint::VaultsRetrieve => VAULTS.retrieve(call, call.id),
+        Endpoint::VaultsDelete => VAULTS.delete(call, call.id),
+        Endpoint::ThreadsList => threads::list(call),
+        Endpoint::ThreadsRetrieve => threads::retrieve(call),
+        Endpoint::ThreadEventsList => threads::events(call),
+        Endpoint::ThreadEventsStream => threads::stream(call),
     }
 }
 
@@ -188,6 +227,19 @@ fn respond(status: StatusCode, content_type: &'static str, request_id: &str, bod
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Ok(value) = HeaderValue::from_str(request_id) {
         response.headers_mut().insert(HeaderName::from_static("request-id"), value);
+    }
+    response
+}
+
+/// A file as bytes.
+fn download(mime_type: &str, filename: &str, bytes: Bytes, request_id: &str) -> Response<Payload> {
+    let mut response = respond(StatusCode::OK, "application/octet-stream", request_id, whole(bytes));
+    let headers = response.headers_mut();
+    if let Ok(kind) = HeaderValue::try_from(mime_type) {
+        headers.insert(header::CONTENT_TYPE, kind);
+    }
+    if let Ok(disposition) = HeaderValue::try_from(format!("attachment; filename=\"{filename}\"")) {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
     }
     response
 }

@@ -7,15 +7,19 @@
 //! * `parameters.rs` the query of a URL · `page.rs` pages and their cursors · `runtime.rs` which runtime is meant
 //! * `tools.rs` an agent's tools with every choice made ·
 //!   `input.rs` events as clients send them · `history.rs` events as a list · `metadata.rs` what clients note on their objects
+//! * `forward.rs` what goes on to the vendor's API as it is · `refusal.rs` what is told when that fails
 
 pub(super) mod agents;
 pub(super) mod environments;
 pub(super) mod events;
+pub(super) mod forward;
 mod history;
 mod input;
 pub(super) mod metadata;
+pub(super) mod models;
 pub(super) mod page;
 pub(super) mod parameters;
+mod refusal;
 pub(super) mod runtime;
 pub(super) mod sessions;
 mod tools;
@@ -48,6 +52,12 @@ pub(super) struct Deleted<I> {
 
 /// The beta that the requests for agents, environments, sessions and events ask for.
 pub(super) const BETA: &str = "managed-agents-2026-04-01";
+
+/// The one for memory stores, which came later and is not needed where the other is asked for.
+pub(super) const MEMORY_BETA: &str = "agent-memory-2026-07-22";
+
+/// The one for dreams.
+pub(super) const DREAMS_BETA: &str = "dreaming-2026-04-21";
 
 /// The name of an error by its status.
 pub(super) fn error_type(status: StatusCode) -> &'static str {

@@ -26,6 +26,11 @@ pub(in super::super) fn invalid(message: &str) -> Error {
 }
 
 impl Parameters {
+    /// All of them, in their order.
+    pub(in super::super) fn into_pairs(self) -> Vec<(String, String)> {
+        self.0
+    }
+
     /// A parameter that is there once; an empty one is as good as none.
     pub(in super::super) fn text(&self, name: &str) -> Option<&str> {
         let value = self.0.iter().rev().find(|(known, _)| known == name);

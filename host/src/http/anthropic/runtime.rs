@@ -24,6 +24,11 @@ impl Chosen {
         self.named.unwrap_or(self.default)
     }
 
+    /// Its name, for a look at it.
+    pub(in super::super) fn id(&self) -> &RuntimeId {
+        self.named.as_ref().unwrap_or(&self.default)
+    }
+
     /// The runtime for a new agent with these notes: the header's, or the note's.
     ///
     /// # Errors

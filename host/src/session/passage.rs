@@ -1,0 +1,24 @@
+//! The way to an upstream for requests that are no part of a turn: what clients ask of the vendor's own API.
+//!
+//! For `http`, which hands such requests on. They use the same credential and the same connections as the sessions.
+
+use super::{LinkError, Session, Sessions};
+use crate::{id::RuntimeId, upstream::Upstream};
+
+impl Sessions {
+    /// The upstream of a runtime under its stored credential. Blocks on the vault.
+    ///
+    /// # Errors
+    /// When there is no such runtime, or no credential for it that can be used.
+    pub fn upstream(&self, runtime: &RuntimeId) -> Result<Upstream, LinkError> {
+        Ok(self.core.link(runtime, None)?.upstream)
+    }
+
+    /// The upstream that a session lives at. Blocks on the vault.
+    ///
+    /// # Errors
+    /// As [`Self::upstream`], and when the credential is now one for another place.
+    pub fn upstream_of(&self, session: &Session) -> Result<Upstream, LinkError> {
+        Ok(self.core.link(&session.runtime, Some(&session.base))?.upstream)
+    }
+}
