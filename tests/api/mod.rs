@@ -1,8 +1,9 @@
-//! The LAP dialect over HTTP, as its clients use it.
+//! The API over HTTP, as its clients use it.
 
 mod access;
 mod agents;
 mod credentials;
+mod dialect;
 mod flow;
 mod forward;
 mod idempotency;

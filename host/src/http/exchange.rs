@@ -150,15 +150,19 @@ const SECURITY: [(HeaderName, &str); 5] = [
 ];
 
 fn with_body(response: &Response, error: &Error, dialect: Dialect, id: RequestId) -> Response {
+    let mut status = error.status;
     let (kind, details, more) = match (dialect, &error.vendors) {
         (Dialect::Lap, _) => {
             ("gateway_error", None, Some(More { code: error.code, retryable: error.retry != Retry::No }))
         }
         (Dialect::Anthropic, Some(vendors)) => (&*vendors.kind, vendors.details.as_deref(), None),
-        (Dialect::Anthropic, None) => (anthropic::error_type(error.status), None, None),
+        (Dialect::Anthropic, None) => {
+            status = anthropic::status(error.status);
+            (anthropic::error_type(status), None, None)
+        }
     };
     let detail = Detail { kind, message: &error.message, details, more };
-    let mut answer = json::json(error.status, &Envelope { kind: "error", error: detail, request_id: id });
+    let mut answer = json::json(status, &Envelope { kind: "error", error: detail, request_id: id });
     let headers = answer.headers_mut();
     // Where the body has no place for it.
     headers.insert(CODE, HeaderValue::from_static(error.code));

@@ -59,13 +59,22 @@ pub(super) const MEMORY_BETA: &str = "agent-memory-2026-07-22";
 /// The one for dreams.
 pub(super) const DREAMS_BETA: &str = "dreaming-2026-04-21";
 
+/// The status of an error where that dialect has fewer of them.
+pub(super) const fn status(status: StatusCode) -> StatusCode {
+    match status {
+        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+        StatusCode::GONE => StatusCode::NOT_FOUND,
+        status => status,
+    }
+}
+
 /// The name of an error by its status.
 pub(super) fn error_type(status: StatusCode) -> &'static str {
     match status.as_u16() {
         401 => "authentication_error",
         402 => "billing_error",
         403 => "permission_error",
-        404 | 410 => "not_found_error",
+        404 => "not_found_error",
         409 => "conflict_error",
         413 => "request_too_large",
         429 => "rate_limit_error",
