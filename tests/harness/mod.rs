@@ -5,6 +5,7 @@ pub mod dice;
 pub mod program;
 pub mod proxy;
 pub mod puppet;
+pub mod responses;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -14,7 +14,7 @@ use std::{
     process::Stdio,
 };
 
-use harness::{MASTER_KEY, anywhere, program, simulator};
+use harness::{MASTER_KEY, anywhere, program, responses::Responses, simulator};
 use lap_simulator::{Options, Script, Simulator};
 use tokio::process::Command;
 
@@ -55,8 +55,9 @@ async fn the_main_flow_works_against_the_simulator() {
     succeeds(flow.env("ANTHROPIC_BASE_URL", simulator.base_url()).env("ANTHROPIC_API_KEY", "sk-ant-sdk")).await;
 }
 
-/// Runs everything against the real program, and returns the folder with what it answered.
-async fn users_are_served(runtime: &str, upstream: &str) -> tempfile::TempDir {
+/// Runs everything against the real program, checks that every answer is exactly of its type, and returns the program of
+/// literals that was compiled for that.
+async fn users_are_served(runtime: &str, upstream: &str) -> PathBuf {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("key-of-the-api"), MASTER_KEY).unwrap();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--guests-max", "512", "--default-runtime", runtime];
@@ -66,6 +67,7 @@ async fn users_are_served(runtime: &str, upstream: &str) -> tempfile::TempDir {
     host.client.connect_to(runtime, upstream).await;
     let users = |command: &mut Command| {
         command.env("ANTHROPIC_BASE_URL", &host.client.base).env("ANTHROPIC_API_KEY", MASTER_KEY);
+        command.env("SUITE_RUNTIME", runtime);
     };
     for version in PYTHON {
         let mut suite = python(version, "suite.py");
@@ -80,23 +82,34 @@ async fn users_are_served(runtime: &str, upstream: &str) -> tempfile::TempDir {
         users(command.current_dir(&node).args([suite, package]));
         println!("{}", succeeds(&mut command).await);
     }
-    directory
+    let program = node.join(format!("answers-of-{runtime}.ts"));
+    let mut strict = python(STRICT, "strict.py");
+    println!("{}", succeeds(strict.arg(directory.path().join(STRICT)).arg(&program)).await);
+    succeeds(&mut compiler(&program)).await;
+    program
+}
+
+fn compiler(program: &Path) -> Command {
+    let mut compiler = Command::new(installed().join("node/node_modules/.bin/tsc"));
+    let options = ["--noEmit", "--strict", "--skipLibCheck", "--target", "es2022", "--module", "nodenext"];
+    compiler.args(options).arg(program);
+    compiler
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn official_sdks_work_on_a_runtime_that_is_built_quite_differently() {
+    let upstream = Responses::default().serve().await;
+    users_are_served("openai_responses", &upstream).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn official_sdks_work_and_every_answer_is_exactly_of_its_type() {
     let script: Script = include_str!("script.toml").parse().unwrap();
     let simulator = simulator(script);
-    let recorded = users_are_served(harness::RUNTIME, &simulator.base_url()).await;
-    let program = installed().join("node/answers.ts");
-    let mut strict = python(STRICT, "strict.py");
-    println!("{}", succeeds(strict.arg(recorded.path().join(STRICT)).arg(&program)).await);
-    let options = ["--noEmit", "--strict", "--skipLibCheck", "--target", "es2022", "--module", "nodenext"];
-    let mut compiler = Command::new(installed().join("node/node_modules/.bin/tsc"));
-    succeeds(compiler.args(options).arg(&program)).await;
+    let program = users_are_served(harness::RUNTIME, &simulator.base_url()).await;
     // The compiler finds what is wrong: one key too many in the first answer.
     let good = fs::read_to_string(&program).unwrap();
     fs::write(&program, good.replacen(" = {", " = {\"extra\": 1, ", 1)).unwrap();
-    let refused = Command::new(installed().join("node/node_modules/.bin/tsc")).args(options).arg(&program).output();
-    assert!(!refused.await.unwrap().status.success(), "an extra key is not noticed");
+    let refused = compiler(&program).output().await;
+    assert!(!refused.unwrap().status.success(), "an extra key is not noticed");
 }

@@ -3,6 +3,7 @@
 mod faults;
 mod log;
 mod readers;
+mod responses;
 mod retention;
 mod toxic;
 mod turns;

@@ -1,0 +1,90 @@
+//! What is known of a session. All of it: the upstream has responses only.
+
+use std::collections::BTreeMap;
+
+use lap_runtime_sdk::{Error, ErrorKind, SessionSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::tools;
+
+/// The host keeps at most 64 KiB. What a turn adds needs some of it.
+const AGENT_BYTES_MAX: usize = 48 * 1024;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) model: String,
+    /// The system prompt, which every response is told anew.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) instructions: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tools: Vec<Value>,
+    /// The response that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<Run>,
+    /// The last one that came to its end: what the next one goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last: Option<String>,
+    /// What the client has to answer, by the event's id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) open: BTreeMap<String, Call>,
+    /// What it has answered, while others are still open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) answers: Vec<Value>,
+}
+
+/// A response that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) id: String,
+    /// The number of the last thing that its stream said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) after: Option<u64>,
+}
+
+impl Run {
+    pub(crate) fn path(&self, tail: &str) -> String {
+        format!("/v1/responses/{}{tail}", self.id)
+    }
+}
+
+/// Something that the client has to answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Call {
+    /// A function, by the name of its call.
+    Function(String),
+    /// Leave to use a tool of an MCP server.
+    Approval,
+}
+
+impl State {
+    /// # Errors
+    /// When the agent cannot be this API's.
+    pub(crate) fn open(session: &SessionSpec) -> Result<Self, Error> {
+        let wishes: BTreeMap<String, Value> = serde_json::from_str(&session.environment)
+            .map_err(|error| Error::new(ErrorKind::BadRequest, format!("the session's environment: {error}")))?;
+        for wish in ["resources", "vault_ids", "budget"] {
+            if wishes.contains_key(wish) {
+                let message = format!("a session of OpenAI Responses has no {wish}; leave it out");
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        }
+        let agent = &session.agent;
+        let tools = tools::of(agent.tools.as_deref(), &agent.config)?;
+        let state = Self { model: agent.model.clone(), instructions: agent.system.clone(), tools, ..Self::default() };
+        if state.write()?.len() > AGENT_BYTES_MAX {
+            let message = format!("the agent's system prompt and tools are larger than {AGENT_BYTES_MAX} bytes in all");
+            return Err(Error::new(ErrorKind::BadRequest, message));
+        }
+        Ok(state)
+    }
+
+    pub(crate) fn read(state: &str) -> Result<Self, Error> {
+        serde_json::from_str(state).map_err(|error| Error::new(ErrorKind::Internal, format!("the state: {error}")))
+    }
+
+    pub(crate) fn write(&self) -> Result<String, Error> {
+        serde_json::to_string(self).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))
+    }
+}

@@ -1,0 +1,193 @@
+//! Inputs: what begins a turn, answers it, or stops it.
+
+use lap_runtime_sdk::{Effect, Error, ErrorKind, Event, Input, Outcome, Request, Upstream};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    events::{event, idle, requires_action},
+    state::{Call, Run, State},
+};
+
+#[derive(Serialize)]
+struct NewResponse<'a> {
+    model: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    instructions: &'a str,
+    input: &'a [Value],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    tools: &'a [Value],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_response_id: Option<&'a str>,
+    /// It runs whether somebody reads it or not, and can be read again.
+    background: bool,
+    store: bool,
+}
+
+pub(crate) fn send(upstream: &mut dyn Upstream, mut state: State, inputs: &[Input]) -> Result<Outcome, Error> {
+    let mut events = Vec::new();
+    for input in inputs {
+        match input {
+            Input::Message(content) => message(upstream, &mut state, content, &mut events)?,
+            Input::Interrupt => interrupt(upstream, &mut state, &mut events)?,
+            Input::Other(json) => answer(upstream, &mut state, json, &mut events)?,
+        }
+    }
+    Ok(Outcome { state: Some(state.write()?), events, relisten: true })
+}
+
+fn message(
+    upstream: &mut dyn Upstream,
+    state: &mut State,
+    content: &str,
+    events: &mut Vec<Event>,
+) -> Result<(), Error> {
+    let blocks: Vec<Value> = serde_json::from_str(content)
+        .map_err(|error| Error::new(ErrorKind::BadRequest, format!("the message: {error}")))?;
+    let parts = blocks.iter().map(part).collect::<Result<Vec<_>, _>>()?;
+    // Whatever was asked before is answered by this, for that API wants an answer to each.
+    let mut input = std::mem::take(&mut state.answers);
+    for (id, call) in std::mem::take(&mut state.open) {
+        input.push(answered(&id, &call, "The user said something else instead.", false));
+    }
+    input.push(json!({"role": "user", "content": parts}));
+    let id = begin(upstream, state, &input)?;
+    events.push(event(Effect::None, &json!({"type": "user.message", "id": format!("{id}.user"), "content": blocks})));
+    began(&id, events);
+    Ok(())
+}
+
+/// A block of a message, as that API has it.
+fn part(block: &Value) -> Result<Value, Error> {
+    let source = &block["source"];
+    match (block["type"].as_str().unwrap_or_default(), source["type"].as_str().unwrap_or_default()) {
+        ("text", _) => Ok(json!({"type": "input_text", "text": block["text"]})),
+        ("image", "url") => Ok(json!({"type": "input_image", "image_url": source["url"]})),
+        ("image", "base64") => {
+            let (media, data) = (source["media_type"].as_str(), source["data"].as_str());
+            let url = format!("data:{};base64,{}", media.unwrap_or_default(), data.unwrap_or_default());
+            Ok(json!({"type": "input_image", "image_url": url}))
+        }
+        (kind, _) => {
+            let message = format!("a message to OpenAI Responses has text and images, and no {kind}");
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
+    }
+}
+
+/// Begins a response.
+fn begin(upstream: &mut dyn Upstream, state: &mut State, input: &[Value]) -> Result<String, Error> {
+    #[derive(Deserialize)]
+    struct Created {
+        id: String,
+    }
+    let new = NewResponse {
+        model: &state.model,
+        instructions: &state.instructions,
+        input,
+        tools: &state.tools,
+        previous_response_id: state.last.as_deref(),
+        background: true,
+        store: true,
+    };
+    let Created { id } = upstream.call(Request::post("/v1/responses", &new)?)?.json()?;
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+        return Err(Error::new(ErrorKind::Upstream, "the upstream's id of the response cannot be part of a path"));
+    }
+    state.run = Some(Run { id: id.clone(), after: None });
+    Ok(id)
+}
+
+fn began(id: &str, events: &mut Vec<Event>) {
+    events.push(event(Effect::Started, &json!({"type": "session.status_running", "id": format!("{id}.running")})));
+    events.push(event(Effect::None, &json!({"type": "span.model_request_start", "id": format!("{id}.request")})));
+}
+
+fn answered(id: &str, call: &Call, said: &str, approve: bool) -> Value {
+    match call {
+        Call::Function(call) => json!({"type": "function_call_output", "call_id": call, "output": said}),
+        Call::Approval => json!({"type": "mcp_approval_response", "approval_request_id": id, "approve": approve}),
+    }
+}
+
+/// An answer to something that the turn waits for.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default, alias = "custom_tool_use_id")]
+    tool_use_id: String,
+    #[serde(default)]
+    result: Option<String>,
+    #[serde(default)]
+    content: Vec<Value>,
+    #[serde(default)]
+    is_error: Option<bool>,
+}
+
+fn answer(upstream: &mut dyn Upstream, state: &mut State, json: &str, events: &mut Vec<Event>) -> Result<(), Error> {
+    let invalid = |error: serde_json::Error| Error::new(ErrorKind::BadRequest, format!("the input: {error}"));
+    let given: Answer = serde_json::from_str(json).map_err(invalid)?;
+    let fits = |call: &Call| match given.kind.as_str() {
+        "user.custom_tool_result" => matches!(call, Call::Function(_)),
+        "user.tool_confirmation" => matches!(call, Call::Approval),
+        _ => false,
+    };
+    if !matches!(given.kind.as_str(), "user.custom_tool_result" | "user.tool_confirmation") {
+        let message =
+            format!("OpenAI Responses take results of custom tools and confirmations, and no {:?}", given.kind);
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    let id = given.tool_use_id.clone();
+    let Some(call) = state.open.get(&id).filter(|call| fits(call)).cloned() else {
+        return Err(Error::new(ErrorKind::BadRequest, format!("nothing waits for an answer to {id:?}")));
+    };
+    let mut said: String = given.content.iter().filter_map(|block| block["text"].as_str()).collect();
+    if given.is_error == Some(true) {
+        said = format!("The tool failed: {said}");
+    }
+    state.open.remove(&id);
+    state.answers.push(answered(&id, &call, &said, given.result.as_deref() == Some("allow")));
+    let mut echo: Value = serde_json::from_str(json).map_err(invalid)?;
+    echo["id"] = format!("{id}.answer").into();
+    if state.open.is_empty() {
+        let input = std::mem::take(&mut state.answers);
+        let response = begin(upstream, state, &input)?;
+        events.push(event(Effect::None, &echo));
+        began(&response, events);
+    } else {
+        events.push(event(Effect::None, &echo));
+        events.push(requires_action(&format!("{id}.answer.idle"), state));
+    }
+    Ok(())
+}
+
+fn interrupt(upstream: &mut dyn Upstream, state: &mut State, events: &mut Vec<Event>) -> Result<(), Error> {
+    let stopped = match state.run.take() {
+        Some(run) => {
+            cancel(upstream, &run)?;
+            run.id
+        }
+        // What was asked is dropped; the next message says so.
+        None if !state.open.is_empty() => format!("{}.open", state.last.as_deref().unwrap_or("session")),
+        None => return Ok(()),
+    };
+    events.push(event(Effect::None, &json!({"type": "user.interrupt", "id": format!("{stopped}.interrupt")})));
+    events.push(idle(&format!("{stopped}.idle"), "end_turn", Effect::Ended));
+    Ok(())
+}
+
+/// One that has ended meanwhile is as good as cancelled.
+fn cancel(upstream: &mut dyn Upstream, run: &Run) -> Result<(), Error> {
+    let request = Request { body: Some("{}".to_owned()), ..Request::post(run.path("/cancel"), &json!({}))? };
+    match upstream.call(request) {
+        Err(error) if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::BadRequest | ErrorKind::Conflict) => {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn close(upstream: &mut dyn Upstream, state: &State) -> Result<(), Error> {
+    state.run.as_ref().map_or(Ok(()), |run| cancel(upstream, run))
+}
