@@ -87,3 +87,30 @@ async fn the_model_of_the_session_beats_the_agent_s() {
     let sent: serde_json::Value = serde_json::from_slice(&sent.body).unwrap();
     assert_eq!(sent["model"]["id"], "claude-haiku-4-5");
 }
+
+#[tokio::test]
+async fn a_long_list_of_agents_has_pages() {
+    let world = World::empty(Script::default()).await;
+    for owner in ["ann", "bob", "ann", "bob", "ann"] {
+        world.client.agent(&json!({"owner_id": owner})).await;
+    }
+    let (mut found, mut after) = (Vec::new(), String::new());
+    for expected in [2, 1] {
+        let answer = world.client.get(&format!("/api/agents?owner_id=ann&limit=2{after}")).await;
+        let page = answer.ok()["agents"].as_array().unwrap().clone();
+        assert_eq!(page.len(), expected);
+        match answer.headers.get("x-next-page") {
+            Some(next) => after = format!("&after={}", next.to_str().unwrap()),
+            None => assert_eq!(expected, 1),
+        }
+        found.extend(page.iter().map(|agent| agent["id"].to_string()));
+    }
+    let whole = world.client.get("/api/agents").await;
+    let all: Vec<String> =
+        whole.ok()["agents"].as_array().unwrap().iter().map(|agent| agent["id"].to_string()).collect();
+    assert_eq!((all.len(), whole.headers.get("x-next-page")), (5, None));
+    found.sort_by_key(|id| all.iter().position(|known| known == id));
+    found.dedup();
+    assert_eq!(found.len(), 3);
+    assert_eq!(world.client.get("/api/agents?after=x").await.code(), "cursor_invalid");
+}

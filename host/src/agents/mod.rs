@@ -284,20 +284,15 @@ impl Agents {
         self.table.get(&id.to_bytes())?.map(|row| row.parse()).transpose()
     }
 
-    /// The agents of one owner, or of all; the first made first.
+    /// Agents, the first made first, from the one made after `after`; at most `limit`.
     ///
     /// # Errors
     /// See [`Self::create`].
-    pub fn list(&self, owner_id: Option<&str>) -> Result<Vec<Agent>, StoreError> {
+    pub fn after(&self, after: Option<AgentId>, limit: usize) -> Result<Vec<Agent>, StoreError> {
         // Ids sort by the time they were made, and the rows by their ids.
-        let mut agents = Vec::new();
-        for row in self.table.all()? {
-            let agent: Agent = row.parse()?;
-            if owner_id.is_none_or(|owner| owner == agent.definition.owner_id) {
-                agents.push(agent);
-            }
-        }
-        Ok(agents)
+        let start = after.map(AgentId::to_bytes);
+        let start = start.as_ref().map_or(Bound::Unbounded, |start| Bound::Excluded(&start[..]));
+        self.table.rows((start, Bound::Unbounded), false, limit)?.iter().map(Row::parse).collect()
     }
 
     /// Agents, the latest made first, from the one made before `before`; at most `limit`.
@@ -437,21 +432,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn agents_are_listed_by_owner_in_the_order_they_were_made() {
-        let (_directory, vault) = vault();
-        let agents = Agents::new(&vault);
-        assert!(agents.list(None).unwrap().is_empty());
-        let owners = ["ann", "bob", "ann"];
-        let mut made: Vec<_> =
-            owners.map(|owner| agents.create(AgentId::fresh(), definition(owner)).unwrap().id).into();
-        // Of the same millisecond, either may be the first.
-        made.sort();
-        assert_eq!(agents.list(None).unwrap().iter().map(|agent| agent.id).collect::<Vec<_>>(), made);
-        assert_eq!(agents.list(Some("ann")).unwrap().len(), 2);
-        assert!(agents.list(Some("eve")).unwrap().is_empty());
-    }
-
-    #[test]
     fn a_change_is_kept_and_a_removed_agent_is_gone() {
         let (_directory, vault) = vault();
         let agents = Agents::new(&vault);
@@ -514,7 +494,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn agents_are_paged_the_latest_first() {
+    fn agents_are_paged_in_either_order() {
         let (_directory, vault) = vault();
         let agents = Agents::new(&vault);
         let mut ids: Vec<_> = (0..3).map(|_| agents.create(AgentId::fresh(), definition("ann")).unwrap().id).collect();
@@ -522,6 +502,10 @@ pub(crate) mod tests {
         ids.reverse();
         let page =
             |before, limit| agents.before(before, limit).unwrap().into_iter().map(|agent| agent.id).collect::<Vec<_>>();
+        assert_eq!((page(None, 2), page(Some(ids[1]), 2)), (ids[..2].to_vec(), ids[2..].to_vec()));
+        ids.reverse();
+        let page =
+            |after, limit| agents.after(after, limit).unwrap().into_iter().map(|agent| agent.id).collect::<Vec<_>>();
         assert_eq!((page(None, 2), page(Some(ids[1]), 2)), (ids[..2].to_vec(), ids[2..].to_vec()));
     }
 }

@@ -117,11 +117,6 @@ impl Table {
         Ok(())
     }
 
-    /// Every row, in the order of the keys.
-    pub(super) fn all(&self) -> Result<Vec<Row>, StoreError> {
-        self.rows((Bound::Unbounded, Bound::Unbounded), false, usize::MAX)
-    }
-
     /// The rows with keys of a range, the last first if `backwards`; at most `limit`.
     pub(super) fn rows(
         &self,

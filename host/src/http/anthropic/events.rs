@@ -129,13 +129,29 @@ fn as_sent(input: &Input, id: MessageId, waits: bool) -> String {
     format!("{{\"id\":\"{id}\",\"processed_at\":{at},{rest}")
 }
 
-/// The events as the log shows them, as far as it does soon. What waits for the end of a turn is not waited for.
+/// Which of the inputs the upstream will show soon, by their place. A prompt behind a turn waits for its end, and what
+/// interrupts nothing is not sent.
+fn shown_soon(before: Status, inputs: &[Input]) -> Vec<usize> {
+    let mut in_turn = matches!(before, Status::Running | Status::Rescheduling);
+    let mut stoppable = in_turn || before == Status::RequiresAction;
+    let soon = |(place, input): (usize, &Input)| {
+        let soon = match input.usage {
+            Use::Prompt => !std::mem::replace(&mut in_turn, true),
+            Use::Interrupt => stoppable,
+            Use::Input => true,
+        };
+        stoppable |= input.usage == Use::Prompt;
+        soon.then_some(place)
+    };
+    inputs.iter().enumerate().filter_map(soon).collect()
+}
+
+/// The events as the log shows them, as far as it does soon.
 async fn echoes(reader: &mut Reader, before: &Session, inputs: &[Input]) -> Result<Vec<Option<String>>, Error> {
-    let busy = matches!(before.status(), Status::Running | Status::Rescheduling);
     let mut shown: Vec<Option<String>> = inputs.iter().map(|_| None).collect();
     let mut sought: Vec<(usize, Value)> = Vec::new();
-    for (place, input) in inputs.iter().enumerate().filter(|(_, input)| !(busy && input.usage == Use::Prompt)) {
-        sought.push((place, serde_json::from_str(input.json.get()).map_err(Error::internal)?));
+    for place in shown_soon(before.status(), inputs) {
+        sought.push((place, serde_json::from_str(inputs[place].json.get()).map_err(Error::internal)?));
     }
     let deadline = Instant::now() + ECHO_WAIT;
     while !sought.is_empty() {
@@ -241,6 +257,23 @@ mod tests {
         let sent = json!({"type": "user.custom_tool_result", "custom_tool_use_id": "x", "is_error": null});
         assert!(is_echo(&sent, &json!({"type": "user.custom_tool_result", "custom_tool_use_id": "x", "id": "e"})));
         assert!(!is_echo(&sent, &json!({"type": "user.custom_tool_result", "custom_tool_use_id": "y"})));
+    }
+
+    #[test]
+    fn only_what_is_sent_at_once_is_waited_for() {
+        let inputs = |kinds: &[&str]| {
+            let input = |kind: &&str| {
+                let content = if *kind == "user.message" { r#","content":[{"type":"text","text":"a"}]"# } else { "" };
+                let json = RawValue::from_string(format!(r#"{{"type":"{kind}"{content}}}"#)).unwrap();
+                Input::read("events", json).unwrap()
+            };
+            kinds.iter().map(input).collect::<Vec<_>>()
+        };
+        let (message, interrupt) = ("user.message", "user.interrupt");
+        assert_eq!(shown_soon(Status::Idle, &inputs(&[message, message, interrupt])), [0, 2]);
+        assert_eq!(shown_soon(Status::Running, &inputs(&[message, interrupt])), [1]);
+        assert_eq!(shown_soon(Status::Error, &inputs(&[interrupt, message])), [1]);
+        assert_eq!(shown_soon(Status::RequiresAction, &inputs(&[interrupt])), [0]);
     }
 
     #[test]

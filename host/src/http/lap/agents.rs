@@ -4,12 +4,13 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::{
     Query,
+    anthropic::page::collect,
     error::Error,
     idempotency::{Attempt, replayed},
     json::{self, Json},
@@ -276,22 +277,42 @@ pub(in super::super) async fn create(
 pub(in super::super) struct Whose {
     #[serde(default)]
     owner_id: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+    /// The last agent of the page before.
+    #[serde(default)]
+    after: Option<String>,
 }
+
+/// How many agents a list has, and at the most.
+const LIMIT: usize = 1000;
 
 #[derive(Serialize)]
 struct List<'a> {
     agents: Vec<Row<'a>>,
 }
 
-/// The first made first.
+/// The first made first. A list that goes on names its last agent in `x-next-page`.
 pub(in super::super) async fn list(
     _: Principal,
     State(agents): State<Agents>,
     Query(whose): Query<Whose>,
 ) -> Result<Response, Error> {
+    let limit = whose.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
+    let after = whose.after.as_deref().map(str::parse).transpose().map_err(|_| {
+        Error::new(StatusCode::BAD_REQUEST, "cursor_invalid", "`after` must be the id of an agent, as in `x-next-page`")
+    })?;
     on_disk(move || {
-        let agents = agents.list(whose.owner_id.as_deref())?;
-        Ok(json::json(StatusCode::OK, &List { agents: agents.iter().map(Row::from).collect() }))
+        let wanted = |agent: &Agent| whose.owner_id.as_ref().is_none_or(|owner| *owner == agent.definition.owner_id);
+        let mut page = collect(after, limit, |after, limit| agents.after(after, limit), |agent| agent.id, wanted)?;
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let mut response = json::json(StatusCode::OK, &List { agents: page.iter().map(Row::from).collect() });
+        let next = page.last().filter(|_| more).and_then(|last| HeaderValue::from_str(&last.id.to_string()).ok());
+        if let Some(next) = next {
+            response.headers_mut().insert("x-next-page", next);
+        }
+        Ok(response)
     })
     .await?
 }
