@@ -116,6 +116,28 @@ async fn a_waiting_turn_is_answered_after_a_restart_and_shown_to_its_end() {
 }
 
 #[tokio::test]
+async fn what_a_session_is_given_goes_to_the_upstream_and_its_secrets_are_shown_to_nobody() {
+    const TOKEN: &str = "ghp_the-clients-own-secret";
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let environment = get(&world, "/v1/environments").await["data"][0]["id"].clone();
+    let repository = json!({"type": "github_repository", "url": "https://git.example/a", "authorization_token": TOKEN});
+    let wish = json!({"agent": agent, "environment_id": environment, "resources": [repository]});
+    let made = send(&world, Method::POST, "/v1/sessions", &wish).await;
+    let resource = made.ok()["resources"][0].clone();
+    assert_eq!((&resource["type"], &resource["url"]), (&json!("github_repository"), &json!("https://git.example/a")));
+    assert!(resource["id"].is_string() && resource["created_at"].is_string(), "as the upstream shows it: {resource}");
+    let id = made.ok()["id"].as_str().unwrap().to_owned();
+    for path in
+        [format!("/v1/sessions/{id}"), format!("/session/{id}"), "/session".to_owned(), "/v1/sessions".to_owned()]
+    {
+        let headers: &[_] = if path.starts_with("/v1/") { &ANTHROPIC } else { &[] };
+        let answer = world.client.send(Method::GET, &path, headers, None).await;
+        assert!(answer.status == 200 && !answer.text.contains(TOKEN), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_message_waits_for_the_turn_and_keeps_all_that_it_says() {
     let script = Script::of([Step::message("working"), Step::Delay { ms: 600_000 }]);
     let world = World::start(script).await;

@@ -26,7 +26,10 @@ RUNTIMES = {
     },
     "openai_responses": {
         "tool": ("web_search", {"query": "README"}), "asks": "agent.mcp_tool_use", "denied": [],
-        "lacks": {"terminated": "a conversation there has no end of its own"},
+        "lacks": {
+            "terminated": "a conversation there has no end of its own",
+            "resources": "there is no machine to put them on",
+        },
     },
 }
 HERE = RUNTIMES[os.environ.get("SUITE_RUNTIME", "claude_managed_agents")]
@@ -336,6 +339,13 @@ def sessions(world):
     refused("no session", anthropic.NotFoundError, lambda: sessions.retrieve(pinned.id))
 
 
+def resources(world):
+    session = world.session(resources=[{"type": "file", "file_id": "file_1", "mount_path": "/a.txt"}])
+    [resource] = session.resources
+    expect("resource", (resource.type, resource.file_id, resource.mount_path), ("file", "file_1", "/a.txt"))
+    expect("kept", world.beta.sessions.retrieve(session.id).resources, session.resources)
+
+
 def initial_events(world):
     session = world.session(initial_events=[user_message("one")])
     for _ in range(500):
@@ -425,8 +435,8 @@ def errors(world):
 
 
 CASES = [
-    main_flow, custom_tool, confirmation, tool_runner, interrupt, paging, agents, environments, sessions, initial_events,
-    while_running, ends_of_streams, terminated, reconnect, errors,
+    main_flow, custom_tool, confirmation, tool_runner, interrupt, paging, agents, environments, sessions, resources,
+    initial_events, while_running, ends_of_streams, terminated, reconnect, errors,
 ]
 
 

@@ -83,8 +83,10 @@ pub struct NewSession {
     pub agent_version: Option<u32>,
     /// Where it runs.
     pub environment_id: Option<EnvironmentId>,
-    /// The client's wishes: a JSON object.
+    /// The client's wishes as they are kept and shown: a JSON object.
     pub environment: Box<RawValue>,
+    /// The client's wishes as the runtime is told them, which may have secrets in them and are not kept: a JSON object.
+    pub wishes: Box<RawValue>,
     /// What is large about it.
     pub facts: Facts,
     /// The first prompts.
@@ -379,7 +381,7 @@ impl Core {
             title: new.title.clone(),
             agent: new.spec.clone(),
             provision: provision.value.clone(),
-            environment: new.environment.get().to_owned(),
+            environment: new.wishes.get().to_owned(),
         };
         let opened = match instance.open(&spec(&provision)).await {
             Err(CallError::Declared(error)) if error.kind == ErrorKind::Gone => {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     Answered, ApiError, Call, Deleted, agents, environments,
@@ -98,7 +98,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answered, ApiError> {
         title: create.title,
         metadata: create.metadata,
         budget: create.budget,
-        resources: create.resources,
+        resources: create.resources.into_iter().map(|resource| resolved(world, resource)).collect(),
         vault_ids: create.vault_ids,
         updated_at: Moment::now(),
         archived_at: None,
@@ -111,6 +111,26 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answered, ApiError> {
         turn::spawn(world, &session, prompt);
     }
     show(call, &session)
+}
+
+/// A resource as it is shown: named and dated, and without what opens a repository.
+fn resolved(world: &World, mut resource: Value) -> Value {
+    let Some(fields) = resource.as_object_mut() else { return resource };
+    fields.remove("authorization_token");
+    if fields.get("type").is_some_and(|kind| kind == "memory_store") {
+        return resource;
+    }
+    let now = json!(Moment::now());
+    let id = world.ids.mint("sesrsc");
+    if fields.get("mount_path").is_none_or(Value::is_null) {
+        fields.insert("mount_path".to_owned(), format!("/mnt/session/{id}").into());
+    }
+    fields.extend([
+        ("id".to_owned(), id.into()),
+        ("created_at".to_owned(), now.clone()),
+        ("updated_at".to_owned(), now),
+    ]);
+    resource
 }
 
 fn snapshot(world: &World, agent: AgentRef) -> Result<Arc<Map<String, Value>>, ApiError> {

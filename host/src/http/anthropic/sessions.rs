@@ -19,6 +19,7 @@ use super::{
         error::{Error, no_credential},
         idempotency::{Attempt, replayed},
         json::{self, Json},
+        lap::sessions::empty_object,
         on_disk,
         principal::Principal,
     },
@@ -258,13 +259,14 @@ pub(in super::super) async fn create(
         spec: agent.spec(None, Some(&environment)),
         runtime: runtime.id().clone(),
         environment_id: Some(environment.id),
-        environment: serde_json::value::to_raw_value(&wishes).map_err(Error::internal)?,
+        environment: empty_object(),
+        wishes: serde_json::value::to_raw_value(&wishes).map_err(Error::internal)?,
         untitled: title.is_none(),
         title: title.unwrap_or_else(|| agent.definition.name.clone()),
         facts: Facts {
             agent: snapshot(&agent, &runtime),
             metadata: new.metadata,
-            resources: new.resources,
+            resources: new.resources.iter().map(|resource| without_secret(resource)).collect(),
             vault_ids: new.vault_ids,
             budget: new.budget,
         },
@@ -276,6 +278,15 @@ pub(in super::super) async fn create(
     })?;
     let facts = sessions.facts(session.id)?.unwrap_or_else(Facts::unknown);
     Ok(json::json(StatusCode::OK, &Item::new(&session, &facts)))
+}
+
+/// A resource as it may be kept: the key to a repository goes to the upstream alone.
+fn without_secret(resource: &RawValue) -> Box<RawValue> {
+    let mut resource: serde_json::Value = serde_json::from_str(resource.get()).unwrap_or_default();
+    if let Some(resource) = resource.as_object_mut() {
+        resource.remove("authorization_token");
+    }
+    serde_json::value::to_raw_value(&resource).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// What of a wish can be judged by itself; its first prompts.

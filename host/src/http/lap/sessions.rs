@@ -176,6 +176,7 @@ pub(in super::super) async fn create(
         untitled: title.is_none(),
         agent_version: Some(agent.version),
         environment_id: None,
+        wishes: environment.clone(),
         environment,
         facts: Facts { agent: snapshot(&agent, &runtime), ..Facts::unknown() },
         title: title.unwrap_or(agent.definition.name),
@@ -239,7 +240,7 @@ fn wishes(environment: Option<Box<RawValue>>) -> Result<(Box<RawValue>, Option<S
     Ok((given, model))
 }
 
-fn empty_object() -> Box<RawValue> {
+pub(in super::super) fn empty_object() -> Box<RawValue> {
     // Two characters that are JSON.
     RawValue::from_string("{}".to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
