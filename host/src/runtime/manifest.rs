@@ -36,19 +36,51 @@ pub struct Auth {
 
 /// One kind of request.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct Rule {
-    /// Its methods.
-    pub methods: Vec<String>,
+    methods: Vec<Method>,
     /// Its path, or the beginning of its path up to a `/`.
-    pub path: String,
+    path: String,
+}
+
+/// A rule as it stands in the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    methods: Vec<String>,
+    path: String,
+}
+
+const METHODS: [Method; 5] = [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
+
+impl TryFrom<Written> for Rule {
+    type Error = String;
+
+    /// A rule that covers everything or nothing is a mistake of its writer's.
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written { methods, path } = written;
+        let named = |name: &String| {
+            METHODS
+                .into_iter()
+                .find(|method| method.as_str() == name)
+                .ok_or_else(|| format!("there is no method {name:?}"))
+        };
+        let methods = methods.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+        let mut segments = path.split('/');
+        let rooted = segments.next() == Some("") && !path.is_empty();
+        if methods.is_empty() || !rooted || segments.any(|segment| matches!(segment, "" | "." | "..")) {
+            return Err(format!(
+                "a rule has at least one method, and a path of whole segments such as `/v1/files`, not {path:?}"
+            ));
+        }
+        Ok(Self { methods, path })
+    }
 }
 
 impl Rule {
     fn covers(&self, method: Method, path: &str) -> bool {
         let beneath = path.strip_prefix(self.path.as_str());
-        beneath.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            && self.methods.iter().any(|method_of_rule| method_of_rule == method.as_str())
+        beneath.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) && self.methods.contains(&method)
     }
 }
 
@@ -132,6 +164,24 @@ mod tests {
         assert!(!manifest.allows(Method::Get, "/v1/files"));
         let none: Manifest = TEXT.parse().unwrap();
         assert!(!none.forwards(Method::Get, "/v1/agents") && none.allows(Method::Get, "/v1/agents"));
+    }
+
+    #[test]
+    fn a_rule_that_covers_everything_or_nothing_is_refused() {
+        for (methods, path) in [
+            (r#"["GET"]"#, ""),
+            (r#"["GET"]"#, "/"),
+            (r#"["GET"]"#, "v1"),
+            (r#"["GET"]"#, "/v1/"),
+            (r#"["GET"]"#, "/v1//files"),
+            (r#"["GET"]"#, "/v1/../files"),
+            (r#"["get"]"#, "/v1"),
+            ("[]", "/v1"),
+        ] {
+            let more = format!("[[forward]]\nmethods = {methods}\npath = \"{path}\"\n");
+            let error = format!("{TEXT}\n{more}").parse::<Manifest>().unwrap_err();
+            assert!(error.to_string().contains("method"), "{path:?}: {error}");
+        }
     }
 
     #[test]
