@@ -4,6 +4,7 @@
 //! module reads the environment.
 
 mod master_key;
+mod runtime;
 
 use std::{
     env,
@@ -17,7 +18,10 @@ use std::{
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-pub use self::master_key::{KeyFault, MasterKeyError, MasterKeySource};
+pub use self::{
+    master_key::{KeyFault, MasterKeyError, MasterKeySource},
+    runtime::{CheckArgs, RuntimeArgs, RuntimeCommand},
+};
 
 use crate::{
     runtime::GUESTS_MAX,
@@ -64,6 +68,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// Make a new data directory of a backup
     Restore(RestoreArgs),
+    /// Write, check and test runtimes
+    Runtime(RuntimeArgs),
 }
 
 /// What `serve` takes.

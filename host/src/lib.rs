@@ -17,6 +17,7 @@
 //! * [`events`]: the log
 //! * [`vault`]: credentials, and the keys that everything at rest is sealed with
 //! * [`backup`]: all of `events` and `vault` in one file, and back
+//! * [`conformance`]: what authors of runtimes ask of them, offline; [`commands`] prints it
 //! * [`config`], [`telemetry`], [`id`], [`clock`]
 //!
 //! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
@@ -28,7 +29,9 @@
 pub mod agents;
 pub mod backup;
 pub mod clock;
+pub mod commands;
 pub mod config;
+pub mod conformance;
 pub mod demo;
 pub mod events;
 pub mod http;

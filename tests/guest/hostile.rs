@@ -101,7 +101,7 @@ async fn another_contract_is_refused_with_the_way_out() {
     let error = load(MANIFEST, &wat::parse_str(import).unwrap()).await.to_string();
     assert_eq!(
         error,
-        "the component is built for lap:runtime 0.2.0, and this host serves 0.1: rebuild it with wit/lap-runtime/0.1"
+        "the component needs lap:runtime 0.2.0, and this host has 0.1: rebuild it with wit/lap-runtime/0.1, or use a newer host"
     );
     let error = load(MANIFEST, &wat::parse_str("(component)").unwrap()).await.to_string();
     assert!(error.contains("does not export `lap:runtime/adapter@0.1`"), "{error}");

@@ -1,14 +1,17 @@
 //! From bytes to something that can be instantiated: checked by its imports and exports before any of its code runs.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use wasmtime::{
     Engine, Store,
     component::{Component as Compiled, HasSelf, Linker, types::ComponentItem},
 };
 
 use super::{
+    Description, Fault,
     bindings::{Runtime as World, RuntimePre},
     manifest::Manifest,
-    store::Guest,
+    store::{Guest, Live},
 };
 
 /// The contract that this host serves.
@@ -33,7 +36,7 @@ pub enum LoadError {
     },
     /// It is built for a contract that this host does not serve.
     #[error(
-        "the component is built for lap:runtime {found}, and this host serves {CONTRACT}: rebuild it with wit/lap-runtime/{CONTRACT}"
+        "the component needs lap:runtime {found}, and this host has {CONTRACT}: rebuild it with wit/lap-runtime/{CONTRACT}, or use a newer host"
     )]
     OtherContract {
         /// The version of its interface.
@@ -49,7 +52,22 @@ pub enum LoadError {
     Manifest(String),
     /// It failed when it was asked to describe itself.
     #[error("the component cannot describe itself: {0}")]
-    Describe(#[from] super::Fault),
+    Describe(#[from] Fault),
+}
+
+impl LoadError {
+    /// A word for programs that does not change.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid",
+            Self::ForeignImport { .. } => "foreign_import",
+            Self::OtherContract { .. } => "contract",
+            Self::NoAdapter => "no_adapter",
+            Self::Manifest(_) => "mismatch",
+            Self::Describe(_) => "describe",
+        }
+    }
 }
 
 /// A compiled component with its manifest, ready to be instantiated.
@@ -68,6 +86,14 @@ impl Component {
         let needs_wasi = check(engine, &compiled)?;
         let prepared = prepare(engine, &compiled, needs_wasi).map_err(LoadError::Invalid)?;
         Ok(Self { manifest, engine: engine.clone(), prepared })
+    }
+
+    /// Asks the component who it is.
+    pub(super) async fn describe(self: &Arc<Self>) -> Result<Description, Fault> {
+        let mut live = Live::start(Arc::clone(self), None).await?;
+        live.refill();
+        let described = live.world.lap_runtime_adapter().call_describe(&mut live.store).await;
+        described.map_err(|error| live.fault(&error))
     }
 
     pub(super) const fn engine(&self) -> &Engine {
@@ -91,23 +117,39 @@ fn prepare(engine: &Engine, compiled: &Compiled, needs_wasi: bool) -> wasmtime::
 /// Looks at names only: nothing of the component runs. True when it needs WASI.
 fn check(engine: &Engine, compiled: &Compiled) -> Result<bool, LoadError> {
     let shape = compiled.component_type();
-    let mut needs_wasi = false;
-    for (import, _) in shape.imports(engine) {
+    let exported = |item: &ComponentItem| matches!(item, ComponentItem::ComponentInstance(_));
+    let exports = shape.exports(engine).filter(|(_, item)| exported(&item.ty)).map(|(name, _)| name);
+    let objections = objections(shape.imports(engine).map(|(name, _)| name), exports);
+    if let Some(first) = objections.into_iter().next() {
+        return Err(first);
+    }
+    Ok(shape.imports(engine).any(|(import, _)| import.starts_with("wasi:")))
+}
+
+/// What keeps this host from taking a component, by the names of what it imports and exports; each fault once.
+pub(super) fn objections<'a>(
+    imports: impl Iterator<Item = &'a str>,
+    exports: impl Iterator<Item = &'a str>,
+) -> Vec<LoadError> {
+    let (mut objections, mut others) = (Vec::new(), BTreeSet::new());
+    let mut other = |interface: &str| others.insert(version(interface).to_owned());
+    for import in imports {
         let (package, _) = import.split_once('/').unwrap_or((import, ""));
-        if WASI_SERVED.contains(&package) && version(import).starts_with("0.2.") {
-            needs_wasi = true;
-        } else if package != "lap:runtime" {
-            return Err(LoadError::ForeignImport { import: import.to_owned(), advice: advice(package) });
-        } else if !serves(import) {
-            return Err(LoadError::OtherContract { found: version(import).to_owned() });
+        let served = WASI_SERVED.contains(&package) && version(import).starts_with("0.2.");
+        if package == "lap:runtime" && !serves(import) {
+            other(import);
+        } else if package != "lap:runtime" && !served {
+            objections.push(LoadError::ForeignImport { import: import.to_owned(), advice: advice(package) });
         }
     }
-    let adapter = shape.exports(engine).find(|(name, _)| name.starts_with("lap:runtime/adapter@"));
-    match adapter {
-        Some((name, item)) if matches!(item.ty, ComponentItem::ComponentInstance(_)) && serves(name) => Ok(needs_wasi),
-        Some((name, _)) => Err(LoadError::OtherContract { found: version(name).to_owned() }),
-        None => Err(LoadError::NoAdapter),
+    match exports.filter(|name| name.starts_with("lap:runtime/adapter@")).last() {
+        Some(adapter) if serves(adapter) => {}
+        Some(adapter) => _ = other(adapter),
+        None => objections.push(LoadError::NoAdapter),
     }
+    let others = others.into_iter().map(|found| LoadError::OtherContract { found });
+    // First what the rest follows from.
+    others.chain(objections).collect()
 }
 
 fn version(interface: &str) -> &str {

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use super::{Description, component::CONTRACT};
 use crate::{id::RuntimeId, upstream::Method};
 
 /// What a runtime may do, as its manifest grants it.
@@ -98,6 +99,27 @@ impl FromStr for Manifest {
 }
 
 impl Manifest {
+    /// All that a component can ask for: for trials without a host, in which no request leaves the process.
+    #[must_use]
+    pub(super) fn granting_all(id: RuntimeId, auth: Auth) -> Self {
+        let everything = Rule { methods: METHODS.to_vec(), path: String::new() };
+        Self { id, contract: CONTRACT.to_owned(), auth, allow: vec![everything], forward: Vec::new() }
+    }
+
+    /// Where a component claims what this manifest does not grant, each in words; nothing when they fit.
+    #[must_use]
+    pub fn mismatches(&self, description: &Description) -> Vec<String> {
+        let claims = [
+            ("id", description.id.as_str(), self.id.as_str()),
+            ("auth header", &description.auth_header, &self.auth.header),
+            ("auth scheme", &description.auth_scheme, &self.auth.scheme),
+        ];
+        let differs = claims.into_iter().filter(|(_, claimed, granted)| claimed != granted);
+        let says =
+            |(what, claimed, granted)| format!("{what}: the component says {claimed:?}, the manifest {granted:?}");
+        differs.map(says).collect()
+    }
+
     /// True when the runtime may send such a request.
     #[must_use]
     pub fn allows(&self, method: Method, path: &str) -> bool {

@@ -6,12 +6,15 @@
 //!
 //! Must not know any vendor, and must not decide what a client sees.
 
+mod artifact;
 mod bindings;
 mod component;
 mod engine;
 mod frames;
 mod manifest;
+mod outlet;
 mod store;
+mod trial;
 mod v0_1;
 mod wasi;
 
@@ -20,8 +23,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use wasmtime::Store;
 
-use self::{bindings::exports::lap::runtime::adapter::Guest as Adapter, component::Component, store::Live};
 pub use self::{
+    artifact::{ARTIFACT_BYTES_MAX, Artifact, ArtifactError, Kind, Symbols, digest},
     bindings::lap::runtime::types::{
         AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, Frames, History, Input,
         Model, Outcome, SessionOpened, SessionSpec, Tool,
@@ -29,12 +32,12 @@ pub use self::{
     component::{CONTRACT, LoadError},
     engine::{EngineError, GUESTS_MAX, MEMORY_BYTES_MAX},
     manifest::{Auth, Manifest},
+    outlet::{Level, Outlet},
     store::{CALL_CPU, CALL_WALL},
+    trial::{Trial, TrialError},
 };
-use crate::{
-    id::RuntimeId,
-    upstream::{self, Upstream},
-};
+use self::{bindings::exports::lap::runtime::adapter::Guest as Adapter, component::Component, store::Live};
+use crate::{id::RuntimeId, upstream};
 
 /// The longest message of a guest that clients see.
 const MESSAGE_CHARS_MAX: usize = 500;
@@ -138,22 +141,10 @@ pub enum StartError {
 impl Runtime {
     /// Asks the component who it is, and refuses what goes beyond its manifest.
     async fn describe(component: Arc<Component>) -> Result<Self, LoadError> {
-        let mut live = Live::start(Arc::clone(&component), None).await?;
-        live.refill();
-        let answered = live.world.lap_runtime_adapter().call_describe(&mut live.store).await;
-        let description = answered.map_err(|error| live.fault(&error))?;
-        let auth = &component.manifest.auth;
-        let mismatch = |what: &str, asked: &str, granted: &str| {
-            Err(LoadError::Manifest(format!("{what}: the component says {asked:?}, the manifest {granted:?}")))
-        };
-        if description.id != component.manifest.id.as_str() {
-            return mismatch("id", &description.id, component.manifest.id.as_str());
-        }
-        if description.auth_header != auth.header {
-            return mismatch("auth header", &description.auth_header, &auth.header);
-        }
-        if description.auth_scheme != auth.scheme {
-            return mismatch("auth scheme", &description.auth_scheme, &auth.scheme);
+        let description = component.describe().await?;
+        let mismatches = component.manifest.mismatches(&description);
+        if !mismatches.is_empty() {
+            return Err(LoadError::Manifest(mismatches.join("; ")));
         }
         Ok(Self { description, component })
     }
@@ -184,15 +175,15 @@ impl Runtime {
 
     /// A guest for one turn of one session. It comes to life at its first call.
     #[must_use]
-    pub fn instance(&self, upstream: Upstream) -> Instance {
-        Instance { component: Arc::clone(&self.component), upstream, live: None }
+    pub fn instance(&self, outlet: Arc<dyn Outlet>) -> Instance {
+        Instance { component: Arc::clone(&self.component), outlet, live: None }
     }
 }
 
 /// A guest. Its functions are those of the contract, `wit/lap-runtime/0.1/runtime.wit`.
 pub struct Instance {
     component: Arc<Component>,
-    upstream: Upstream,
+    outlet: Arc<dyn Outlet>,
     live: Option<Live>,
 }
 
@@ -220,7 +211,7 @@ impl Instance {
     ) -> Result<T, CallError> {
         let mut live = match self.live.take() {
             Some(live) => live,
-            None => Live::start(Arc::clone(&self.component), Some(self.upstream.clone())).await?,
+            None => Live::start(Arc::clone(&self.component), Some(Arc::clone(&self.outlet))).await?,
         };
         live.refill();
         let Live { store, world } = &mut live;
@@ -237,7 +228,7 @@ impl Instance {
 
     fn fit_for_clients(&self, mut error: Error) -> Error {
         let shown = |c: char| if c.is_control() { ' ' } else { c };
-        error.message = self.upstream.scrub(&error.message).chars().take(MESSAGE_CHARS_MAX).map(shown).collect();
+        error.message = self.outlet.scrub(&error.message).chars().take(MESSAGE_CHARS_MAX).map(shown).collect();
         error
     }
 

@@ -10,9 +10,9 @@ use super::{
     bindings::Runtime as World,
     component::Component,
     engine::{MEMORIES_MAX, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, TICK},
+    outlet::Outlet,
     wasi,
 };
-use crate::upstream::Upstream;
 
 /// The time that a guest may compute in one call.
 pub const CALL_CPU: Duration = Duration::from_millis(200);
@@ -29,7 +29,7 @@ const LIFT_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(super) struct Guest {
     pub(super) component: Arc<Component>,
     /// Absent while the component only describes itself.
-    pub(super) upstream: Option<Upstream>,
+    pub(super) outlet: Option<Arc<dyn Outlet>>,
     pub(super) sends_left: u32,
     pub(super) log_bytes_left: usize,
     ticks_left: u32,
@@ -90,10 +90,10 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) async fn start(component: Arc<Component>, upstream: Option<Upstream>) -> Result<Self, Fault> {
+    pub(super) async fn start(component: Arc<Component>, outlet: Option<Arc<dyn Outlet>>) -> Result<Self, Fault> {
         let guest = Guest {
             component: Arc::clone(&component),
-            upstream,
+            outlet,
             sends_left: 0,
             log_bytes_left: 0,
             ticks_left: 0,

@@ -18,7 +18,7 @@ impl upstream::Host for Guest {
         request: types::Request,
     ) -> wasmtime::Result<Result<types::Response, upstream::SendError>> {
         let refused = |reason: &str| Ok(Err(upstream::SendError::Refused(reason.to_owned())));
-        let Some(upstream) = self.upstream.clone() else {
+        let Some(outlet) = self.outlet.clone() else {
             return refused("no request may be sent from this call");
         };
         if self.sends_left == 0 {
@@ -29,7 +29,7 @@ impl upstream::Host for Guest {
             Ok(request) => request,
             Err(reason) => return Ok(Err(upstream::SendError::Refused(reason))),
         };
-        Ok(upstream.send(request).await.map(response).map_err(send_error))
+        Ok(outlet.send(request).await.map(response).map_err(send_error))
     }
 }
 
@@ -39,11 +39,14 @@ impl log::Host for Guest {
         let Some(left) = self.log_bytes_left.checked_sub(bytes) else { return Ok(()) };
         self.log_bytes_left = left;
         let runtime = self.component.manifest.id.as_str();
-        let message = match &self.upstream {
-            Some(upstream) => upstream.scrub(&message).into_owned(),
+        let message = match &self.outlet {
+            Some(outlet) => outlet.scrub(&message).into_owned(),
             None => message,
         };
         let line = message.get(..message.floor_char_boundary(LOG_LINE_BYTES)).unwrap_or_default();
+        if let Some(outlet) = &self.outlet {
+            outlet.heard(level, line);
+        }
         // `?` prints control characters escaped: a guest cannot forge lines or colours.
         match level {
             log::Level::Debug => tracing::debug!(runtime, guest = ?line),

@@ -124,7 +124,7 @@ struct Link {
 
 impl Link {
     fn instance(&self) -> Instance {
-        self.runtime.instance(self.upstream.clone())
+        self.runtime.instance(Arc::new(self.upstream.clone()))
     }
 }
 

@@ -152,7 +152,7 @@ impl Guest {
         let credential = vault.put_credential(&RUNTIME.parse()?, secret, "http://127.0.0.1:9".parse()?)?;
         let slot = Slot::new(&runtime.auth().header, &runtime.auth().scheme)?;
         let upstream = Upstream::open(&Client::new(NetworkPolicy::default())?, &vault, &credential, &slot)?;
-        Ok(Self { instance: runtime.instance(upstream), state: STATE.to_owned() })
+        Ok(Self { instance: runtime.instance(std::sync::Arc::new(upstream)), state: STATE.to_owned() })
     }
 
     async fn ns(&mut self, frames: &[Frame]) -> Result<f64> {
