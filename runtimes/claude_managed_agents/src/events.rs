@@ -14,7 +14,7 @@ use serde_json::{Deserializer, value::RawValue};
 
 /// Maps frames to events.
 pub(crate) fn on_frames(frames: &Frames) -> Outcome {
-    let mut outcome = Outcome::events(Vec::with_capacity(frames.len()));
+    let mut outcome = Outcome { events: Vec::with_capacity(frames.len()), ..Outcome::none() };
     for (index, frame) in (0..).zip(frames.iter()) {
         match frame.name {
             "ping" | "event_start" | "event_delta" => {}
@@ -32,7 +32,7 @@ pub(crate) fn on_frames(frames: &Frames) -> Outcome {
 fn event(index: u32, frame: Piece<'_>) -> Option<Event> {
     match kind(frame.name, frame.data) {
         Kind::Given(kind) if matches!(&*kind, "ping" | "event_start" | "event_delta") => None,
-        Kind::Given(kind) => Some(Event { body: Body::Frame(index), effect: effect(&kind, frame.data) }),
+        Kind::Given(kind) => Some(Event::frame(index, effect(&kind, frame.data))),
         // The harnesses of the LiteLLM platform leave the type to the frame's name.
         Kind::Missing if !matches!(frame.name, "" | "message") => {
             Some(Event { body: Body::Json(typed(frame.name, frame.data)?), effect: effect(frame.name, frame.data) })
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn passed(index: u32, effect: Effect) -> Event {
-        Event { body: Body::Frame(index), effect }
+        Event::frame(index, effect)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use lap_runtime_sdk::{
     Error, ErrorKind, Feed, Frame, History, Input, Outcome, Response, SessionOpened, SessionSpec, Upstream,
+    path_segment, read_state, write_state,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -15,10 +16,6 @@ struct State {
 }
 
 impl State {
-    fn read(state: &str) -> Result<Self, Error> {
-        serde_json::from_str(state).map_err(|error| Error::new(ErrorKind::Internal, format!("the state: {error}")))
-    }
-
     fn path(&self, tail: &str) -> String {
         format!("/v1/sessions/{}{tail}", self.session)
     }
@@ -88,14 +85,10 @@ pub(crate) fn open(upstream: &mut dyn Upstream, session: &SessionSpec) -> Result
     };
     let response = upstream.call(post("/v1/sessions", &new)?).map_err(gone)?;
     let Created { id, resources } = response.json()?;
-    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
-        return Err(Error::new(ErrorKind::Upstream, "the upstream's id of the session cannot be part of a path"));
-    }
-    let state = State { session: id };
-    let json = serde_json::to_string(&state).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
+    let state = State { session: path_segment(id, "session")? };
     let resources =
         resources.map(|resources| resources.get().to_owned()).filter(|resources| resources.starts_with('['));
-    Ok(SessionOpened { state: json, upstream_id: Some(state.session), resources })
+    Ok(SessionOpened { state: write_state(&state)?, upstream_id: Some(state.session), resources })
 }
 
 /// An agent or an environment that was deleted, or archived, which is for good too.
@@ -107,7 +100,7 @@ fn gone(error: Error) -> Error {
 
 /// The stream starts at this moment and replays nothing; what went before is for [`catch_up`].
 pub(crate) fn listen(state: &str) -> Result<Feed, Error> {
-    Ok(Feed::Sse(get(&State::read(state)?.path("/events/stream")).header("accept", "text/event-stream")))
+    Ok(Feed::Sse(get(&read_state::<State>(state)?.path("/events/stream")).header("accept", "text/event-stream")))
 }
 
 #[derive(Serialize)]
@@ -134,11 +127,11 @@ pub(crate) fn send(upstream: &mut dyn Upstream, state: &str, inputs: &[Input]) -
     if let [Input::Other(json)] = inputs
         && let Some(update) = update(json)?
     {
-        upstream.call(post(&State::read(state)?.path(""), &update)?)?;
+        upstream.call(post(&read_state::<State>(state)?.path(""), &update)?)?;
         return Ok(Outcome::none());
     }
     let events = inputs.iter().map(new_event).collect::<Result<_, _>>()?;
-    upstream.call(post(&State::read(state)?.path("/events"), &NewEvents { events })?)?;
+    upstream.call(post(&read_state::<State>(state)?.path("/events"), &NewEvents { events })?)?;
     Ok(Outcome::none())
 }
 
@@ -199,7 +192,7 @@ fn new_event(input: &Input) -> Result<NewEvent<'_>, Error> {
 
 /// One page of the session's events, the latest first where the upstream can.
 pub(crate) fn catch_up(upstream: &mut dyn Upstream, state: &str, cursor: Option<&str>) -> Result<History, Error> {
-    let request = get(&State::read(state)?.path("/events")).query("limit", "1000").query("order", "desc");
+    let request = get(&read_state::<State>(state)?.path("/events")).query("limit", "1000").query("order", "desc");
     let response = upstream.call(match cursor {
         Some(cursor) => request.query("page", cursor),
         None => request,
@@ -226,7 +219,7 @@ fn history(response: &Response) -> Result<History, Error> {
     for event in page.data {
         let head: Head = serde_json::from_str(event.get()).unwrap_or_default();
         times.extend(head.processed_at);
-        frames.push(Frame { name: head.kind, data: event.get().to_owned() });
+        frames.push(Frame::new(head.kind, event.get()));
     }
     let newest_first = page.next_page.is_some() || newest_first(&times);
     Ok(History { frames, newest_first, next: page.next_page })
@@ -244,7 +237,7 @@ fn newest_first(times: &[String]) -> bool {
 /// Stops what runs, and deletes the session. The upstream may refuse to delete one that has not come to rest yet: then
 /// the error is a conflict, and the host tries again.
 pub(crate) fn close(upstream: &mut dyn Upstream, state: &str) -> Result<(), Error> {
-    let state = State::read(state)?;
+    let state = read_state::<State>(state)?;
     let interrupt = post(&state.path("/events"), &NewEvents { events: vec![INTERRUPT] })?;
     match upstream.call(interrupt) {
         // A session that takes no interrupt, because it rests or cannot be stopped, may still be deleted.

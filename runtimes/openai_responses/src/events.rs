@@ -1,28 +1,16 @@
 //! What a response brings, as events of the platform.
 
-use lap_runtime_sdk::{Body, Effect, Error, Event, Frame, Frames, History, Level, Outcome, Response, log};
+use lap_runtime_sdk::{
+    Draft, Error, Event, Failure, Frame, Frames, History, Level, ModelUsage, Outcome, Response, Stop, log, write_state,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::state::{Call, State};
 
-pub(crate) fn event(effect: Effect, event: &Value) -> Event {
-    Event { body: Body::Json(event.to_string()), effect }
-}
-
-pub(crate) fn idle(id: &str, reason: &str, effect: Effect) -> Event {
-    let reason = json!({"type": reason});
-    event(effect, &json!({"type": "session.status_idle", "id": id, "stop_reason": reason, "stop_details": null}))
-}
-
 /// The turn waits for what is open.
-pub(crate) fn requires_action(id: &str, state: &State) -> Event {
-    let open: Vec<&String> = state.open.keys().collect();
-    let reason = json!({"type": "requires_action", "event_ids": open});
-    event(
-        Effect::Waiting,
-        &json!({"type": "session.status_idle", "id": id, "stop_reason": reason, "stop_details": null}),
-    )
+pub(crate) fn requires_action(id: String, state: &State) -> Draft {
+    Event::idle(id, Stop::RequiresAction(state.open.keys().cloned().collect()))
 }
 
 /// One thing that the stream of a response says.
@@ -65,7 +53,7 @@ pub(crate) fn on_frames(mut state: State, frames: &Frames) -> Result<Outcome, Er
             _ => {}
         }
     }
-    let changed = (state != before).then(|| state.write()).transpose()?;
+    let changed = (state != before).then(|| write_state(&state)).transpose()?;
     Ok(Outcome { state: changed, events, relisten: ended })
 }
 
@@ -83,52 +71,35 @@ fn texts(content: &Value) -> Vec<Value> {
 /// An item that is whole.
 fn item(state: &mut State, item: &Value, events: &mut Vec<Event>) {
     let Some(id) = item["id"].as_str() else { return };
-    let mut push = |value: Value| events.push(event(Effect::None, &value));
-    match item["type"].as_str().unwrap_or_default() {
-        "message" => push(json!({"type": "agent.message", "id": id, "content": texts(&item["content"])})),
-        "reasoning" => push(json!({"type": "agent.thinking", "id": id})),
+    let text = |member: &str| item[member].as_str().unwrap_or_default();
+    let mut push = |draft: Draft| events.push(draft.into());
+    match text("type") {
+        "message" => push(Event::agent_message(id, texts(&item["content"]))),
+        "reasoning" => push(Event::agent_thinking(id)),
         "function_call" => {
-            let call = item["call_id"].as_str().unwrap_or_default().to_owned();
-            state.open.insert(id.to_owned(), Call::Function(call));
-            push(
-                json!({"type": "agent.custom_tool_use", "id": id, "name": item["name"], "input": parsed(&item["arguments"])}),
-            );
+            state.open.insert(id.to_owned(), Call::Function(text("call_id").to_owned()));
+            push(Event::custom_tool_use(id, text("name"), parsed(&item["arguments"])));
         }
         "mcp_approval_request" => {
             state.open.insert(id.to_owned(), Call::Approval);
-            push(json!({
-                "type": "agent.mcp_tool_use", "id": id, "name": item["name"], "mcp_server_name": item["server_label"],
-                "input": parsed(&item["arguments"]), "evaluated_permission": "ask",
-            }));
+            push(Event::mcp_tool_use(id, text("server_label"), text("name"), parsed(&item["arguments"])).asking());
         }
         "mcp_call" => {
             let asked = item["approval_request_id"].as_str();
             if asked.is_none() {
-                push(json!({
-                    "type": "agent.mcp_tool_use", "id": id, "name": item["name"], "mcp_server_name": item["server_label"],
-                    "input": parsed(&item["arguments"]), "evaluated_permission": "allow",
-                }));
+                push(Event::mcp_tool_use(id, text("server_label"), text("name"), parsed(&item["arguments"])));
             }
-            let failed = item["error"].as_str();
-            let text = failed.or_else(|| item["output"].as_str()).unwrap_or_default();
-            push(json!({
-                "type": "agent.mcp_tool_result", "id": format!("{id}.result"), "mcp_tool_use_id": asked.unwrap_or(id),
-                "content": [{"type": "text", "text": text}], "is_error": failed.is_some(),
-            }));
+            let result = |said| Event::mcp_tool_result(format!("{id}.result"), asked.unwrap_or(id), said);
+            push(item["error"].as_str().map_or_else(|| result(text("output")), |error| result(error).failed()));
         }
         kind @ ("web_search_call" | "code_interpreter_call") => {
-            let name = kind.trim_end_matches("_call");
             let input = match kind {
                 "web_search_call" => json!({"query": item["action"]["query"]}),
                 _ => json!({"code": item["code"]}),
             };
-            push(
-                json!({"type": "agent.tool_use", "id": id, "name": name, "input": input, "evaluated_permission": "allow"}),
-            );
-            push(json!({
-                "type": "agent.tool_result", "id": format!("{id}.result"), "tool_use_id": id, "content": [],
-                "is_error": item["status"] == "failed",
-            }));
+            push(Event::tool_use(id, kind.trim_end_matches("_call"), input));
+            let result = Event::tool_result(format!("{id}.result"), id, Vec::new());
+            push(if item["status"] == "failed" { result.failed() } else { result });
         }
         _ => {}
     }
@@ -138,41 +109,27 @@ fn item(state: &mut State, item: &Value, events: &mut Vec<Event>) {
 fn end(state: &mut State, response: &Value, events: &mut Vec<Event>) {
     let Some(run) = state.run.take() else { return };
     let id = run.id;
+    let mut push = |draft: Draft| events.push(draft.into());
     let status = response["status"].as_str().unwrap_or_default();
     let usage = &response["usage"];
-    if let (Some(input), Some(output)) = (usage["input_tokens"].as_u64(), usage["output_tokens"].as_u64()) {
-        let cached = usage["input_tokens_details"]["cached_tokens"].as_u64().unwrap_or_default();
-        events.push(event(
-            Effect::None,
-            &json!({
-                "type": "span.model_request_end", "id": format!("{id}.request_end"),
-                "model_request_start_id": format!("{id}.request"), "is_error": status == "failed",
-                "model_usage": {
-                    "input_tokens": input.saturating_sub(cached), "output_tokens": output,
-                    "cache_creation_input_tokens": 0, "cache_read_input_tokens": cached,
-                },
-            }),
-        ));
+    if let (Some(input), Some(output_tokens)) = (usage["input_tokens"].as_u64(), usage["output_tokens"].as_u64()) {
+        let cache_read_input_tokens = usage["input_tokens_details"]["cached_tokens"].as_u64().unwrap_or_default();
+        let input_tokens = input.saturating_sub(cache_read_input_tokens);
+        let usage = ModelUsage { input_tokens, output_tokens, cache_read_input_tokens, ..ModelUsage::default() };
+        let end = Event::model_request_end(format!("{id}.request_end"), &format!("{id}.request"), usage);
+        push(if status == "failed" { end.failed() } else { end });
     }
+    let idle = format!("{id}.idle");
     match status {
         "failed" => {
             let message = response["error"]["message"].as_str().unwrap_or("the response failed");
-            let error = json!({
-                "type": "model_request_failed_error", "message": message, "retry_status": {"type": "exhausted"},
-            });
-            events.push(event(
-                Effect::Failed,
-                &json!({"type": "session.error", "id": format!("{id}.error"), "error": error}),
-            ));
-            events.push(idle(&format!("{id}.idle"), "retries_exhausted", Effect::Failed));
+            push(Event::error(format!("{id}.error"), Failure::ModelRequestFailed, message));
+            push(Event::idle(idle, Stop::RetriesExhausted));
         }
-        "cancelled" => events.push(idle(&format!("{id}.idle"), "end_turn", Effect::Ended)),
+        "cancelled" => push(Event::idle(idle, Stop::EndTurn)),
         _ => {
             let waits = !state.open.is_empty();
-            events.push(match waits {
-                true => requires_action(&format!("{id}.idle"), state),
-                false => idle(&format!("{id}.idle"), "end_turn", Effect::Ended),
-            });
+            push(if waits { requires_action(idle, state) } else { Event::idle(idle, Stop::EndTurn) });
             state.last = Some(id);
         }
     }
@@ -182,17 +139,18 @@ fn end(state: &mut State, response: &Value, events: &mut Vec<Event>) {
 pub(crate) fn history(response: &Response) -> Result<History, Error> {
     let response: Value = response.json()?;
     let items = response["output"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let frame = |name: &str, data: Value| Frame { name: name.to_owned(), data: data.to_string() };
     let done = |item: &Value| item["status"].as_str().is_none_or(|status| status != "in_progress");
     let mut frames: Vec<Frame> = items
         .iter()
         .filter(|item| done(item))
-        .map(|item| frame("response.output_item.done", json!({"type": "response.output_item.done", "item": item})))
+        .map(|item| json!({"type": "response.output_item.done", "item": item}))
+        .map(|said| Frame::new("response.output_item.done", said.to_string()))
         .collect();
     let status = response["status"].as_str().unwrap_or_default();
     if matches!(status, "completed" | "incomplete" | "failed" | "cancelled") {
         let kind = format!("response.{status}");
-        frames.push(frame(&kind, json!({"type": kind, "response": response})));
+        let said = json!({"type": kind, "response": response}).to_string();
+        frames.push(Frame::new(kind, said));
     }
     Ok(History { frames, newest_first: false, next: None })
 }
@@ -200,6 +158,8 @@ pub(crate) fn history(response: &Response) -> Result<History, Error> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use lap_runtime_sdk::{Body, Effect, read_state};
+
     use super::*;
     use crate::state::Run;
 
@@ -211,7 +171,7 @@ mod tests {
         let said: Vec<String> = said.iter().map(Value::to_string).collect();
         let frames: Frames = said.iter().map(|said| ("", said.as_str())).collect();
         let outcome = on_frames(state.clone(), &frames).unwrap();
-        let state = outcome.state.map_or(state, |state| State::read(&state).unwrap());
+        let state = outcome.state.map_or(state, |state| read_state(&state).unwrap());
         let value = |event: Event| match event.body {
             Body::Json(json) => (serde_json::from_str(&json).unwrap(), event.effect),
             Body::Frame(_) => unreachable!("events are made here"),

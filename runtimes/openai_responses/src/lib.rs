@@ -17,7 +17,7 @@ mod turn;
 
 use lap_runtime_sdk::{
     AgentSpec, Description, Ending, Error, Feed, Frames, History, Input, Model, Outcome, Request, Runtime,
-    SessionOpened, SessionSpec, Tool, Upstream,
+    SessionOpened, SessionSpec, Tool, Upstream, read_state, write_state,
 };
 use serde::Deserialize;
 
@@ -48,12 +48,12 @@ impl Runtime for OpenAiResponses {
     }
 
     fn open(_: &mut dyn Upstream, session: SessionSpec) -> Result<SessionOpened, Error> {
-        let state = State::open(&session)?.write()?;
+        let state = write_state(&State::open(&session)?)?;
         Ok(SessionOpened { state, upstream_id: None, resources: None })
     }
 
     fn listen(_: &mut dyn Upstream, state: String) -> Result<Feed, Error> {
-        let Some(run) = State::read(&state)?.run else { return Ok(Feed::None) };
+        let Some(run) = read_state::<State>(&state)?.run else { return Ok(Feed::None) };
         let request = Request::get(run.path("")).query("stream", "true");
         let request = match run.after {
             Some(after) => request.query("starting_after", &after.to_string()),
@@ -63,26 +63,26 @@ impl Runtime for OpenAiResponses {
     }
 
     fn send(upstream: &mut dyn Upstream, state: String, inputs: Vec<Input>) -> Result<Outcome, Error> {
-        turn::send(upstream, State::read(&state)?, &inputs)
+        turn::send(upstream, read_state(&state)?, &inputs)
     }
 
     fn on_frames(_: &mut dyn Upstream, state: String, frames: Frames) -> Result<Outcome, Error> {
-        events::on_frames(State::read(&state)?, &frames)
+        events::on_frames(read_state(&state)?, &frames)
     }
 
     fn on_end(_: &mut dyn Upstream, state: String, _: Ending) -> Result<Outcome, Error> {
-        Ok(Outcome { relisten: State::read(&state)?.run.is_some(), ..Outcome::none() })
+        Ok(Outcome { relisten: read_state::<State>(&state)?.run.is_some(), ..Outcome::none() })
     }
 
     fn catch_up(upstream: &mut dyn Upstream, state: String, _: Option<String>) -> Result<History, Error> {
-        let Some(run) = State::read(&state)?.run else {
-            return Ok(History { frames: Vec::new(), newest_first: false, next: None });
+        let Some(run) = read_state::<State>(&state)?.run else {
+            return Ok(History::none());
         };
         events::history(&upstream.call(Request::get(run.path("")))?)
     }
 
     fn close(upstream: &mut dyn Upstream, state: String) -> Result<(), Error> {
-        turn::close(upstream, &State::read(&state)?)
+        turn::close(upstream, &read_state(&state)?)
     }
 
     fn models(upstream: &mut dyn Upstream) -> Result<Vec<Model>, Error> {

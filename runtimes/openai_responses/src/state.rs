@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lap_runtime_sdk::{Error, ErrorKind, SessionSpec};
+use lap_runtime_sdk::{Error, ErrorKind, SessionSpec, write_state};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -62,29 +62,14 @@ impl State {
     /// # Errors
     /// When the agent cannot be this API's.
     pub(crate) fn open(session: &SessionSpec) -> Result<Self, Error> {
-        let wishes: BTreeMap<String, Value> = serde_json::from_str(&session.environment)
-            .map_err(|error| Error::new(ErrorKind::BadRequest, format!("the session's environment: {error}")))?;
-        for wish in ["resources", "vault_ids", "budget"] {
-            if wishes.contains_key(wish) {
-                let message = format!("a session of OpenAI Responses has no {wish}; leave it out");
-                return Err(Error::new(ErrorKind::Unsupported, message));
-            }
-        }
+        session.refuse(&["resources", "vault_ids", "budget"])?;
         let agent = &session.agent;
         let tools = tools::of(agent.tools.as_deref(), &agent.config)?;
         let state = Self { model: agent.model.clone(), instructions: agent.system.clone(), tools, ..Self::default() };
-        if state.write()?.len() > AGENT_BYTES_MAX {
+        if write_state(&state)?.len() > AGENT_BYTES_MAX {
             let message = format!("the agent's system prompt and tools are larger than {AGENT_BYTES_MAX} bytes in all");
             return Err(Error::new(ErrorKind::BadRequest, message));
         }
         Ok(state)
-    }
-
-    pub(crate) fn read(state: &str) -> Result<Self, Error> {
-        serde_json::from_str(state).map_err(|error| Error::new(ErrorKind::Internal, format!("the state: {error}")))
-    }
-
-    pub(crate) fn write(&self) -> Result<String, Error> {
-        serde_json::to_string(self).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))
     }
 }

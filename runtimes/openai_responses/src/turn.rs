@@ -1,11 +1,13 @@
 //! Inputs: what begins a turn, answers it, or stops it.
 
-use lap_runtime_sdk::{Effect, Error, ErrorKind, Event, Input, Outcome, Request, Upstream};
+use lap_runtime_sdk::{
+    Effect, Error, ErrorKind, Event, Input, Outcome, Request, Stop, Upstream, path_segment, write_state,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    events::{event, idle, requires_action},
+    events::requires_action,
     state::{Call, Run, State},
 };
 
@@ -33,7 +35,7 @@ pub(crate) fn send(upstream: &mut dyn Upstream, mut state: State, inputs: &[Inpu
             Input::Other(json) => answer(upstream, &mut state, json, &mut events)?,
         }
     }
-    Ok(Outcome { state: Some(state.write()?), events, relisten: true })
+    Ok(Outcome { state: Some(write_state(&state)?), events, relisten: true })
 }
 
 fn message(
@@ -52,7 +54,7 @@ fn message(
     }
     input.push(json!({"role": "user", "content": parts}));
     let id = begin(upstream, state, &input)?;
-    events.push(event(Effect::None, &json!({"type": "user.message", "id": format!("{id}.user"), "content": blocks})));
+    events.push(Event::user_message(format!("{id}.user"), blocks).into());
     began(&id, events);
     Ok(())
 }
@@ -91,16 +93,14 @@ fn begin(upstream: &mut dyn Upstream, state: &mut State, input: &[Value]) -> Res
         store: true,
     };
     let Created { id } = upstream.call(Request::post("/v1/responses", &new)?)?.json()?;
-    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
-        return Err(Error::new(ErrorKind::Upstream, "the upstream's id of the response cannot be part of a path"));
-    }
+    let id = path_segment(id, "response")?;
     state.run = Some(Run { id: id.clone(), after: None });
     Ok(id)
 }
 
 fn began(id: &str, events: &mut Vec<Event>) {
-    events.push(event(Effect::Started, &json!({"type": "session.status_running", "id": format!("{id}.running")})));
-    events.push(event(Effect::None, &json!({"type": "span.model_request_start", "id": format!("{id}.request")})));
+    events.push(Event::running(format!("{id}.running")).into());
+    events.push(Event::model_request_start(format!("{id}.request")).into());
 }
 
 fn answered(id: &str, call: &Call, said: &str, approve: bool) -> Value {
@@ -153,11 +153,11 @@ fn answer(upstream: &mut dyn Upstream, state: &mut State, json: &str, events: &m
     if state.open.is_empty() {
         let input = std::mem::take(&mut state.answers);
         let response = begin(upstream, state, &input)?;
-        events.push(event(Effect::None, &echo));
+        events.push(Event::json(&echo, Effect::None));
         began(&response, events);
     } else {
-        events.push(event(Effect::None, &echo));
-        events.push(requires_action(&format!("{id}.answer.idle"), state));
+        events.push(Event::json(&echo, Effect::None));
+        events.push(requires_action(format!("{id}.answer.idle"), state).into());
     }
     Ok(())
 }
@@ -172,8 +172,8 @@ fn interrupt(upstream: &mut dyn Upstream, state: &mut State, events: &mut Vec<Ev
         None if !state.open.is_empty() => format!("{}.open", state.last.as_deref().unwrap_or("session")),
         None => return Ok(()),
     };
-    events.push(event(Effect::None, &json!({"type": "user.interrupt", "id": format!("{stopped}.interrupt")})));
-    events.push(idle(&format!("{stopped}.idle"), "end_turn", Effect::Ended));
+    events.push(Event::user_interrupt(format!("{stopped}.interrupt")).into());
+    events.push(Event::idle(format!("{stopped}.idle"), Stop::EndTurn).into());
     Ok(())
 }
 

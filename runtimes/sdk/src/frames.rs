@@ -39,6 +39,14 @@ impl Frames {
     }
 }
 
+impl Frame {
+    /// A frame of a history, in the shape in which the feed brings it.
+    #[must_use]
+    pub fn new(name: impl Into<String>, data: impl Into<String>) -> Self {
+        Self { name: name.into(), data: data.into() }
+    }
+}
+
 /// Packs frames as the host does; for a runtime's tests.
 impl<'a> FromIterator<(&'a str, &'a str)> for Frames {
     fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(frames: I) -> Self {

@@ -7,19 +7,26 @@
 //! * [`Runtime`]: what a runtime does, and what [`export!`] makes of it
 //! * [`Upstream`], [`Host`]: the one way out
 //! * [`Frames`], [`Piece`]: what arrived, without a copy of each
-//! * [`Request`] and [`Response`]: built and read without ceremony
+//! * [`Event`], [`Draft`]: the platform's events, built by name
+//! * [`read_state`], [`write_state`]: what is known of a session, as a struct
+//! * [`Request`] and [`Response`], [`text`]: built and read without ceremony
 //! * [`Error`]: from a status, a broken connection, an answer that makes no sense
 //!
-//! Must not know any vendor, and must not panic: a panic is a trap, and costs the call.
+//! Must not know any vendor, and must not panic: a panic is a trap, and costs the call. Where one happens all the same,
+//! in a runtime or here, its message and its line are in the operator's log.
 
 #[doc(hidden)]
 pub mod bindings;
 mod error;
+mod event;
 mod frames;
+mod input;
 mod log;
 mod message;
+mod panic;
 mod runtime;
 mod script;
+mod state;
 mod upstream;
 
 pub use self::{
@@ -31,9 +38,13 @@ pub use self::{
         },
         upstream::SendError,
     },
+    event::{Content, Draft, Failure, ModelUsage, Stop},
     frames::Piece,
+    input::text,
     log::log,
+    message::path_segment,
     runtime::{Exported, Runtime},
     script::Script,
+    state::{read_state, write_state},
     upstream::{Host, Upstream},
 };

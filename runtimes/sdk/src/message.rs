@@ -68,3 +68,30 @@ impl Response {
         })
     }
 }
+
+/// An id that the upstream gave to `what`, which is going to be a segment of paths and must not lead elsewhere.
+///
+/// # Errors
+/// [`ErrorKind::Upstream`] when it could.
+pub fn path_segment(id: String, what: &str) -> Result<String, Error> {
+    if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+        return Ok(id);
+    }
+    Err(Error::new(ErrorKind::Upstream, format!("the upstream's id of the {what} cannot be part of a path")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_does_not_lead_elsewhere() {
+        assert_eq!(path_segment("conv_1-a".to_owned(), "session").unwrap(), "conv_1-a");
+        for id in ["", "..", "a/b", "a?b", "a b", "ä"] {
+            let error = path_segment(id.to_owned(), "session").unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Upstream, "{id}");
+            assert!(error.message.contains("id of the session"), "{}", error.message);
+        }
+    }
+}

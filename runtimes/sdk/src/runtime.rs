@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use crate::{
     AgentSpec, Description, Ending, Error, ErrorKind, Event, Feed, Frames, History, Host, Input, Model, Outcome,
-    SessionOpened, SessionSpec, Upstream, bindings::exports::lap::runtime::adapter::Guest,
+    SessionOpened, SessionSpec, Upstream, bindings::exports::lap::runtime::adapter::Guest, panic,
 };
 
 /// A vendor's agents behind the contract. Every function depends on its arguments alone, and on the upstream's answers.
@@ -56,7 +56,7 @@ pub trait Runtime {
     /// # Errors
     /// When the upstream refuses or fails.
     fn catch_up(_upstream: &mut dyn Upstream, _state: String, _cursor: Option<String>) -> Result<History, Error> {
-        Ok(History { frames: Vec::new(), newest_first: false, next: None })
+        Ok(History::none())
     }
 
     /// Ends the session upstream for good.
@@ -78,13 +78,21 @@ impl Outcome {
     /// Nothing happened.
     #[must_use]
     pub const fn none() -> Self {
-        Self::events(Vec::new())
+        Self { state: None, events: Vec::new(), relisten: false }
     }
 
     /// Events, and a state that stays as it was.
     #[must_use]
-    pub const fn events(events: Vec<Event>) -> Self {
-        Self { state: None, events, relisten: false }
+    pub fn events(events: impl IntoIterator<Item: Into<Event>>) -> Self {
+        Self { events: events.into_iter().map(Into::into).collect(), ..Self::none() }
+    }
+}
+
+impl History {
+    /// Nothing is remembered, or nothing that is missing.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { frames: Vec::new(), newest_first: false, next: None }
     }
 }
 
@@ -93,42 +101,52 @@ pub struct Exported<R>(PhantomData<R>);
 
 impl<R: Runtime> Guest for Exported<R> {
     fn describe() -> Description {
+        panic::tell();
         R::describe()
     }
 
     fn provision(agent: AgentSpec) -> Result<String, Error> {
+        panic::tell();
         R::provision(&mut Host, agent)
     }
 
     fn open(session: SessionSpec) -> Result<SessionOpened, Error> {
+        panic::tell();
         R::open(&mut Host, session)
     }
 
     fn listen(state: String) -> Result<Feed, Error> {
+        panic::tell();
         R::listen(&mut Host, state)
     }
 
     fn send(state: String, inputs: Vec<Input>) -> Result<Outcome, Error> {
+        panic::tell();
         R::send(&mut Host, state, inputs)
     }
 
     fn on_frames(state: String, frames: Frames) -> Result<Outcome, Error> {
+        panic::tell();
         R::on_frames(&mut Host, state, frames)
     }
 
     fn on_end(state: String, ending: Ending) -> Result<Outcome, Error> {
+        panic::tell();
         R::on_end(&mut Host, state, ending)
     }
 
     fn catch_up(state: String, cursor: Option<String>) -> Result<History, Error> {
+        panic::tell();
         R::catch_up(&mut Host, state, cursor)
     }
 
     fn close(state: String) -> Result<(), Error> {
+        panic::tell();
         R::close(&mut Host, state)
     }
 
     fn models() -> Result<Vec<Model>, Error> {
+        panic::tell();
         R::models(&mut Host)
     }
 }
