@@ -27,3 +27,29 @@ pub fn rfc3339_of(unix_ms: u64) -> String {
 pub fn parse_us(text: &str) -> Option<i64> {
     text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond)
 }
+
+/// Seconds from now until a time as HTTP writes it, such as `Wed, 21 Oct 2026 07:28:00 GMT`; 0 for one that has passed,
+/// nothing for what is none.
+#[must_use]
+pub fn seconds_until(http_date: &str) -> Option<u64> {
+    let at = jiff::fmt::rfc2822::parse(http_date).ok()?.timestamp().as_second();
+    let now = i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX);
+    Some(u64::try_from(at.saturating_sub(now)).unwrap_or_default())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_of_http_is_so_many_seconds_away() {
+        let later = jiff::Timestamp::from_millisecond(i64::try_from(unix_ms()).unwrap() + 3_600_000).unwrap();
+        let date = later.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        assert!((3598..=3600).contains(&seconds_until(&date).unwrap()), "{date}");
+        assert_eq!(seconds_until("Wed, 21 Oct 2015 07:28:00 GMT"), Some(0));
+        for text in ["", "soon", "3", "2026-10-21T07:28:00Z", "Wed, 99 Oct 2026 07:28:00 GMT"] {
+            assert_eq!(seconds_until(text), None, "{text}");
+        }
+    }
+}

@@ -47,13 +47,31 @@ async fn each_refusal_of_the_upstream_says_what_happened_and_whether_to_retry() 
 }
 
 #[tokio::test]
+async fn a_date_to_come_back_at_becomes_a_number_of_seconds() {
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    for (date, seconds) in [("Wed, 21 Oct 2015 07:28:00 GMT", "0"), ("Fri, 31 Dec 2100 23:59:59 GMT", "4294967")] {
+        let headers = [("retry-after".to_owned(), date.to_owned())].into();
+        let answer = ErrorAnswer { status: 429, headers, ..ErrorAnswer::default() };
+        world.simulator.set_faults(fault(Endpoint::SessionsCreate, answer));
+        let refused = world.client.post("/session", &json!({"runtime": RUNTIME, "agent_id": agent})).await;
+        assert_eq!((&*refused.code(), refused.header("retry-after")), ("upstream_throttled", seconds), "{date}");
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_named() {
     let world = World::empty(Script::default()).await;
-    world.client.connect("http://127.0.0.1:9").await;
     let agent = world.agent().await;
-    let refused = world.client.post("/session", &json!({"runtime": RUNTIME, "agent_id": agent})).await;
-    assert_eq!((refused.status.as_u16(), &*refused.code()), (502, "upstream_unavailable"));
-    assert!(refused.text.contains("127.0.0.1:9"), "{}", refused.text);
+    // Nobody listens on the one port, and nobody speaks TLS on the other.
+    let cleartext = world.simulator.base_url().replace("http://", "https://");
+    for base in ["http://127.0.0.1:9", cleartext.trim_end_matches('/')] {
+        world.client.connect(base).await;
+        let refused = world.client.post("/session", &json!({"runtime": RUNTIME, "agent_id": agent})).await;
+        assert_eq!((refused.status.as_u16(), &*refused.code()), (502, "upstream_unavailable"), "{base}");
+        assert_eq!(refused.json()["error"]["retryable"], true, "{}", refused.text);
+        assert!(refused.text.contains(base), "{}", refused.text);
+    }
 }
 
 #[tokio::test]

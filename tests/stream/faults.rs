@@ -2,7 +2,7 @@
 
 use lap_simulator::{
     CutBy, Endpoint, Faults, Script,
-    fault::{Answer, Cut, CutAt, RequestFault, StreamFault},
+    fault::{Answer, Cut, CutAt, ErrorAnswer, RequestFault, StreamFault},
     script::{Repeat, Step},
 };
 use serde_json::Value;
@@ -104,9 +104,7 @@ async fn a_prompt_whose_answer_is_lost_is_not_sent_twice() {
 
 #[tokio::test]
 async fn a_prompt_that_did_not_arrive_is_sent_again() {
-    for answer in
-        [Answer::HangUp, Answer::Error(lap_simulator::fault::ErrorAnswer { status: 500, ..Default::default() })]
-    {
+    for answer in [Answer::HangUp, Answer::Error(ErrorAnswer { status: 500, ..Default::default() })] {
         let fault = RequestFault { endpoint: Some(Endpoint::EventsSend), times: 1, answer, ..Default::default() };
         survives("not arrived", Faults { requests: vec![fault], ..Faults::default() }).await;
     }
@@ -149,4 +147,13 @@ async fn a_prompt_is_acknowledged_at_once_though_the_upstream_does_not_answer() 
         assert_eq!(world.client.prompt(&id, "weiter").await.status, 204);
         assert_eq!(world.client.delete(&format!("/session/{id}")).await.ok(), serde_json::json!(true));
     }
+}
+
+#[tokio::test]
+async fn a_history_whose_pages_lead_back_to_each_other_is_read_again_later() {
+    let body = Some(r#"{"data":[],"next_page":"again"}"#.to_owned());
+    let answer = Answer::Error(ErrorAnswer { status: 200, body, ..Default::default() });
+    let circle = RequestFault { endpoint: Some(Endpoint::EventsList), times: 2, answer, ..Default::default() };
+    let faults = Faults { requests: vec![circle], ..cut(3, CutAt::Boundary, CutBy::Close) };
+    survives("a circle", faults).await;
 }

@@ -2,7 +2,11 @@
 //! so all of it may be dropped half-way; a guest that was in the middle of a call is gone then, and the next call gets a
 //! new one.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use super::{
     Core, Link, LinkError, event,
@@ -13,11 +17,14 @@ use super::{
 use crate::{
     id::RuntimeId,
     runtime::{CallError, ErrorKind, Frame, Instance, Listen},
-    upstream::{Framing, Response, StreamError},
+    upstream::{Framing, StreamError},
 };
 
 /// News that one catch-up takes. A gap larger than this ends the turn in an error, with a word about it.
 const NEWS_MAX: usize = 100_000;
+
+/// Pages that one catch-up reads. An upstream that has another one behind these has lost its place.
+const PAGES_MAX: usize = 10_000;
 
 /// Why a step with the upstream did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +121,7 @@ impl Line {
 
 async fn news(instance: &mut Instance, place: &Place, seen: &Seen) -> Result<Vec<Frame>, StepError> {
     let (mut news, mut cursor, mut newest_first) = (Vec::new(), None::<String>, false);
+    let (hasher, mut cursors) = (RandomState::new(), HashSet::new());
     loop {
         let history = instance.catch_up(&place.guest, cursor.as_deref()).await?;
         newest_first |= history.newest_first;
@@ -127,8 +135,10 @@ async fn news(instance: &mut Instance, place: &Place, seen: &Seen) -> Result<Vec
         cursor = history.next;
         // Behind a page without news lies only what is older still.
         let old = newest_first && listed > 0 && news.len() == known;
-        if cursor.is_none() || old {
-            break;
+        let Some(next) = cursor.as_ref().filter(|_| !old) else { break };
+        if !cursors.insert(hasher.hash_one(next)) || cursors.len() > PAGES_MAX {
+            let message = "the upstream's history has no end: its pages lead back to each other".to_owned();
+            return Err(StepError::Feed { kind: ErrorKind::Upstream, message, retry_after: None });
         }
     }
     if newest_first {
@@ -137,20 +147,16 @@ async fn news(instance: &mut Instance, place: &Place, seen: &Seen) -> Result<Vec
     Ok(news)
 }
 
-/// What an upstream asks for in seconds. The other form of the header, a date, is as rare as clocks that agree.
-fn retry_after(answer: &Response) -> Option<Duration> {
-    let (_, value) = answer.headers.iter().find(|(name, _)| name == "retry-after")?;
-    value.parse().ok().map(Duration::from_secs)
-}
-
 impl From<StreamError> for StepError {
     fn from(error: StreamError) -> Self {
         let (kind, retry_after) = match &error {
             StreamError::Status(answer) => match answer.status {
                 401 | 403 => (ErrorKind::Auth, None),
                 404 | 410 => (ErrorKind::Gone, None),
-                429 => (ErrorKind::Throttled, retry_after(answer)),
-                503 | 529 => (ErrorKind::Overloaded, retry_after(answer)),
+                429 => (ErrorKind::Throttled, answer.retry_after()),
+                503 | 529 => (ErrorKind::Overloaded, answer.retry_after()),
+                // The server's lost patience, and no fault of the request.
+                408 => (ErrorKind::Upstream, None),
                 400..=499 => (ErrorKind::BadRequest, None),
                 _ => (ErrorKind::Upstream, None),
             },

@@ -4,8 +4,6 @@
 //! where the vendor refuses the host's credential the client is not meant. What is no answer of that API at all, such as a
 //! proxy's page, is a failure of the upstream.
 
-use std::time::Duration;
-
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -50,9 +48,7 @@ pub(super) fn of(error: ForwardError, repeatable: bool) -> Error {
 
 fn answered(answer: &Response, again: Retry) -> Error {
     let told = serde_json::from_str::<Body>(&answer.body).ok().map(|body| body.error);
-    let header = answer.headers.iter().find(|(name, _)| name == "retry-after");
-    let seconds = header.and_then(|(_, value)| value.trim().parse().ok()).map(Duration::from_secs);
-    let later = Retry::After(seconds.unwrap_or(UPSTREAM_RETRY));
+    let later = Retry::After(answer.retry_after().unwrap_or(UPSTREAM_RETRY));
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let error = match (status.as_u16(), told) {
         (401 | 403, told) => {
@@ -87,6 +83,8 @@ fn answered(answer: &Response, again: Retry) -> Error {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn told(status: u16, body: &str, retry_after: Option<&str>) -> Error {
