@@ -5,7 +5,8 @@ use lap_simulator::{
     fault::{Answer, Cut, CutAt, ErrorAnswer, RequestFault, StreamFault},
     script::{Repeat, Step},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::harness::World;
 
@@ -156,4 +157,37 @@ async fn a_history_whose_pages_lead_back_to_each_other_is_read_again_later() {
     let circle = RequestFault { endpoint: Some(Endpoint::EventsList), times: 2, answer, ..Default::default() };
     let faults = Faults { requests: vec![circle], ..cut(3, CutAt::Boundary, CutBy::Close) };
     survives("a circle", faults).await;
+}
+
+#[tokio::test]
+async fn a_session_that_waits_for_its_upstream_refuses_a_flood_and_obeys_an_interrupt_before_what_waits() {
+    const ASKED: usize = 200;
+    /// What surely is refused: all but what may wait, in two places.
+    const REFUSED: usize = ASKED - 128;
+    let silent =
+        RequestFault { endpoint: Some(Endpoint::EventsSend), times: 1, answer: Answer::Silence, ..Default::default() };
+    let world = World::start(script().with_faults(Faults { requests: vec![silent], ..Faults::default() })).await;
+    let id = world.session("los").await;
+    while world.simulator.recorder().count(Endpoint::EventsSend) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let verdict = json!({"type": "user.tool_confirmation", "tool_use_id": "sevt_of_nobody", "result": "allow"});
+    let (path, body) = (format!("/v1/sessions/{id}/events"), json!({"events": [verdict]}));
+    let mut asked = JoinSet::new();
+    for _ in 0..ASKED {
+        let (client, path, body) = (world.client.clone(), path.clone(), body.clone());
+        asked.spawn(async move { client.post(&path, &body).await });
+    }
+    for _ in 0..REFUSED {
+        let refused = asked.join_next().await.unwrap().unwrap();
+        assert_eq!((refused.status.as_u16(), &*refused.code()), (429, "session_busy"), "{}", refused.text);
+    }
+    let stopped = world.client.post(&format!("/session/{id}/interrupt"), &json!({})).await;
+    assert_eq!(stopped.status, 204, "{}", stopped.text);
+    let sent = world.simulator.recorder().requests_of(Endpoint::EventsSend);
+    let second = String::from_utf8_lossy(&sent[1].body).into_owned();
+    assert!(second.contains("user.interrupt"), "it had to wait behind {second}");
+    for answer in asked.join_all().await {
+        assert!(matches!(answer.status.as_u16(), 422 | 429), "{} {}", answer.status, answer.text);
+    }
 }

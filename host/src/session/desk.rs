@@ -9,7 +9,7 @@ use super::{
     Core, InputError, PromptError,
     event::{self, OwnIds},
     intake::{Intake, Sought, Taken},
-    live::Command,
+    live::{Command, INBOX},
     state::{Input, State},
     stored::{Amendment, Facts, Message, Prompt, Session},
 };
@@ -46,7 +46,7 @@ pub(super) struct Desk {
     stored: State,
     writer: Writer,
     inbox: mpsc::Receiver<Command>,
-    /// Commands that could not be obeyed in the middle of something.
+    /// Commands that could not be obeyed in the middle of something: at most [`INBOX`], and the one that ended it.
     waiting: VecDeque<Command>,
 }
 
@@ -94,7 +94,7 @@ impl Desk {
     }
 
     /// Waits for the upstream, and takes prompts meanwhile: they are acknowledged at once, however slow it is. Other
-    /// commands wait; those that are `urgent` end the waiting.
+    /// commands wait, as far as there is room. One that is `urgent` ends the waiting and comes next.
     pub(super) async fn wait<T>(
         &mut self,
         urgent: fn(&Command) -> bool,
@@ -112,13 +112,13 @@ impl Desk {
                     // A client that went away needs no answer.
                     drop(done.send(taken));
                 }
-                Some(command) => {
-                    let gives_up = urgent(&command);
-                    self.waiting.push_back(command);
-                    if gives_up {
-                        return Waited::GivenUp;
-                    }
+                Some(command) if urgent(&command) => {
+                    self.waiting.push_front(command);
+                    return Waited::GivenUp;
                 }
+                // An upstream may be silent for a minute, and clients need not wait for their answers.
+                Some(command) if self.waiting.len() >= INBOX => command.refuse(),
+                Some(command) => self.waiting.push_back(command),
                 None => {}
             }
         }

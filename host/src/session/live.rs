@@ -13,8 +13,9 @@ use super::{
 };
 use crate::id::{MessageId, SessionId};
 
-/// How many wishes may wait for one pump. More are refused, so that a client that floods a session harms itself only.
-const INBOX: usize = 64;
+/// How many wishes may wait for one pump, and as many again for the upstream that it waits for. More are refused, so that a
+/// client that floods a session harms itself only.
+pub(super) const INBOX: usize = 64;
 
 /// What a client wants of a session.
 pub(super) enum Command {
@@ -29,6 +30,20 @@ pub(super) enum Command {
     /// End the session upstream and remove it here; with a version, only if its record is still that one. The answer is
     /// whether it is gone.
     Delete { version: Option<u64>, done: oneshot::Sender<Result<bool, DeleteError>> },
+}
+
+impl Command {
+    /// Says that the session has too much to do. Nothing of the wish was done.
+    pub(super) fn refuse(self) {
+        // A client that went away needs no answer.
+        match self {
+            Self::Prompt { done, .. } => drop(done.send(Err(PromptError::Busy))),
+            Self::Interrupt { done } => drop(done.send(Err(InterruptError::Busy))),
+            Self::Input { done, .. } => drop(done.send(Err(InputError::Busy))),
+            Self::Amend { done, .. } => drop(done.send(Err(InputError::Busy))),
+            Self::Delete { done, .. } => drop(done.send(Err(DeleteError::Busy))),
+        }
+    }
 }
 
 /// The pumps that run.
