@@ -1,11 +1,16 @@
 //! kill -9 in the middle of a turn, again and again; an oracle says what must hold after each.
 
+use std::time::Duration;
+
+use http::Method;
 use lap_simulator::{
-    Script, Simulator,
+    Endpoint, Faults, Script, Simulator,
+    fault::{Answer, RequestFault},
     script::{Repeat, Step},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use crate::harness::{Event, MASTER_KEY, UPSTREAM_KEY, program::Program, simulator};
 
@@ -120,6 +125,44 @@ async fn an_acknowledged_prompt_survives_kill_9() {
         .collect();
     assert_eq!(said, ["You said first", "You said second"]);
     assert!(!program.output().contains(UPSTREAM_KEY));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_waits_again_for_the_answer_that_a_kill_9_swallowed() {
+    let steps = [Step::ask("bash", json!({"command": "rm"}), "removed"), Step::message("Done.")];
+    // The prompt passes; the answer is on its way for as long as anybody waits.
+    let silent = RequestFault {
+        endpoint: Some(Endpoint::EventsSend),
+        skip: 1,
+        times: 1,
+        answer: Answer::Silence,
+        ..RequestFault::default()
+    };
+    let place = Place::new(Script::of(steps).with_faults(Faults { requests: vec![silent], ..Faults::default() }));
+    let mut program = place.serve().await;
+    let id = place.session(&program, "clean up").await;
+    let waiting = program.client.turn(&id).await;
+    let tool = waiting.iter().find(|event| event.name == "agent.tool_use").unwrap().json["id"].clone();
+    let (path, verdict) = (
+        format!("/v1/sessions/{id}/events"),
+        |tool: &Value| json!({"events": [{"type": "user.tool_confirmation", "tool_use_id": tool, "result": "allow"}]}),
+    );
+    let lost = {
+        let (client, path, body) = (program.client.clone(), path.clone(), verdict(&tool).to_string());
+        tokio::spawn(async move { client.try_send(Method::POST, &path, &[], Some(body)).await.is_err() })
+    };
+    while place.simulator.recorder().count(Endpoint::EventsSend) < 2 {
+        tokio::task::yield_now().await;
+    }
+    program.kill().await;
+    assert!(lost.await.unwrap(), "nobody was told that the answer arrived");
+    program = place.serve().await;
+    let settles = timeout(Duration::from_secs(60), program.client.turn(&id)).await;
+    assert_eq!(settles.expect("a turn that runs no more is shown as one that runs"), waiting);
+    assert_eq!(program.client.status(&id).await, "requires_action");
+    program.client.post(&path, &verdict(&tool)).await.ok();
+    let all = program.client.turn(&id).await;
+    assert_eq!(all.last().unwrap().json["stop_reason"]["type"], "end_turn");
 }
 
 #[tokio::test(flavor = "multi_thread")]

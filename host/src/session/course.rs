@@ -38,6 +38,8 @@ pub(super) enum Step {
     Send(u64),
     /// Give up to look for the prompt sent last: it did not arrive.
     Requeue,
+    /// The same for the answer of a client, who has not been told either that it arrived: the turn waits for it again.
+    Unanswered,
     /// Nothing until something happens, or until this moment.
     Wait(Moment),
     /// Nothing any more.
@@ -104,6 +106,9 @@ impl Course {
         }
         if state.in_doubt().is_some() && self.look.is_none() {
             return Step::Requeue;
+        }
+        if state.is_answering() && self.look.is_none() {
+            return Step::Unanswered;
         }
         match state.sendable() {
             Some(number) if self.sending.is_due(now) => Step::Send(number),

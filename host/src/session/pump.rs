@@ -125,6 +125,7 @@ impl Pump {
             Step::LookBack => self.look_back().await?,
             Step::Send(number) => self.send_prompt(number).await?,
             Step::Requeue => self.desk.settle(Input::NotArrived).await?,
+            Step::Unanswered => self.desk.settle(Input::NotAnswered).await?,
             Step::Wait(until) => self.wait(until).await?,
             Step::Leave if self.desk.leave() => return Ok(false),
             // Somebody has just written to it.
@@ -371,6 +372,9 @@ impl Pump {
         let error = match waited {
             Waited::Done(Ok(outcome)) => {
                 self.course.touch(self.now());
+                if answers {
+                    self.desk.decide(Input::Taken);
+                }
                 self.take(Ok(outcome), &Frames::none()).await?;
                 return Ok(Ok(()));
             }

@@ -19,6 +19,8 @@ pub(super) enum Phase {
     Rescheduling,
     /// The turn waits for the client: it is not over.
     Waiting,
+    /// The client's answer is on its way. Unless a call is under way just now, nobody knows whether it has arrived.
+    Answering,
     /// No turn runs; the last one failed.
     Failed,
     /// Over for good.
@@ -51,7 +53,7 @@ pub(super) enum Input {
     Prompt,
     /// The waiting prompt is about to be sent, with the log at this event.
     Send(u64),
-    /// The prompt sent last has arrived.
+    /// What was sent last, a prompt or an answer, has arrived.
     Taken,
     /// The prompt sent last did not arrive.
     NotArrived,
@@ -62,7 +64,7 @@ pub(super) enum Input {
     Interrupt,
     /// A client answers what the turn waits for.
     Answer,
-    /// The answer was not taken.
+    /// The answer was not taken, as far as is known.
     NotAnswered,
     /// The upstream cannot be reached.
     Lost,
@@ -122,14 +124,14 @@ impl State {
                 Some(sent) => Ok(Self { phase: Phase::Sent, next: sent + 1, sent, sent_after, wanted: true, ..self }),
                 None => Err(Refused::NothingToSend),
             },
-            Input::Taken if self.phase == Phase::Sent => phase(Phase::Taken),
+            Input::Taken if matches!(self.phase, Phase::Sent | Phase::Answering) => phase(Phase::Taken),
             // Nobody waits for it any more: a client has interrupted since.
             Input::NotArrived if self.phase == Phase::Sent && !self.wanted => phase(Phase::Idle),
             Input::NotArrived if self.phase == Phase::Sent => Ok(Self { phase: Phase::Idle, next: self.sent, ..self }),
             Input::Interrupt => Ok(Self { next: self.prompts, wanted: false, ..self }),
             // From here on the upstream works, whether it says so at once or not.
-            Input::Answer if self.phase == Phase::Waiting => phase(Phase::Taken),
-            Input::NotAnswered if self.phase == Phase::Taken => phase(Phase::Waiting),
+            Input::Answer if self.phase == Phase::Waiting => phase(Phase::Answering),
+            Input::NotAnswered if self.phase == Phase::Answering => phase(Phase::Waiting),
             // Once the upstream speaks of the turn, what was sent has arrived, whatever became of the answer.
             Input::Taken | Input::NotArrived | Input::Answer | Input::NotAnswered => Ok(self),
             Input::Lost => Ok(Self { cut: true, ..self }),
@@ -191,10 +193,17 @@ impl State {
         (self.phase == Phase::Sent).then_some((self.sent, self.sent_after))
     }
 
+    /// True while it is not known whether the client's answer has arrived.
+    #[must_use]
+    pub(super) const fn is_answering(self) -> bool {
+        matches!(self.phase, Phase::Answering)
+    }
+
     /// True while the upstream works on a turn.
     #[must_use]
     pub(super) const fn in_turn(self) -> bool {
-        matches!(self.phase, Phase::Sent | Phase::Taken | Phase::Running | Phase::Rescheduling)
+        use Phase::{Answering, Rescheduling, Running, Sent, Taken};
+        matches!(self.phase, Sent | Taken | Running | Rescheduling | Answering)
     }
 
     /// True when nothing will happen until a client does something.
@@ -319,6 +328,19 @@ mod tests {
         use Input::{Prompt, Started, Waits};
         let state = after(&[Prompt, SEND, Started, Waits]);
         assert!(state.settled() && state.interruptible() && !state.in_turn());
+    }
+
+    #[test]
+    fn an_answer_is_on_its_way_until_it_is_known_what_became_of_it() {
+        use Input::{Answer, NotAnswered, Prompt, Started, Taken, Waits};
+        let answering = after(&[Prompt, SEND, Started, Waits, Answer]);
+        assert!(answering.is_answering() && answering.in_turn() && answering.in_doubt().is_none());
+        assert_eq!(answering.apply(Answer).unwrap(), answering, "a client that asks again");
+        assert_eq!(answering.apply(NotAnswered).unwrap().phase(), Phase::Waiting);
+        for arrived in [Taken, Started] {
+            let arrived = answering.apply(arrived).unwrap();
+            assert_eq!(arrived.apply(NotAnswered).unwrap(), arrived);
+        }
     }
 
     #[test]

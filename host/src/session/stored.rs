@@ -109,7 +109,7 @@ impl Session {
         }
         match self.state.phase() {
             Phase::Idle => Status::Idle,
-            Phase::Sent | Phase::Taken | Phase::Running => Status::Running,
+            Phase::Sent | Phase::Taken | Phase::Running | Phase::Answering => Status::Running,
             Phase::Rescheduling => Status::Rescheduling,
             Phase::Waiting => Status::RequiresAction,
             Phase::Failed => Status::Error,

@@ -220,6 +220,7 @@ impl Host {
                 self.tally.resent += 1;
                 self.decide(Input::NotArrived);
             }
+            Step::Unanswered => self.decide(Input::NotAnswered),
             Step::Wait(at) => {
                 let at = pump.began + at;
                 self.wait(at.min(until));
