@@ -1,10 +1,13 @@
 //! Readers of a session: where a stream starts, how it goes on, what it costs.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use lap_simulator::{
     Script,
     script::{Repeat, Step},
 };
+use tokio::time::timeout;
 
 use crate::harness::World;
 
@@ -122,4 +125,15 @@ async fn events_are_the_same_after_a_restart() {
     let after = world.client.turn(&id).await;
     assert_eq!(after[..before.len()], before);
     assert!(after.len() > before.len() + 300);
+}
+
+#[tokio::test]
+async fn a_stream_until_idle_ends_though_a_client_has_just_stopped_nothing() {
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let id = world.client.session(&agent, None).await;
+    let stopped = world.client.post(&format!("/session/{id}/interrupt"), &serde_json::json!({})).await;
+    assert_eq!(stopped.status, 204, "{}", stopped.text);
+    let ended = timeout(Duration::from_secs(20), world.client.turn(&id)).await;
+    assert!(ended.expect("the stream waits for a turn that nobody has asked for").is_empty());
 }

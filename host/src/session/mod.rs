@@ -58,7 +58,7 @@ use self::{
 use crate::{
     agents::{Provision, Provisions},
     clock,
-    events::{AppendError, Draft, EventLog, ReadError, Reader, Span, WriterError},
+    events::{AppendError, Draft, EventLog, ReadError, Reader, Span, Writer, WriterError},
     id::{AgentId, EnvironmentId, MessageId, RuntimeId, SessionId},
     runtime::{AgentSpec, CallError, ErrorKind, Instance, Model, Runtime, Runtimes, SessionSpec},
     upstream::{Client, OpenError, Slot, Upstream},
@@ -476,6 +476,14 @@ impl Core {
         let made = made.await.cloned();
         lock().remove(&key);
         made
+    }
+
+    /// The right to append to a session that there is already.
+    fn writer(&self, id: SessionId) -> Result<Writer, WriterError> {
+        // While nobody has the session's log open, nobody changes its record; and what readers are told until the first
+        // append, which may never come, must be what the record says.
+        let stored = self.log.session(id)?.map(|bytes| Session::read(id, &bytes)).transpose()?;
+        self.log.writer(id, stored.is_none_or(|session| session.settled()))
     }
 
     /// The way to a runtime's upstream. `base` is where the session lives, if it does already.

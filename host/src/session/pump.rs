@@ -66,7 +66,7 @@ impl Pump {
                     let instance = link.instance();
                     (writer, Some((link, instance)))
                 }
-                None => match core.log.writer(id, false) {
+                None => match core.writer(id) {
                     Ok(writer) => (writer, None),
                     Err(error) => {
                         tracing::error!(session = %id, %error, "a session cannot be pumped");
