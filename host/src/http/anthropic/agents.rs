@@ -520,7 +520,8 @@ pub(in super::super) async fn list_all(
     let before = Cursor::of(&parameters, false)?.map(|cursor| AgentId::from_bytes(cursor.key.to_be_bytes()));
     on_disk(move || {
         let wanted = |agent: &Agent| {
-            std::ops::RangeBounds::contains(&created, &agent.created_ms) && (archived || agent.archived_ms.is_none())
+            std::ops::RangeBounds::contains(&created, &Timestamp(agent.created_ms).us())
+                && (archived || agent.archived_ms.is_none())
         };
         let found = collect(before, limit, |before, limit| agents.before(before, limit), |agent| agent.id, wanted)?;
         let key = |agent: &Agent| u128::from_be_bytes(agent.id.to_bytes());

@@ -65,7 +65,7 @@ impl Wish {
             return true;
         }
         let at = row.head().processed_at.and_then(|at| clock::parse_us(&at));
-        at.and_then(|us| u64::try_from(us / 1000).ok()).is_some_and(|ms| self.times.contains(&ms))
+        at.and_then(|us| u64::try_from(us).ok()).is_some_and(|us| self.times.contains(&us))
     }
 }
 
@@ -226,5 +226,21 @@ fn is_processed_later(row: &Row, open: &impl Fn(u64) -> Result<Reader, Error>) -
                 return Ok(true);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_one_millisecond_are_told_apart_by_their_times() {
+        let row = |at: &str| Row { seq: 1, kind: "a".to_owned(), json: format!(r#"{{"processed_at":{at}}}"#) };
+        let times = (Bound::Excluded(1_000_250), Bound::Included(1_000_750));
+        let wish = Wish { ascending: true, from: None, limit: LIMIT, kinds: HashSet::new(), times };
+        for (at, wanted) in [("000250", false), ("000251", true), ("000750", true), ("000751", false)] {
+            assert_eq!(wish.wants(&row(&format!("\"1970-01-01T00:00:01.{at}Z\""))), wanted, "{at}");
+        }
+        assert!(!wish.wants(&row("null")), "what waits is in no time");
     }
 }

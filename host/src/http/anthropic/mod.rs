@@ -36,6 +36,13 @@ pub(super) struct Timestamp(
     pub(super) u64,
 );
 
+impl Timestamp {
+    /// The same in microseconds, as clients compare it.
+    pub(super) const fn us(self) -> u64 {
+        self.0.saturating_mul(1000)
+    }
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&clock::rfc3339_of(self.0))

@@ -405,7 +405,7 @@ impl Filter {
             && self.agent.is_none_or(|agent| agent == session.agent)
             && self.agent_version.is_none_or(|version| session.agent_version.map(u64::from) == Some(version))
             && (self.statuses.is_empty() || self.statuses.contains(status(session.status())))
-            && self.created.contains(&session.created_ms)
+            && self.created.contains(&Timestamp(session.created_ms).us())
             && (self.include_archived || session.archived_ms.is_none())
     }
 
