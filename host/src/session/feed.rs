@@ -79,3 +79,25 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::{StreamExt, stream};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_without_a_sign_of_life_is_over_after_a_while() {
+        const PAUSE: Duration = Duration::from_secs(SILENCE.as_secs() - 1);
+        let heartbeats = stream::iter(0..3).then(async |_| {
+            sleep(PAUSE).await;
+            Ok(Bytes::from_static(b": heartbeat\n\n"))
+        });
+        let mut feed = Feed::stream(upstream::Frames::of(heartbeats.chain(stream::pending())));
+        let began = Instant::now();
+        assert!(matches!(feed.next().await, Item::Ended(Ending::Silent)));
+        assert_eq!(began.elapsed(), 3 * PAUSE + SILENCE);
+    }
+}

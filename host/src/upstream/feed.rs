@@ -141,3 +141,14 @@ impl Frames {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+impl Frames {
+    /// The events of a body that a test makes up as it goes.
+    pub(crate) fn of(body: impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + 'static) -> Self {
+        let response = http::Response::new(reqwest::Body::wrap_stream(body)).into();
+        let secret = crate::vault::Secret::new("sk-of-a-test-0123456789".to_owned());
+        Feed::new(response, Arc::new(Scrubber::new(&secret).unwrap())).frames(Framing::Sse)
+    }
+}
