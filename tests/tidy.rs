@@ -14,6 +14,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("SystemTime", &["clock.rs"]),
     ("jiff::", &["clock.rs"]),
     ("wasmtime", &["runtime/"]),
+    ("unsafe {", &["runtime/cache.rs"]),
     ("redb::", &["agents/", "events/", "vault/"]),
     ("ring::aead", &["vault/"]),
     ("ring::hkdf", &["vault/"]),

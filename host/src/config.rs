@@ -24,11 +24,13 @@ pub use self::{
 };
 
 use crate::{
-    runtime::GUESTS_MAX,
+    runtime::{COMPILE_COMMAND, GUESTS_MAX},
     session::Retention,
     upstream::{NetworkPolicy, NetworkPolicyError},
 };
 
+/// This program, whatever has become of the file that it was started from.
+const PROGRAM: &str = "/proc/self/exe";
 /// Where the host listens unless it is told otherwise: on this machine alone.
 const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4000));
 const DATA_DIR: &str = "./data";
@@ -70,6 +72,9 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Write, check and test runtimes
     Runtime(RuntimeArgs),
+    /// What the host starts to compile a component; not for people
+    #[command(name = COMPILE_COMMAND, hide = true)]
+    Compile,
 }
 
 /// What `serve` takes.
@@ -246,6 +251,9 @@ pub struct Config {
     pub guests_max: u32,
     /// For how long sessions are kept.
     pub retention: Retention,
+    /// The program that compiles components of strangers, as a child process: this one. No setting; a test, which is
+    /// another program, names the real one.
+    pub program: PathBuf,
     /// The log.
     pub log: Log,
 }
@@ -314,6 +322,7 @@ impl Config {
             default_runtime: DEFAULT_RUNTIME.to_owned(),
             guests_max: GUESTS_MAX_OF_A_DEMO,
             retention: Retention::default(),
+            program: PROGRAM.into(),
             log: Log { format: LogFormat::Text, level: LOG_LEVEL.to_owned() },
         }
     }
@@ -353,6 +362,7 @@ impl Config {
             default_runtime: settings.default_runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
             guests_max: settings.guests_max.unwrap_or(GUESTS_MAX),
             retention,
+            program: PROGRAM.into(),
             log: Log {
                 format: settings.log_format.unwrap_or_default(),
                 level: settings.log_level.unwrap_or_else(|| LOG_LEVEL.to_owned()),

@@ -22,7 +22,7 @@ use crate::{
     config::{Config, MasterKeyError},
     events::{self, EventLog},
     http::{self, App, MasterKey, Services},
-    runtime::{self, Runtimes},
+    runtime::{self, CacheKey, Loader, LoaderSettings, Runtimes},
     session::Sessions,
     upstream::{Client, ClientError},
     vault::{InitError, KeyFileError, OpenError, Presence, Vault, VaultKey},
@@ -192,11 +192,15 @@ impl Host {
         let master_key = MasterKey::new(&config.master_key.load()?)?;
         let log = open_log(&config.data_dir, &vault)?;
         let cache = config.data_dir.join("cache");
-        let unusable = |source| StartError::DataDirectory { path: cache.clone(), source };
-        make_directory(&cache).map_err(unusable)?;
-        // wasmtime takes no other path.
-        let cache = fs::canonicalize(&cache).map_err(unusable)?;
-        let runtimes = Arc::new(Runtimes::load(&cache, config.guests_max, runtimes).await?);
+        make_directory(&cache).map_err(|source| StartError::DataDirectory { path: cache.clone(), source })?;
+        let loader = Loader::start(LoaderSettings {
+            cache: &cache,
+            key: CacheKey::new(vault.sealer().mac_key("compiled code")),
+            guests: config.guests_max,
+            program: config.program.clone(),
+        });
+        let loader = loader.map_err(runtime::StartError::from)?;
+        let runtimes = Arc::new(Runtimes::load(&loader, runtimes).await?);
         let default_runtime = runtimes.get(&config.default_runtime).map(|runtime| runtime.id().clone());
         let default_runtime = default_runtime.ok_or(StartError::DefaultRuntime(config.default_runtime))?;
         let client = Client::new(config.networks.clone())?;

@@ -11,7 +11,7 @@ use clap::Parser;
 use lap::{
     Host, backup,
     config::{Args, BackupArgs, Command, Config, RestoreArgs, ServeArgs},
-    http, telemetry,
+    http, runtime, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,9 +19,18 @@ const EX_FAILED: u8 = 1;
 const EX_IOERR: u8 = 74;
 const EX_CONFIG: u8 = 78;
 
+fn main() -> ExitCode {
+    match Args::parse().command {
+        // It limits its process, and wants no other thread in it.
+        Command::Compile => runtime::compile(),
+        command => run(command),
+    }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    let ended = match Args::parse().command {
+async fn run(command: Command) -> ExitCode {
+    let ended = match command {
+        Command::Compile => return runtime::compile(),
         Command::Serve(args) => serve(args).await,
         Command::Healthcheck(args) => healthcheck(args).await,
         Command::Backup(args) => backup(args).await,

@@ -3,6 +3,8 @@
 use lap::runtime::{Manifest, Runtimes};
 use wit_component::DecodedWasm;
 
+use crate::harness::guests::Workshop;
+
 #[test]
 fn a_bundled_runtime_imports_the_contract_and_nothing_else() {
     for (manifest, component) in lap::bundled() {
@@ -20,8 +22,7 @@ fn a_bundled_runtime_imports_the_contract_and_nothing_else() {
 
 #[tokio::test]
 async fn each_runtime_says_what_its_manifest_grants() {
-    let cache = tempfile::tempdir().unwrap();
-    let runtimes = Runtimes::load(cache.path(), 4, lap::bundled()).await.unwrap();
+    let runtimes = Runtimes::load(&Workshop::new(4).loader, lap::bundled()).await.unwrap();
     let runtime = runtimes.get("claude_managed_agents").unwrap();
     let description = runtime.description();
     assert_eq!(description.id, "claude_managed_agents");
@@ -31,9 +32,8 @@ async fn each_runtime_says_what_its_manifest_grants() {
 
 #[tokio::test]
 async fn a_component_that_asks_for_another_slot_than_its_manifest_grants_is_refused() {
-    let cache = tempfile::tempdir().unwrap();
     let (manifest, component) = lap::bundled()[0];
     let other = manifest.replace("x-api-key", "authorization");
-    let refused = Runtimes::load(cache.path(), 4, &[(&other, component)]).await.err().unwrap().to_string();
+    let refused = Runtimes::load(&Workshop::new(4).loader, &[(&other, component)]).await.err().unwrap().to_string();
     assert!(refused.contains("auth header") && refused.contains("authorization"), "{refused}");
 }

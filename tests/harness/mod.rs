@@ -2,6 +2,7 @@
 
 mod client;
 pub mod dice;
+pub mod guests;
 pub mod program;
 pub mod proxy;
 pub mod puppet;

@@ -1,4 +1,4 @@
-//! From bytes to something that can be instantiated: checked by its imports and exports before any of its code runs.
+//! From compiled code to something that can be instantiated: checked by its imports and exports before any of its code runs.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,6 +10,8 @@ use wasmtime::{
 use super::{
     Description, Fault,
     bindings::{Runtime as World, RuntimePre},
+    compile::CompileError,
+    inspect::ShapeError,
     manifest::Manifest,
     store::{Guest, Live},
 };
@@ -26,6 +28,15 @@ pub enum LoadError {
     /// The bytes are no component, or one that this engine cannot compile.
     #[error("not a WebAssembly component that this host can compile: {0:#}")]
     Invalid(wasmtime::Error),
+    /// It is too large for a compiler, or no component at all.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// It could not be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The host stops.
+    #[error("the host was stopped before the component was loaded; load it again")]
+    Interrupted,
     /// It wants something that runtimes do not get.
     #[error("the component imports `{import}`, which runtimes do not get: {advice}")]
     ForeignImport {
@@ -60,7 +71,12 @@ impl LoadError {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Invalid(_) => "invalid",
+            Self::Invalid(_) | Self::Shape(ShapeError::Malformed(_)) | Self::Compile(CompileError::Refused(_)) => {
+                "invalid"
+            }
+            Self::Shape(ShapeError::TooLarge { .. }) | Self::Compile(CompileError::Limit(_)) => "too_large",
+            Self::Compile(CompileError::Crashed(_)) => "compiler_crashed",
+            Self::Compile(CompileError::Unavailable(_)) | Self::Interrupted => "unavailable",
             Self::ForeignImport { .. } => "foreign_import",
             Self::OtherContract { .. } => "contract",
             Self::NoAdapter => "no_adapter",
@@ -78,13 +94,18 @@ pub(super) struct Component {
 }
 
 impl Component {
+    /// Compiles in this process, for an author's own component on the author's own machine.
     pub(super) fn load(engine: &Engine, bytes: &[u8], manifest: Manifest) -> Result<Self, LoadError> {
+        let compiled = Compiled::new(engine, bytes).map_err(LoadError::Invalid)?;
+        Self::new(engine, &compiled, manifest)
+    }
+
+    pub(super) fn new(engine: &Engine, compiled: &Compiled, manifest: Manifest) -> Result<Self, LoadError> {
         if manifest.contract != CONTRACT {
             return Err(LoadError::OtherContract { found: manifest.contract });
         }
-        let compiled = Compiled::new(engine, bytes).map_err(LoadError::Invalid)?;
-        let needs_wasi = check(engine, &compiled)?;
-        let prepared = prepare(engine, &compiled, needs_wasi).map_err(LoadError::Invalid)?;
+        let needs_wasi = check(engine, compiled)?;
+        let prepared = prepare(engine, compiled, needs_wasi).map_err(LoadError::Invalid)?;
         Ok(Self { manifest, engine: engine.clone(), prepared })
     }
 

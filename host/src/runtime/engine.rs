@@ -1,8 +1,8 @@
 //! The one wasmtime engine of the process: what guests may use, and what a guest's life may cost.
 
-use std::{io, path::Path, thread, time::Duration};
+use std::{io, thread, time::Duration};
 
-use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// How often a running guest is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(5);
@@ -36,16 +36,16 @@ pub enum EngineError {
     Thread(#[from] io::Error),
 }
 
-/// Makes the engine for at most `guests` guests at once; `cache` is a folder of the host's own for compiled components.
+/// Makes the engine for at most `guests` guests at once.
 ///
 /// The address space for their memories is reserved now, 6 GiB for each guest, and nothing of it is used yet.
 ///
 /// # Errors
 /// When the machine cannot run it.
-pub(super) fn start(cache: &Path, guests: u32) -> Result<Engine, EngineError> {
-    let engine = configure(cache, guests.min(GUESTS_MAX))
-        .and_then(|config| Engine::new(&config))
-        .map_err(EngineError::Engine)?;
+pub(super) fn start(guests: u32) -> Result<Engine, EngineError> {
+    let mut config = code();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(guests.min(GUESTS_MAX))));
+    let engine = Engine::new(&config).map_err(EngineError::Engine)?;
     let ticking = engine.weak();
     thread::Builder::new().name("epoch".to_owned()).spawn(move || {
         while let Some(engine) = ticking.upgrade() {
@@ -57,7 +57,7 @@ pub(super) fn start(cache: &Path, guests: u32) -> Result<Engine, EngineError> {
     Ok(engine)
 }
 
-fn configure(cache: &Path, guests: u32) -> wasmtime::Result<Config> {
+fn pool(guests: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
         .total_core_instances((guests * 3).max(CORE_INSTANCES_MAX))
@@ -71,12 +71,21 @@ fn configure(cache: &Path, guests: u32) -> wasmtime::Result<Config> {
         .max_tables_per_module(TABLES_MAX)
         .max_memory_size(MEMORY_BYTES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX);
-    let mut caching = CacheConfig::new();
-    caching.with_directory(cache);
+    pool
+}
+
+/// Compiles for the engine of [`start`], and runs nothing: no address space is reserved, so a limit on that can hold, and
+/// no thread is started beside the one that compiles.
+pub(super) fn compiling() -> Config {
+    let mut config = code();
+    config.parallel_compilation(false);
+    config
+}
+
+/// All that machine code depends on.
+fn code() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .cache(Some(Cache::new(caching)?))
         .epoch_interruption(true)
         // Component-model async costs a third of a call's time and had a host-side memory bug: guests are synchronous.
         .concurrency_support(false)
@@ -84,5 +93,5 @@ fn configure(cache: &Path, guests: u32) -> wasmtime::Result<Config> {
         .wasm_multi_memory(true)
         .max_wasm_stack(512 * 1024)
         .async_stack_size(1024 * 1024);
-    Ok(config)
+    config
 }

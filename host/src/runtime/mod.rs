@@ -8,9 +8,13 @@
 
 mod artifact;
 mod bindings;
+mod cache;
+mod compile;
 mod component;
 mod engine;
 mod frames;
+mod inspect;
+mod loader;
 mod manifest;
 mod outlet;
 mod store;
@@ -18,7 +22,7 @@ mod trial;
 mod v0_1;
 mod wasi;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use wasmtime::Store;
@@ -29,8 +33,12 @@ pub use self::{
         AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, Frames, History, Input,
         Model, Outcome, SessionOpened, SessionSpec, Tool,
     },
+    cache::CacheKey,
+    compile::{COMMAND as COMPILE_COMMAND, CompileError, child as compile},
     component::{CONTRACT, LoadError},
     engine::{EngineError, GUESTS_MAX, MEMORY_BYTES_MAX},
+    inspect::{COMPONENT_BYTES_MAX, ShapeError, inspect},
+    loader::{Loader, LoaderSettings},
     manifest::{Auth, Manifest},
     outlet::{Level, Outlet},
     store::{CALL_CPU, CALL_WALL},
@@ -88,20 +96,17 @@ pub struct Runtime {
 }
 
 impl Runtimes {
-    /// Loads runtimes, each from its manifest and component; `cache` is a folder for compiled code, and `guests` says
-    /// how many guests may live at once, [`GUESTS_MAX`] at the most.
+    /// Loads the runtimes that are part of this program, each from its manifest and component.
     ///
     /// # Errors
-    /// When the engine does not start, or a component is refused.
-    pub async fn load(cache: &Path, guests: u32, sources: &[(&str, &[u8])]) -> Result<Self, StartError> {
-        let engine = engine::start(cache, guests)?;
+    /// When a component is refused.
+    pub async fn load(loader: &Loader, sources: &[(&str, &[u8])]) -> Result<Self, StartError> {
         let mut loaded = BTreeMap::new();
         for &(manifest, component) in sources {
             let manifest: Manifest = manifest.parse()?;
             let id = manifest.id.clone();
             let refused = |error| StartError::Component { id: id.clone(), error };
-            let component = Component::load(&engine, component, manifest).map_err(refused)?;
-            let runtime = Runtime::describe(Arc::new(component)).await.map_err(refused)?;
+            let runtime = loader.bundled(manifest, component.to_vec()).await.map_err(refused)?;
             loaded.insert(id, Arc::new(runtime));
         }
         Ok(Self { loaded })

@@ -1,6 +1,6 @@
 //! A component on trial: loaded without a host and without a data directory, for its author.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use wasmtime::Engine;
 
@@ -12,9 +12,6 @@ const GUESTS: u32 = 4;
 /// Why a component cannot be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
-    /// There is no room for compiled code.
-    #[error("no folder for what is compiled: {0}")]
-    Folder(#[from] io::Error),
     /// The machine cannot run guests.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -38,9 +35,7 @@ impl Trial {
     /// # Errors
     /// When it cannot be compiled, asks for another contract, or cannot describe itself.
     pub async fn start(component: &[u8], manifest: Option<Manifest>) -> Result<Self, TrialError> {
-        // Goes away when compiled: the code is in memory then.
-        let cache = tempfile::tempdir()?;
-        let engine = engine::start(&cache.path().canonicalize()?, GUESTS)?;
+        let engine = engine::start(GUESTS)?;
         let Some(manifest) = manifest else { return Self::unlimited(&engine, component).await };
         let component = Arc::new(Component::load(&engine, component, manifest)?);
         let description = component.describe().await.map_err(LoadError::from)?;

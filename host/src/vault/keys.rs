@@ -4,6 +4,7 @@
 //! vault key, 32 bytes (a file of the operator's)       id = first 8 bytes of HMAC(key, "key-id")
 //!   └─ HKDF "kek/v1" ─> KEK     wraps the DEKs and the key check
 //! DEK, 32 random bytes, one for each term               stored wrapped
+//!   ├─ HKDF "mac" | purpose ─> MAC key
 //!   ├─ HKDF "rec" | table ─> record key
 //!   └─ HKDF "event" | session ─> stream key
 //! ```
@@ -159,6 +160,14 @@ impl Dek {
 
     pub(super) fn record_key(&self, algorithm: Algorithm, table: &str) -> Key {
         Key::derive(&self.prk, algorithm, [b"rec", table.as_bytes()])
+    }
+
+    pub(super) fn mac_key(&self, purpose: &str) -> hmac::Key {
+        match self.prk.expand(&[b"mac", purpose.as_bytes()], hmac::HMAC_SHA256) {
+            Ok(okm) => okm.into(),
+            // HKDF refuses only more than 8 KiB of output.
+            Err(ring::error::Unspecified) => std::process::abort(),
+        }
     }
 
     pub(super) fn stream_key(&self, algorithm: Algorithm, session: &[u8; 16]) -> Key {

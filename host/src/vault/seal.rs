@@ -20,6 +20,7 @@
 
 use std::{fmt, sync::Arc};
 
+use ring::hmac;
 use zeroize::Zeroizing;
 
 use super::{
@@ -122,6 +123,13 @@ impl Sealer {
     /// `active` seals; `older` only opens.
     pub(super) fn new(store: [u8; 16], algorithm: Algorithm, active: Dek, older: Vec<Dek>) -> Self {
         Self(Arc::new(Inner { store, algorithm, active, older }))
+    }
+
+    /// The key of this store for MACs with one purpose. It changes when the store's keys do, so it is for what can be made
+    /// again.
+    #[must_use]
+    pub fn mac_key(&self, purpose: &str) -> hmac::Key {
+        self.0.active.mac_key(purpose)
     }
 
     /// Seals a value for its place. `version` counts the changes of the record, from 1.

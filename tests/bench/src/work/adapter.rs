@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use claude_managed_agents::ClaudeManagedAgents;
 use lap::{
-    runtime::{self, Frames, Instance, Runtimes},
+    runtime::{self, CacheKey, Frames, Instance, Loader, LoaderSettings, Runtimes},
     upstream::{Client, NetworkPolicy, Slot, Upstream},
     vault::{Secret, Vault, VaultKey},
 };
@@ -140,7 +140,13 @@ struct Guest {
 
 impl Guest {
     async fn load(directory: &std::path::Path) -> Result<Self> {
-        let runtimes = Runtimes::load(&directory.join("cache"), 16, lap::bundled()).await?;
+        let settings = LoaderSettings {
+            cache: directory,
+            key: CacheKey::of_this_process()?,
+            guests: 16,
+            program: "/proc/self/exe".into(),
+        };
+        let runtimes = Runtimes::load(&Loader::start(settings)?, lap::bundled()).await?;
         let runtime = runtimes.get(RUNTIME).context("the manifest has another id")?;
         // The mapping sends nothing, but a guest has an upstream.
         let key = VaultKey::generate();

@@ -1,0 +1,122 @@
+//! From bytes to a runtime: the engine, the compiler and what it has compiled before.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::Mutex;
+use wasmtime::{Engine, component::Component as Compiled};
+
+use super::{
+    Manifest, Runtime,
+    artifact::digest,
+    cache::{Cache, CacheKey},
+    compile,
+    component::{Component, LoadError},
+    engine::{self, EngineError},
+    inspect::inspect,
+};
+
+/// Makes runtimes of components. One for each host; cheap to clone.
+///
+/// ```text
+/// let runtime: Runtime = loader.stranger(manifest, bytes).await?;   // LoadError says in a sentence what is wrong
+/// ```
+#[derive(Clone)]
+pub struct Loader(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    cache: Cache,
+    /// Compiles, as a child process.
+    program: PathBuf,
+    /// Held by the one who compiles: bombs come one at a time.
+    compiling: Mutex<()>,
+}
+
+/// What a loader is made with.
+pub struct LoaderSettings<'a> {
+    /// An existing folder for compiled components. It can be emptied at any time.
+    pub cache: &'a Path,
+    /// What the files there are authenticated with.
+    pub key: CacheKey,
+    /// How many guests may live at once, [`super::GUESTS_MAX`] at the most.
+    pub guests: u32,
+    /// This program, which the loader starts as a child to compile what strangers have made.
+    pub program: PathBuf,
+}
+
+impl Loader {
+    /// Starts the engine.
+    ///
+    /// # Errors
+    /// When the machine cannot run guests.
+    pub fn start(settings: LoaderSettings<'_>) -> Result<Self, EngineError> {
+        let LoaderSettings { cache, key, guests, program } = settings;
+        let engine = engine::start(guests)?;
+        let cache = Cache::new(cache, key);
+        Ok(Self(Arc::new(Inner { engine, cache, program, compiling: Mutex::new(()) })))
+    }
+
+    /// A runtime of a component that somebody else has made. It is compiled in a child process with limits, one at a
+    /// time, unless it has been compiled before; then it is asked to describe itself, within the budget of any call.
+    /// That may take minutes for a component that is made to take long, and a moment otherwise.
+    ///
+    /// # Errors
+    /// When the component is refused. Only [`compile::CompileError::Unavailable`] is the host's own fault and worth a
+    /// second try.
+    pub async fn stranger(&self, manifest: Manifest, component: Vec<u8>) -> Result<Runtime, LoadError> {
+        let (component, digest, found) = self
+            .blocking(|inner| {
+                inspect(&component)?;
+                let digest = digest(&component);
+                let found = inner.cache.find(&inner.engine, &digest);
+                Ok((component, digest, found))
+            })
+            .await?;
+        let compiled = match found {
+            Some(compiled) => compiled,
+            None => {
+                let code = {
+                    let _alone = self.0.compiling.lock().await;
+                    compile::in_child(&self.0.program, &component).await?
+                };
+                let keep = move |inner: &Inner| inner.cache.keep(&inner.engine, &digest, &code);
+                self.blocking(move |inner| keep(inner).map_err(LoadError::Invalid)).await?
+            }
+        };
+        self.describe(manifest, &compiled).await
+    }
+
+    /// A runtime of a component that is part of this program, and compiled in this process.
+    ///
+    /// # Errors
+    /// When the component is refused.
+    pub async fn bundled(&self, manifest: Manifest, component: Vec<u8>) -> Result<Runtime, LoadError> {
+        let compiled = self.blocking(move |inner| {
+            let (engine, digest) = (&inner.engine, digest(&component));
+            if let Some(compiled) = inner.cache.find(engine, &digest) {
+                return Ok(compiled);
+            }
+            let code = engine.precompile_component(&component).map_err(LoadError::Invalid)?;
+            inner.cache.keep(engine, &digest, &code).map_err(LoadError::Invalid)
+        });
+        self.describe(manifest, &compiled.await?).await
+    }
+
+    async fn describe(&self, manifest: Manifest, compiled: &Compiled) -> Result<Runtime, LoadError> {
+        let component = Component::new(&self.0.engine, compiled, manifest)?;
+        Runtime::describe(Arc::new(component)).await
+    }
+
+    /// Does what blocks on the disk or computes for long.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, LoadError> + Send + 'static,
+    ) -> Result<T, LoadError> {
+        let inner = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
+        done.unwrap_or_else(|_| Err(LoadError::Interrupted))
+    }
+}
