@@ -160,6 +160,18 @@ async fn a_history_whose_pages_lead_back_to_each_other_is_read_again_later() {
 }
 
 #[tokio::test]
+async fn a_history_of_large_events_is_read_in_parts() {
+    // Thirty megabytes, of which the host takes no more than sixteen at once.
+    let results = Repeat { count: 60, bytes: 500_000, ..Repeat::default() };
+    let script = Script::of([Step::Repeat(results)]).with_faults(cut(3, CutAt::Boundary, CutBy::Close));
+    let world = World::start(script).await;
+    let id = world.session("los").await;
+    let events = world.client.turn(&id).await;
+    let shown = events.iter().filter(|event| event.name == "agent.message");
+    assert_eq!((shown.count(), world.client.status(&id).await), (60, "idle".to_owned()));
+}
+
+#[tokio::test]
 async fn a_session_that_waits_for_its_upstream_refuses_a_flood_and_obeys_an_interrupt_before_what_waits() {
     const ASKED: usize = 200;
     /// What surely is refused: all but what may wait, in two places.

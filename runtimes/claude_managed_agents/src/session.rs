@@ -1,7 +1,7 @@
 //! A session upstream: opened, listened to, sent to, listed, closed.
 
 use lap_runtime_sdk::{
-    Error, ErrorKind, Feed, Frame, History, Input, Outcome, Response, SessionOpened, SessionSpec, Upstream,
+    Error, ErrorKind, Feed, Frame, History, Input, Outcome, Response, SendError, SessionOpened, SessionSpec, Upstream,
     path_segment, read_state, write_state,
 };
 use serde::{Deserialize, Deserializer, Serialize};
@@ -190,14 +190,25 @@ fn new_event(input: &Input) -> Result<NewEvent<'_>, Error> {
     }
 }
 
+/// How many events to ask for at once. Mostly a few of the latest are wanted. The host takes no answer of more than 16 MiB,
+/// so where the events of a page are large, fewer of them are asked for.
+const PAGES: [&str; 3] = ["200", "10", "1"];
+
 /// One page of the session's events, the latest first where the upstream can.
 pub(crate) fn catch_up(upstream: &mut dyn Upstream, state: &str, cursor: Option<&str>) -> Result<History, Error> {
-    let request = get(&read_state::<State>(state)?.path("/events")).query("limit", "1000").query("order", "desc");
-    let response = upstream.call(match cursor {
-        Some(cursor) => request.query("page", cursor),
-        None => request,
-    })?;
-    history(&response)
+    let path = read_state::<State>(state)?.path("/events");
+    let mut answer = Err(SendError::TooLarge);
+    for limit in PAGES {
+        let request = get(&path).query("limit", limit).query("order", "desc");
+        answer = upstream.send(match cursor {
+            Some(cursor) => request.query("page", cursor),
+            None => request,
+        });
+        if !matches!(answer, Err(SendError::TooLarge)) {
+            break;
+        }
+    }
+    history(&answer?.success()?)
 }
 
 fn history(response: &Response) -> Result<History, Error> {
@@ -293,7 +304,7 @@ mod tests {
         (request.method, &request.path, &request.query, request.body.as_deref())
     }
 
-    fn failing(status: u32, message: &str) -> Result<Response, lap_runtime_sdk::SendError> {
+    fn failing(status: u32, message: &str) -> Result<Response, SendError> {
         let body = format!(r#"{{"type":"error","error":{{"type":"x","message":"{message}"}}}}"#);
         Ok(Response { status, headers: Vec::new(), body })
     }
@@ -414,7 +425,7 @@ mod tests {
         assert_eq!((page.frames.len(), page.next), (0, None));
 
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let first = vec![pair("limit", "1000"), pair("order", "desc")];
+        let first = vec![pair("limit", "200"), pair("order", "desc")];
         let second = [first.clone(), vec![pair("page", "p2")]].concat();
         assert_eq!(
             script.requests.iter().map(asked).collect::<Vec<_>>(),
@@ -423,6 +434,23 @@ mod tests {
                 (Method::Get, "/v1/sessions/sesn_01/events", &second[..], None),
             ]
         );
+    }
+
+    #[test]
+    fn a_page_that_is_too_large_is_asked_for_in_parts() {
+        let asked_for = |script: &Script| {
+            let limit = |request: &Request| request.query[0].1.clone();
+            script.requests.iter().map(limit).collect::<Vec<_>>()
+        };
+        let body = r#"{"data":[],"next_page":"p2"}"#.to_owned();
+        let page = Response { status: 200, headers: Vec::new(), body };
+        let mut script = Script::default().then(Err(SendError::TooLarge)).then(Ok(page));
+        assert_eq!(catch_up(&mut script, STATE, Some("p1")).unwrap().next.as_deref(), Some("p2"));
+        assert_eq!(asked_for(&script), ["200", "10"]);
+        let too_large = || Err(SendError::TooLarge);
+        let mut script = Script::default().then(too_large()).then(too_large()).then(too_large());
+        assert_eq!(catch_up(&mut script, STATE, None).unwrap_err().kind, ErrorKind::Upstream);
+        assert_eq!(asked_for(&script), PAGES);
     }
 
     #[test]
