@@ -1,10 +1,11 @@
 //! The runtime for OpenAI's Responses API: what it must have in common with the other one, though nothing upstream is like
 //! it.
 
+use http::Method;
 use lap_simulator::Script;
 use serde_json::{Value, json};
 
-use crate::harness::{Event, World, responses::Responses};
+use crate::harness::{ANTHROPIC, Event, World, responses::Responses};
 
 const RUNTIME: &str = "openai_responses";
 
@@ -137,6 +138,20 @@ async fn a_failure_is_an_error_and_the_session_goes_on() {
     assert_eq!(names(&events[events.len() - TURN.len()..]), TURN);
     let models = chat.world.client.get(&format!("/v1/models?runtime={RUNTIME}")).await.ok();
     assert!(models.to_string().contains("gpt-5"));
+}
+
+#[tokio::test]
+async fn a_session_keeps_the_tools_that_it_began_with_and_may_get_another_name() {
+    let chat = Chat::start().await;
+    let session = chat.session("hello").await;
+    chat.world.client.turn(&session).await;
+    let path = format!("/v1/sessions/{session}");
+    let change =
+        async |wish: Value| chat.world.client.send(Method::POST, &path, &ANTHROPIC, Some(wish.to_string())).await;
+    let refused = change(json!({"agent": {"tools": []}})).await;
+    assert_eq!((refused.status.as_u16(), &*refused.code()), (501, "unsupported"), "{}", refused.text);
+    assert_eq!(refused.header("x-should-retry"), "false");
+    assert_eq!(change(json!({"title": "Named"})).await.ok()["title"], "Named");
 }
 
 #[tokio::test]
