@@ -26,7 +26,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("lap_simulator", &["demo.rs", "simulate.rs"]),
     // Lower modules do not know higher ones.
     ("crate::http", &["http/", "lib.rs", "main.rs"]),
-    ("crate::session", &["http/", "session/", "lib.rs"]),
+    ("crate::session", &["conformance/", "http/", "session/", "lib.rs"]),
     // No vendor in the host: runtimes know vendors.
     ("anthropic", &["http/", "demo.rs", "simulate.rs", "config.rs"]),
     // These are defaults of the dialects.

@@ -11,9 +11,9 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    config::{CheckArgs, RuntimeArgs, RuntimeCommand},
-    conformance::Check,
-    runtime::Manifest,
+    config::{CheckArgs, ReplayArgs, RuntimeArgs, RuntimeCommand, TestArgs},
+    conformance::{self, Check, Named, Recording},
+    runtime::{Artifact, Manifest, Trial, TrialError},
 };
 
 /// How a command ended.
@@ -51,6 +51,20 @@ pub enum CommandError {
         /// What the system says.
         source: io::Error,
     },
+    /// A file is not what it should be.
+    #[error("{}: {reason}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No file was named, and the recorded runtime is none of the bundled ones.
+    #[error("the recording is of the runtime {0:?}, which is not bundled: name its component")]
+    NotBundled(String),
+    /// The component cannot be run.
+    #[error("{0}; `lap runtime check` says more")]
+    Refused(#[from] TrialError),
     /// The answer cannot be written as JSON.
     #[error("the answer cannot be written: {0}")]
     Unwritable(#[from] serde_json::Error),
@@ -71,6 +85,8 @@ impl CommandError {
 pub async fn runtime(args: RuntimeArgs) -> Result<Ended, CommandError> {
     match args.command {
         RuntimeCommand::Check(args) => check(args).await,
+        RuntimeCommand::Test(args) => test(args).await,
+        RuntimeCommand::Replay(args) => replay(args).await,
     }
 }
 
@@ -80,6 +96,96 @@ async fn check(args: CheckArgs) -> Result<Ended, CommandError> {
     let check = Check::run(&file, manifest).await;
     say(&check, args.json)?;
     Ok(Ended::well(check.accepted))
+}
+
+async fn test(args: TestArgs) -> Result<Ended, CommandError> {
+    let file = read(&args.file)?;
+    let found = manifest(args.manifest, &args.file)?;
+    let folder = found.as_ref().map(|(directory, _)| directory.join("scenarios"));
+    let named = match (args.scenario.is_empty(), folder) {
+        (true, Some(folder)) if folder.is_dir() => vec![folder],
+        _ => args.scenario,
+    };
+    let scenarios = scenarios(&named)?;
+    let manifest = found.map(|(_, manifest)| manifest);
+    // What a host would refuse is not worth a test; all that is wrong with it is said at once.
+    let refused = |check: Check| say(&check, args.json).map(|()| Ended::Badly);
+    let (Ok(artifact), None | Some(Ok(_))) = (Artifact::read(&file), &manifest) else {
+        return refused(Check::run(&file, manifest).await);
+    };
+    let trial = match Trial::start(&artifact.component, manifest.clone().and_then(Result::ok)).await {
+        Ok(trial) if trial.mismatches.is_empty() && artifact.objections().is_empty() => trial,
+        _ => return refused(Check::run(&file, manifest).await),
+    };
+    let report = conformance::test(&trial, &scenarios, args.only.as_deref()).await;
+    if scenarios.is_empty() {
+        eprintln!(
+            "lap: there are no scenarios, so only what holds for every runtime was tried; name some with --scenario"
+        );
+    }
+    say(&report, args.json)?;
+    Ok(Ended::well(report.passed()))
+}
+
+async fn replay(args: ReplayArgs) -> Result<Ended, CommandError> {
+    let malformed = |path: &Path, reason: String| CommandError::Malformed { path: path.to_owned(), reason };
+    let text = String::from_utf8(read(&args.recording)?);
+    let text = text.map_err(|error| malformed(&args.recording, error.to_string()))?;
+    let recording: Recording =
+        text.parse().map_err(|error: conformance::InvalidRecording| malformed(&args.recording, error.to_string()))?;
+    let (component, manifest) = match &args.file {
+        Some(file) => {
+            let manifest = manifest(args.manifest, file)?.map(|(_, manifest)| manifest).transpose();
+            (read(file)?, manifest.map_err(|reason| malformed(file, reason))?)
+        }
+        None => bundled(&recording.header.runtime)?,
+    };
+    let artifact = Artifact::read(&component);
+    let artifact =
+        artifact.map_err(|error| malformed(args.file.as_deref().unwrap_or(Path::new("")), error.to_string()))?;
+    let trial = Trial::start(&artifact.component, manifest).await?;
+    if recording.cut {
+        eprintln!("lap: the recording's last line is cut, and is left out");
+    }
+    let replay = conformance::replay(&trial.runtime, &artifact.digest(), &recording).await;
+    say(&replay, args.json)?;
+    Ok(Ended::well(replay.differences.is_empty()))
+}
+
+fn bundled(id: &str) -> Result<(Vec<u8>, Option<Manifest>), CommandError> {
+    let mut parsed = crate::bundled().iter().filter_map(|(manifest, component)| {
+        let manifest: Manifest = manifest.parse().ok()?;
+        (manifest.id.as_str() == id).then(|| (component.to_vec(), Some(manifest)))
+    });
+    parsed.next().ok_or_else(|| CommandError::NotBundled(id.to_owned()))
+}
+
+/// The scenarios in these files and directories, by name.
+fn scenarios(named: &[PathBuf]) -> Result<Vec<Named>, CommandError> {
+    let mut files = Vec::new();
+    for path in named {
+        let unreadable = |source| CommandError::Unreadable { path: path.clone(), source };
+        if path.is_dir() {
+            let entries = fs::read_dir(path).map_err(unreadable)?;
+            let entries = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>();
+            let mut entries = entries.map_err(unreadable)?;
+            entries.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+            entries.sort();
+            files.extend(entries);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let scenario = |path: PathBuf| {
+        let text = fs::read_to_string(&path);
+        let text = text.map_err(|source| CommandError::Unreadable { path: path.clone(), source })?;
+        let malformed =
+            |error: conformance::Invalid| CommandError::Malformed { path: path.clone(), reason: error.to_string() };
+        let scenario = text.parse().map_err(malformed)?;
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Named { name, scenario })
+    };
+    files.into_iter().map(scenario).collect()
 }
 
 fn say(answer: &(impl Serialize + std::fmt::Display), json: bool) -> Result<(), CommandError> {

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 pub use self::{
     master_key::{KeyFault, MasterKeyError, MasterKeySource},
-    runtime::{CheckArgs, RuntimeArgs, RuntimeCommand},
+    runtime::{CheckArgs, ReplayArgs, RuntimeArgs, RuntimeCommand, TestArgs},
 };
 
 use crate::{
@@ -180,6 +180,10 @@ struct Settings {
     /// [default: keep them]
     #[arg(long, env = "LAP_RETAIN_MIB", value_name = "MIB")]
     retain_mib: Option<u32>,
+    /// A directory in which every call of a session's runtime is recorded, with all that people and agents say, for `lap
+    /// runtime replay` [default: nothing is recorded]
+    #[arg(long, env = "LAP_RECORD_DIR", value_name = "DIRECTORY")]
+    record_dir: Option<PathBuf>,
     /// How the log is written [default: text]
     #[arg(long, env = "LAP_LOG_FORMAT", value_enum)]
     log_format: Option<LogFormat>,
@@ -202,6 +206,7 @@ impl Settings {
             guests_max: self.guests_max.or(other.guests_max),
             retain_days: self.retain_days.or(other.retain_days),
             retain_mib: self.retain_mib.or(other.retain_mib),
+            record_dir: self.record_dir.or(other.record_dir),
             log_format: self.log_format.or(other.log_format),
             log_level: self.log_level.or(other.log_level),
         }
@@ -254,6 +259,8 @@ pub struct Config {
     /// The program that compiles components of strangers, as a child process: this one. No setting; a test, which is
     /// another program, names the real one.
     pub program: PathBuf,
+    /// Where calls of runtimes are recorded.
+    pub record_dir: Option<PathBuf>,
     /// The log.
     pub log: Log,
 }
@@ -323,6 +330,7 @@ impl Config {
             guests_max: GUESTS_MAX_OF_A_DEMO,
             retention: Retention::default(),
             program: PROGRAM.into(),
+            record_dir: None,
             log: Log { format: LogFormat::Text, level: LOG_LEVEL.to_owned() },
         }
     }
@@ -363,6 +371,7 @@ impl Config {
             guests_max: settings.guests_max.unwrap_or(GUESTS_MAX),
             retention,
             program: PROGRAM.into(),
+            record_dir: settings.record_dir,
             log: Log {
                 format: settings.log_format.unwrap_or_default(),
                 level: settings.log_level.unwrap_or_else(|| LOG_LEVEL.to_owned()),

@@ -22,7 +22,7 @@ use crate::{
     config::{Config, MasterKeyError},
     events::{self, EventLog},
     http::{self, App, MasterKey, Services},
-    runtime::{self, CacheKey, Loader, LoaderSettings, Runtimes},
+    runtime::{self, CacheKey, Loader, LoaderSettings, Recordings, Runtimes},
     session::Sessions,
     upstream::{Client, ClientError},
     vault::{InitError, KeyFileError, OpenError, Presence, Vault, VaultKey},
@@ -87,6 +87,14 @@ pub enum StartError {
     /// There is no HTTP client.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Nothing can be recorded there.
+    #[error("the folder for recordings, {}, cannot be used: {source}", .path.display())]
+    Recordings {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The key of the API cannot be used.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
@@ -212,6 +220,7 @@ impl Host {
             Provisions::new(&vault),
             client,
             guests.handle.clone(),
+            recordings(config.record_dir.as_deref())?,
         );
         let listening = |source| StartError::Listen { address: config.listen, source };
         let listener = listen(config.listen).map_err(listening)?;
@@ -269,6 +278,14 @@ impl Host {
         }
         drop(log);
     }
+}
+
+fn recordings(folder: Option<&Path>) -> Result<Option<Arc<Recordings>>, StartError> {
+    let Some(folder) = folder else { return Ok(None) };
+    let unusable = |source| StartError::Recordings { path: folder.to_owned(), source };
+    let recordings = Recordings::open(folder).map_err(unusable)?;
+    tracing::warn!(folder = %folder.display(), "what people and agents say in sessions is recorded here");
+    Ok(Some(recordings))
 }
 
 /// Sessions that had something to do go on. Nobody waits for that.

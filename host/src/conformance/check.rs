@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::runtime::{Artifact, Auth, CONTRACT, Description, Kind, Manifest, Symbols, Trial, TrialError};
+use crate::runtime::{Artifact, Auth, CONTRACT, Description, Kind, Manifest, Symbols, Trial, TrialError, inspect};
 
 /// What is known of a runtime's file.
 #[derive(Debug, Serialize)]
@@ -112,6 +112,10 @@ impl Check {
     async fn look(&mut self, artifact: &Artifact<'_>, manifest: Option<Manifest>) {
         let objections = artifact.objections();
         self.problems.extend(objections.iter().map(|objection| Problem::new(objection.code(), objection.to_string())));
+        let shape = inspect(&artifact.component);
+        if let Err(error) = &shape {
+            self.problems.push(Problem::new("too_large", error.to_string()));
+        }
         self.warn(artifact);
         self.artifact = Some(Facts {
             kind: artifact.kind,
@@ -129,7 +133,7 @@ impl Check {
                 "the manifest says contract = {contract:?}, and this host has {CONTRACT}: write contract = {CONTRACT:?}, or use a newer host"
             );
             self.problems.push(Problem::new("contract", message));
-        } else if objections.is_empty() {
+        } else if objections.is_empty() && shape.is_ok() {
             self.ask(artifact, manifest).await;
         }
     }

@@ -1,10 +1,30 @@
-//! `lap runtime check`: what authors ask of a runtime before a host ever sees it. Everything here is offline: no host, no
-//! data directory, no network.
+//! What authors ask of a runtime before a host ever sees it. Everything here is offline: no host, no data directory, no
+//! network.
 //!
 //! * `check`: what a file is, what it asks for, and everything that is wrong with it
+//! * `suite`: a runtime through `scenario`s and through what follows from them. `hostile` derives the variants, each a set of
+//!   `knobs`, and judges them; `driver` is a session's pump without time, `script` the upstream of a scenario; `contract`
+//!   has what can be asked without any scenario
+//! * `replay`: a session that a host has recorded, once more
+//! * `report`: what was found
 //!
 //! Must not know any vendor.
 
 mod check;
+mod contract;
+mod driver;
+mod hostile;
+mod knobs;
+mod replay;
+mod report;
+mod scenario;
+mod script;
+mod suite;
 
-pub use self::check::{Check, Problem};
+pub use self::{
+    check::{Check, Problem},
+    replay::{Difference, InvalidRecording, Recording, Replay, replay},
+    report::{Finding, Report, Row},
+    scenario::{Invalid, Scenario},
+    suite::{Named, test},
+};

@@ -6,4 +6,5 @@ wasmtime::component::bindgen!({
     world: "runtime",
     imports: { default: async | trappable },
     exports: { default: async },
+    additional_derives: [PartialEq, serde::Deserialize, serde::Serialize],
 });

@@ -9,6 +9,7 @@ use wasmtime::{
 
 use super::{
     Description, Fault,
+    artifact::digest,
     bindings::{Runtime as World, RuntimePre},
     compile::CompileError,
     inspect::ShapeError,
@@ -89,6 +90,8 @@ impl LoadError {
 /// A compiled component with its manifest, ready to be instantiated.
 pub(super) struct Component {
     pub(super) manifest: Manifest,
+    /// Of the component as bytes.
+    pub(super) digest: String,
     engine: Engine,
     prepared: RuntimePre<Guest>,
 }
@@ -97,16 +100,22 @@ impl Component {
     /// Compiles in this process, for an author's own component on the author's own machine.
     pub(super) fn load(engine: &Engine, bytes: &[u8], manifest: Manifest) -> Result<Self, LoadError> {
         let compiled = Compiled::new(engine, bytes).map_err(LoadError::Invalid)?;
-        Self::new(engine, &compiled, manifest)
+        Self::new(engine, &compiled, digest(bytes), manifest)
     }
 
-    pub(super) fn new(engine: &Engine, compiled: &Compiled, manifest: Manifest) -> Result<Self, LoadError> {
+    /// `digest` is that of the component as bytes.
+    pub(super) fn new(
+        engine: &Engine,
+        compiled: &Compiled,
+        digest: String,
+        manifest: Manifest,
+    ) -> Result<Self, LoadError> {
         if manifest.contract != CONTRACT {
             return Err(LoadError::OtherContract { found: manifest.contract });
         }
         let needs_wasi = check(engine, compiled)?;
         let prepared = prepare(engine, compiled, needs_wasi).map_err(LoadError::Invalid)?;
-        Ok(Self { manifest, engine: engine.clone(), prepared })
+        Ok(Self { manifest, digest, engine: engine.clone(), prepared })
     }
 
     /// Asks the component who it is.

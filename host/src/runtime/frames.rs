@@ -25,6 +25,25 @@ impl Frames {
         batches
     }
 
+    /// Packs frames into one batch.
+    #[must_use]
+    pub fn packed<'a>(frames: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut batch = Self::none();
+        frames.for_each(|(name, data)| batch.push(name, data));
+        batch
+    }
+
+    /// The name and the data of each frame, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = (&str, &str)> {
+        let frames = u32::try_from(self.ends.len() / 2).unwrap_or(u32::MAX);
+        (0..frames).map_while(|index| {
+            let at = index as usize * 2;
+            let from = at.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+            let name = self.bytes.get(from as usize..*self.ends.get(at)? as usize)?;
+            Some((std::str::from_utf8(name).ok()?, self.data(index)?))
+        })
+    }
+
     fn push(&mut self, name: &str, data: &str) {
         for piece in [name, data] {
             self.bytes.extend_from_slice(piece.as_bytes());
@@ -61,5 +80,7 @@ mod tests {
         assert_eq!(batches.len(), 2);
         assert_eq!((batches[0].data(0), batches[0].data(1), batches[0].data(2)), (Some("1"), Some("grüß"), None));
         assert_eq!((batches[1].data(0), batches[1].data(u32::MAX)), (Some(""), None));
+        assert_eq!(batches[0].pieces().collect::<Vec<_>>(), frames[..2]);
+        assert_eq!(Frames::packed(frames.into_iter()).pieces().collect::<Vec<_>>(), frames);
     }
 }

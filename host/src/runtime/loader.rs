@@ -82,11 +82,12 @@ impl Loader {
                     let _alone = self.0.compiling.lock().await;
                     compile::in_child(&self.0.program, &component).await?
                 };
-                let keep = move |inner: &Inner| inner.cache.keep(&inner.engine, &digest, &code);
+                let known = digest.clone();
+                let keep = move |inner: &Inner| inner.cache.keep(&inner.engine, &known, &code);
                 self.blocking(move |inner| keep(inner).map_err(LoadError::Invalid)).await?
             }
         };
-        self.describe(manifest, &compiled).await
+        self.describe(manifest, digest, &compiled).await
     }
 
     /// A runtime of a component that is part of this program, and compiled in this process.
@@ -97,16 +98,18 @@ impl Loader {
         let compiled = self.blocking(move |inner| {
             let (engine, digest) = (&inner.engine, digest(&component));
             if let Some(compiled) = inner.cache.find(engine, &digest) {
-                return Ok(compiled);
+                return Ok((digest, compiled));
             }
             let code = engine.precompile_component(&component).map_err(LoadError::Invalid)?;
-            inner.cache.keep(engine, &digest, &code).map_err(LoadError::Invalid)
+            let compiled = inner.cache.keep(engine, &digest, &code).map_err(LoadError::Invalid)?;
+            Ok((digest, compiled))
         });
-        self.describe(manifest, &compiled.await?).await
+        let (digest, compiled) = compiled.await?;
+        self.describe(manifest, digest, &compiled).await
     }
 
-    async fn describe(&self, manifest: Manifest, compiled: &Compiled) -> Result<Runtime, LoadError> {
-        let component = Component::new(&self.0.engine, compiled, manifest)?;
+    async fn describe(&self, manifest: Manifest, digest: String, compiled: &Compiled) -> Result<Runtime, LoadError> {
+        let component = Component::new(&self.0.engine, compiled, digest, manifest)?;
         Runtime::describe(Arc::new(component)).await
     }
 

@@ -60,12 +60,7 @@ impl TryFrom<Written> for Rule {
     /// A rule that covers everything or nothing is a mistake of its writer's.
     fn try_from(written: Written) -> Result<Self, String> {
         let Written { methods, path } = written;
-        let named = |name: &String| {
-            METHODS
-                .into_iter()
-                .find(|method| method.as_str() == name)
-                .ok_or_else(|| format!("there is no method {name:?}"))
-        };
+        let named = |name: &String| Method::named(name).ok_or_else(|| format!("there is no method {name:?}"));
         let methods = methods.iter().map(named).collect::<Result<Vec<_>, _>>()?;
         let mut segments = path.split('/');
         let rooted = segments.next() == Some("") && !path.is_empty();

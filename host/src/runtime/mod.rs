@@ -9,6 +9,7 @@
 mod artifact;
 mod bindings;
 mod cache;
+mod call;
 mod compile;
 mod component;
 mod engine;
@@ -17,6 +18,7 @@ mod inspect;
 mod loader;
 mod manifest;
 mod outlet;
+mod record;
 mod store;
 mod trial;
 mod v0_1;
@@ -31,9 +33,10 @@ pub use self::{
     artifact::{ARTIFACT_BYTES_MAX, Artifact, ArtifactError, Kind, Symbols, digest},
     bindings::lap::runtime::types::{
         AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, Frames, History, Input,
-        Model, Outcome, SessionOpened, SessionSpec, Tool,
+        Method, Model, Outcome, Request, SessionOpened, SessionSpec, Tool,
     },
     cache::CacheKey,
+    call::{Answer, Call},
     compile::{COMMAND as COMPILE_COMMAND, CompileError, child as compile},
     component::{CONTRACT, LoadError},
     engine::{EngineError, GUESTS_MAX, MEMORY_BYTES_MAX},
@@ -41,11 +44,17 @@ pub use self::{
     loader::{Loader, LoaderSettings},
     manifest::{Auth, Manifest},
     outlet::{Level, Outlet},
+    record::{Answered, Asked, Ended, Exchange, Header, Recorded, Recordings},
     store::{CALL_CPU, CALL_WALL},
     trial::{Trial, TrialError},
 };
-use self::{bindings::exports::lap::runtime::adapter::Guest as Adapter, component::Component, store::Live};
-use crate::{id::RuntimeId, upstream};
+use self::{
+    bindings::exports::lap::runtime::adapter::Guest as Adapter, component::Component, record::Recorder, store::Live,
+};
+use crate::{
+    id::{RuntimeId, SessionId},
+    upstream,
+};
 
 /// The longest message of a guest that clients see.
 const MESSAGE_CHARS_MAX: usize = 500;
@@ -178,10 +187,18 @@ impl Runtime {
         self.component.manifest.forwards(method, path)
     }
 
+    /// What to follow, when the manifest allows it; otherwise says which rule is missing.
+    ///
+    /// # Errors
+    /// When the manifest has no rule for the feed's request.
+    pub fn admit(&self, feed: Feed) -> Result<Listen, String> {
+        self.component.listen(feed)
+    }
+
     /// A guest for one turn of one session. It comes to life at its first call.
     #[must_use]
     pub fn instance(&self, outlet: Arc<dyn Outlet>) -> Instance {
-        Instance { component: Arc::clone(&self.component), outlet, live: None }
+        Instance { component: Arc::clone(&self.component), outlet, live: None, recorder: None }
     }
 }
 
@@ -190,6 +207,8 @@ pub struct Instance {
     component: Arc<Component>,
     outlet: Arc<dyn Outlet>,
     live: Option<Live>,
+    /// Absent unless the operator wants this session recorded.
+    recorder: Option<Box<Recorder>>,
 }
 
 /// What to follow, as far as the host is to do something for it.
@@ -206,6 +225,22 @@ pub enum Listen {
 
 /// Polling more often than this would be an attack on the upstream.
 const POLL_MIN: Duration = Duration::from_millis(100);
+
+impl Component {
+    /// What to follow, when the manifest allows it.
+    fn listen(&self, feed: Feed) -> Result<Listen, String> {
+        let admit = |request| v0_1::admit(&self.manifest, request);
+        Ok(match feed {
+            Feed::None => Listen::Nothing,
+            Feed::Sse(request) => Listen::Sse(admit(request)?),
+            Feed::Lines(request) => Listen::Lines(admit(request)?),
+            Feed::Poll(poll) => {
+                let every = Duration::from_millis(poll.every_ms.into()).max(POLL_MIN);
+                Listen::Poll(admit(poll.request)?, every)
+            }
+        })
+    }
+}
 
 impl Instance {
     /// Calls the guest. The guest is out of `self` meanwhile: if the caller drops this future, the guest goes with it,
@@ -231,6 +266,33 @@ impl Instance {
         }
     }
 
+    /// The same guest, whose calls are recorded from now on.
+    #[must_use]
+    pub fn recorded(mut self, recordings: &Arc<Recordings>, session: SessionId) -> Self {
+        let manifest = &self.component.manifest;
+        let (id, digest) = (manifest.id.as_str(), self.component.digest.as_str());
+        let recorder = Recorder::new(Arc::clone(recordings), session, id, digest, self.outlet);
+        self.outlet = recorder.outlet();
+        self.recorder = Some(Box::new(recorder));
+        self
+    }
+
+    /// Calls the guest, and writes the call down where calls are recorded.
+    async fn noted<T: serde::Serialize>(
+        &mut self,
+        named: impl FnOnce() -> Call,
+        function: impl AsyncFnOnce(&Adapter, &mut Store<store::Guest>) -> wasmtime::Result<Result<T, Error>>,
+    ) -> Result<T, CallError> {
+        let Some(recorder) = &self.recorder else { return self.call(function).await };
+        recorder.begin();
+        let call = named();
+        let result = self.call(function).await;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end(call, &result);
+        }
+        result
+    }
+
     fn fit_for_clients(&self, mut error: Error) -> Error {
         let shown = |c: char| if c.is_control() { ' ' } else { c };
         error.message = self.outlet.scrub(&error.message).chars().take(MESSAGE_CHARS_MAX).map(shown).collect();
@@ -242,7 +304,11 @@ impl Instance {
     /// # Errors
     /// As the guest declares, or by its fault; so for all calls.
     pub async fn provision(&mut self, agent: &AgentSpec) -> Result<String, CallError> {
-        self.call(async |adapter, store| adapter.call_provision(store, agent).await).await
+        self.noted(
+            || Call::Provision { agent: agent.clone() },
+            async |adapter, store| adapter.call_provision(store, agent).await,
+        )
+        .await
     }
 
     /// `open`.
@@ -250,7 +316,19 @@ impl Instance {
     /// # Errors
     /// See [`Self::provision`].
     pub async fn open(&mut self, session: &SessionSpec) -> Result<SessionOpened, CallError> {
-        self.call(async |adapter, store| adapter.call_open(store, session).await).await
+        self.noted(
+            || Call::Open { session: session.clone() },
+            async |adapter, store| adapter.call_open(store, session).await,
+        )
+        .await
+    }
+
+    /// `describe`.
+    ///
+    /// # Errors
+    /// By the guest's fault.
+    pub async fn describe(&mut self) -> Result<Description, CallError> {
+        self.call(async |adapter, store| Ok(Ok(adapter.call_describe(store).await?))).await
     }
 
     /// `listen`, with the request checked against the manifest.
@@ -258,22 +336,20 @@ impl Instance {
     /// # Errors
     /// See [`Self::provision`].
     pub async fn listen(&mut self, state: &String) -> Result<Listen, CallError> {
-        let feed = self.call(async |adapter, store| adapter.call_listen(store, state).await).await?;
-        let admit = |request| {
-            v0_1::admit(&self.component.manifest, request).map_err(|reason| {
-                tracing::warn!(runtime = %self.component.manifest.id, reason, "a runtime wants a feed that is not allowed");
-                Fault::Contract("its feed is not among the requests that its manifest allows")
-            })
-        };
-        Ok(match feed {
-            Feed::None => Listen::Nothing,
-            Feed::Sse(request) => Listen::Sse(admit(request)?),
-            Feed::Lines(request) => Listen::Lines(admit(request)?),
-            Feed::Poll(poll) => {
-                let every = Duration::from_millis(poll.every_ms.into()).max(POLL_MIN);
-                Listen::Poll(admit(poll.request)?, every)
-            }
+        let feed = self.feed(state).await?;
+        self.component.listen(feed).map_err(|reason| {
+            tracing::warn!(runtime = %self.component.manifest.id, reason, "a runtime wants a feed that is not allowed");
+            Fault::Contract("its feed is not among the requests that its manifest allows").into()
         })
+    }
+
+    /// `listen`, as the guest answers it.
+    async fn feed(&mut self, state: &String) -> Result<Feed, CallError> {
+        self.noted(
+            || Call::Listen { state: state.clone() },
+            async |adapter, store| adapter.call_listen(store, state).await,
+        )
+        .await
     }
 
     /// `send`.
@@ -281,7 +357,8 @@ impl Instance {
     /// # Errors
     /// See [`Self::provision`].
     pub async fn send(&mut self, state: &String, inputs: &[Input]) -> Result<Outcome, CallError> {
-        self.call(async |adapter, store| adapter.call_send(store, state, inputs).await).await
+        let call = || Call::Send { state: state.clone(), inputs: inputs.to_vec() };
+        self.noted(call, async |adapter, store| adapter.call_send(store, state, inputs).await).await
     }
 
     /// `on-frames`.
@@ -289,7 +366,8 @@ impl Instance {
     /// # Errors
     /// See [`Self::provision`].
     pub async fn on_frames(&mut self, state: &String, frames: &Frames) -> Result<Outcome, CallError> {
-        self.call(async |adapter, store| adapter.call_on_frames(store, state, frames).await).await
+        let call = || Call::OnFrames { state: state.clone(), frames: frames.clone() };
+        self.noted(call, async |adapter, store| adapter.call_on_frames(store, state, frames).await).await
     }
 
     /// `on-end`.
@@ -297,7 +375,8 @@ impl Instance {
     /// # Errors
     /// See [`Self::provision`].
     pub async fn on_end(&mut self, state: &String, ending: Ending) -> Result<Outcome, CallError> {
-        self.call(async |adapter, store| adapter.call_on_end(store, state, ending).await).await
+        let call = || Call::OnEnd { state: state.clone(), ending };
+        self.noted(call, async |adapter, store| adapter.call_on_end(store, state, ending).await).await
     }
 
     /// `catch-up`.
@@ -305,7 +384,8 @@ impl Instance {
     /// # Errors
     /// See [`Self::provision`].
     pub async fn catch_up(&mut self, state: &String, cursor: Option<&str>) -> Result<History, CallError> {
-        self.call(async |adapter, store| adapter.call_catch_up(store, state, cursor).await).await
+        let call = || Call::CatchUp { state: state.clone(), cursor: cursor.map(str::to_owned) };
+        self.noted(call, async |adapter, store| adapter.call_catch_up(store, state, cursor).await).await
     }
 
     /// `close`.
@@ -313,7 +393,11 @@ impl Instance {
     /// # Errors
     /// See [`Self::provision`].
     pub async fn close(&mut self, state: &String) -> Result<(), CallError> {
-        self.call(async |adapter, store| adapter.call_close(store, state).await).await
+        self.noted(
+            || Call::Close { state: state.clone() },
+            async |adapter, store| adapter.call_close(store, state).await,
+        )
+        .await
     }
 
     /// `models`.
@@ -321,6 +405,6 @@ impl Instance {
     /// # Errors
     /// See [`Self::provision`].
     pub async fn models(&mut self) -> Result<Vec<Model>, CallError> {
-        self.call(async |adapter, store| adapter.call_models(store).await).await
+        self.noted(|| Call::Models, async |adapter, store| adapter.call_models(store).await).await
     }
 }

@@ -12,7 +12,7 @@ pub(super) const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why something is no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Invalid {
+pub(crate) enum Invalid {
     #[error("larger than 1 MiB")]
     TooLarge,
     #[error("not a JSON object with a `type`")]
@@ -22,9 +22,9 @@ pub(super) enum Invalid {
 }
 
 /// What the host needs to know of an event.
-pub(super) struct Head<'a> {
-    pub(super) kind: Cow<'a, str>,
-    pub(super) id: Option<Cow<'a, str>>,
+pub(crate) struct Head<'a> {
+    pub(crate) kind: Cow<'a, str>,
+    pub(crate) id: Option<Cow<'a, str>>,
     /// When the upstream came to it, as JSON; nothing while it waits there.
     pub(super) processed_at: Option<&'a str>,
     /// True when the event says whether and when the upstream came to it.
@@ -58,7 +58,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Option<&
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Reads an event's head; the rest is checked for being JSON and otherwise left alone.
-pub(super) fn check(json: &str) -> Result<Head<'_>, Invalid> {
+pub(crate) fn check(json: &str) -> Result<Head<'_>, Invalid> {
     if json.len() > EVENT_BYTES_MAX {
         return Err(Invalid::TooLarge);
     }

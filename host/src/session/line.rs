@@ -15,7 +15,7 @@ use super::{
     stored::Session,
 };
 use crate::{
-    id::RuntimeId,
+    id::{RuntimeId, SessionId},
     runtime::{CallError, ErrorKind, Frame, Instance, Listen},
     upstream::{Framing, StreamError},
 };
@@ -39,6 +39,7 @@ pub(super) enum StepError {
 
 /// Where a session lives, and what its guest knows of it.
 pub(super) struct Place {
+    session: SessionId,
     runtime: RuntimeId,
     base: String,
     /// The guest's state.
@@ -47,7 +48,12 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn of(session: &Session) -> Self {
-        Self { runtime: session.runtime.clone(), base: session.base.clone(), guest: session.guest.clone() }
+        Self {
+            session: session.id,
+            runtime: session.runtime.clone(),
+            base: session.base.clone(),
+            guest: session.guest.clone(),
+        }
     }
 }
 
@@ -68,7 +74,7 @@ impl Line {
             Some(open) => open,
             None => {
                 let link = core.link(&place.runtime, Some(&place.base))?;
-                let instance = link.instance();
+                let instance = link.instance_of(place.session, core);
                 (link, instance)
             }
         };

@@ -50,6 +50,7 @@ pub use self::{
     stored::{Amendment, Change, Facts, Message, Prompt, Session, Status},
     usage::{Tokens, Usage},
 };
+pub(crate) use self::{event::check as check_event, seen::Seen};
 use self::{
     live::{Command, Delivery, Live},
     pump::Pump,
@@ -60,7 +61,7 @@ use crate::{
     clock,
     events::{AppendError, Draft, EventLog, ReadError, Reader, Span, Writer, WriterError},
     id::{AgentId, EnvironmentId, MessageId, RuntimeId, SessionId},
-    runtime::{AgentSpec, CallError, ErrorKind, Instance, Model, Runtime, Runtimes, SessionSpec},
+    runtime::{AgentSpec, CallError, ErrorKind, Instance, Model, Recordings, Runtime, Runtimes, SessionSpec},
     upstream::{Client, OpenError, Slot, Upstream},
     vault::{Credential, OpenCredentialError, Vault},
 };
@@ -113,6 +114,8 @@ struct Core {
     provisioning: Mutex<HashMap<[u8; 32], Arc<OnceCell<Provision>>>>,
     /// Where pumps and guests run.
     executor: Handle,
+    /// Where guests' calls are written down, if the operator wants that.
+    recordings: Option<Arc<Recordings>>,
 }
 
 /// A runtime with the way to its upstream.
@@ -126,10 +129,18 @@ impl Link {
     fn instance(&self) -> Instance {
         self.runtime.instance(Arc::new(self.upstream.clone()))
     }
+
+    /// A guest for a session.
+    fn instance_of(&self, session: SessionId, core: &Core) -> Instance {
+        match &core.recordings {
+            Some(recordings) => self.instance().recorded(recordings, session),
+            None => self.instance(),
+        }
+    }
 }
 
 impl Sessions {
-    /// `executor` is where pumps and guests run.
+    /// `executor` is where pumps and guests run; with `recordings`, all calls of sessions' guests are written down there.
     #[must_use]
     pub fn new(
         log: EventLog,
@@ -138,6 +149,7 @@ impl Sessions {
         provisions: Provisions,
         client: Client,
         executor: Handle,
+        recordings: Option<Arc<Recordings>>,
     ) -> Self {
         let core = Core {
             log,
@@ -149,6 +161,7 @@ impl Sessions {
             links: Mutex::default(),
             provisioning: Mutex::default(),
             executor,
+            recordings,
         };
         Self { core: Arc::new(core) }
     }
@@ -372,7 +385,7 @@ impl Sessions {
 impl Core {
     async fn create(self: Arc<Self>, new: NewSession) -> Result<Session, CreateError> {
         let link = self.link(&new.runtime, None)?;
-        let mut instance = link.instance();
+        let mut instance = link.instance_of(new.id, &self);
         let key = provision_key(&new, link.upstream.credential());
         let id = new.id;
         let mut provision = self.provision(&mut instance, key, &new).await?;

@@ -63,7 +63,7 @@ impl Pump {
             let fresh = opened.is_some();
             let (writer, open) = match opened {
                 Some(Opened { writer, link }) => {
-                    let instance = link.instance();
+                    let instance = link.instance_of(id, &core);
                     (writer, Some((link, instance)))
                 }
                 None => match core.writer(id) {

@@ -17,7 +17,7 @@ const FRESH: usize = 64;
 ///
 /// A key is a 64-bit hash under a key of this process: among a million events, two different ones are taken for the
 /// same with a probability of 3e-8.
-pub(super) struct Seen {
+pub(crate) struct Seen {
     hasher: RandomState,
     known: HashSet<u64>,
     order: VecDeque<u64>,
@@ -43,7 +43,7 @@ impl Default for Seen {
 impl Seen {
     /// Notes an event of the feed; false when it was known, or waits although it is known to be processed. An event that has neither an id nor a time is not taken for
     /// another one: a client may interrupt twice.
-    pub(super) fn insert(&mut self, head: &Head<'_>, json: &str) -> bool {
+    pub(crate) fn insert(&mut self, head: &Head<'_>, json: &str) -> bool {
         let fresh = !self.is_overtaken(head)
             && (self.note(self.key(head, json)) || (head.id.is_none() && !head.is_processed()));
         match &mut self.scope {
@@ -74,7 +74,7 @@ impl Seen {
 
     /// True when the event is known. One of the upstream's history that looks like a known one is that one, whether it
     /// has an id or not.
-    pub(super) fn contains(&self, head: &Head<'_>, json: &str) -> bool {
+    pub(crate) fn contains(&self, head: &Head<'_>, json: &str) -> bool {
         self.is_overtaken(head) || self.known.contains(&self.key(head, json))
     }
 
@@ -94,7 +94,7 @@ impl Seen {
     }
 
     /// From now on everything is remembered, and the log has to be recalled.
-    pub(super) fn unbound(&mut self) {
+    pub(crate) fn unbound(&mut self) {
         self.scope = Scope::All;
     }
 

@@ -76,6 +76,12 @@ pub enum Method {
 }
 
 impl Method {
+    /// The method of this name, which is in capitals.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete].into_iter().find(|method| method.as_str() == name)
+    }
+
     /// The method as it stands on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -215,6 +221,16 @@ impl Request {
             return Err(Refusal::Astray);
         }
         Ok(Wire { method: self.method.into(), url, headers, body: self.body })
+    }
+}
+
+impl Request {
+    /// Whether the request would be sent; for upstreams that are played.
+    ///
+    /// # Errors
+    /// When it breaks a rule.
+    pub fn check(&self, base: &BaseUrl, slot: &Slot) -> Result<(), Refusal> {
+        self.clone().into_wire(base, slot).map(|_| ())
     }
 }
 

@@ -32,16 +32,22 @@ pub(crate) fn on_frames(frames: &Frames) -> Outcome {
 fn event(index: u32, frame: Piece<'_>) -> Option<Event> {
     match kind(frame.name, frame.data) {
         Kind::Given(kind) if matches!(&*kind, "ping" | "event_start" | "event_delta") => None,
-        Kind::Given(kind) => Some(Event::frame(index, effect(&kind, frame.data))),
+        Kind::Given(kind) if is_type(&kind) => Some(Event::frame(index, effect(&kind, frame.data))),
         // The harnesses of the LiteLLM platform leave the type to the frame's name.
-        Kind::Missing if !matches!(frame.name, "" | "message") => {
+        Kind::Missing if frame.name != "message" && is_type(frame.name) => {
             Some(Event { body: Body::Json(typed(frame.name, frame.data)?), effect: effect(frame.name, frame.data) })
         }
-        Kind::Missing | Kind::Unreadable => {
+        Kind::Given(_) | Kind::Missing | Kind::Unreadable => {
             log(Level::Debug, &format!("no event: {}", text(frame.data)));
             None
         }
     }
+}
+
+/// What the platform takes for the type of an event; anything else cannot be stored, whatever it means.
+fn is_type(kind: &str) -> bool {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    (1..=64).contains(&kind.len()) && kind.bytes().all(allowed)
 }
 
 fn effect(kind: &str, data: &[u8]) -> Effect {
@@ -260,9 +266,11 @@ mod tests {
             frame("", "{}"),
             frame("agent.message", "{\"type\":"),
             frame("agent.message", r#"{"type":7}"#),
+            frame("", r#"{"type":"Agent Message"}"#),
+            frame("Agent Message", "{}"),
             frame("of.next_year", r#"{"type":"of.next_year"}"#),
         ]);
-        assert_eq!(outcome, Outcome::events(vec![passed(0, Effect::None), passed(10, Effect::None)]));
+        assert_eq!(outcome, Outcome::events(vec![passed(0, Effect::None), passed(12, Effect::None)]));
     }
 
     #[test]
