@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::root;
 
-fn lap(arguments: &[&str], directory: &Path) -> Output {
+pub(super) fn lap(arguments: &[&str], directory: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lap")).args(arguments).current_dir(directory).output().unwrap()
 }
 

@@ -2,6 +2,8 @@
 
 mod bundled;
 mod command;
+mod mutants;
+mod replay;
 
 use std::path::{Path, PathBuf};
 

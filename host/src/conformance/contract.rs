@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    driver::{Complaint, Made, told},
+    driver::{Complaint, Made, performed, told},
     hostile::all_faults,
     scenario::{Scenario, kind_name},
     script::{Script, short},
@@ -142,9 +142,7 @@ pub(super) async fn ask(runtime: &Runtime, script: Arc<Script>, question: &Quest
         script.place().down = Some(fault);
     }
     let mut instance = runtime.instance(Arc::clone(&script) as _);
-    let began = std::time::Instant::now();
-    let result = instance.perform(&question.call).await;
-    let took = began.elapsed();
+    let (result, took) = performed(&mut instance, &question.call, &script).await;
     let place = script.place();
     let made = Made { call: question.call.clone(), result, log: place.log.clone(), took, sent: place.sent.len() };
     let export = made.call.export();

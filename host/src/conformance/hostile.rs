@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::{
     driver::{Complaint, Event, Run},
     knobs::{Aside, Batches, Cut, Edit, Knobs, Lives, Resume},
@@ -19,6 +21,9 @@ const BOUNDARIES_MAX: usize = 64;
 
 /// Bytes at which the text of a feed is cut; a longer text is cut at fewer places.
 const CUTS_MAX: usize = 16 * 1024;
+
+/// Alterations that are tried in one step; of more, every so many.
+const ALTERATIONS_MAX: usize = 256;
 
 /// What an upstream may say beside what its runtime knows. The name and the data of each.
 const STRANGE: [(&str, &str, &str); 9] = [
@@ -52,6 +57,7 @@ pub(super) enum Group {
     Breaks,
     Repeats,
     Strange,
+    Altered,
     Giant,
     Faults,
     Interrupts,
@@ -67,6 +73,7 @@ impl Group {
             Self::Breaks => "feed broken off",
             Self::Repeats => "frames repeated or swapped",
             Self::Strange => "frames that nobody knows",
+            Self::Altered => "frames of another version",
             Self::Giant => "giant frames",
             Self::Faults => "requests that fail",
             Self::Interrupts => "interrupted and closed anywhere",
@@ -101,13 +108,14 @@ pub(super) fn variants(scenario: &Scenario, happy: &Run) -> Vec<Variant> {
             variant(format!("drop/{at}"), Group::State, Knobs { lives: Lives::NewAt(at), ..Knobs::default() })
         }),
     );
-    for (step, frames) in happy.frames.iter().copied().enumerate() {
+    for (step, frames) in happy.frames.iter().enumerate() {
         pieces(&mut variants, scenario, step);
-        if frames > 0 {
-            breaks(&mut variants, step, frames);
-            frame_by_frame(&mut variants, step, frames);
+        if !frames.is_empty() {
+            breaks(&mut variants, step, frames.len());
+            frame_by_frame(&mut variants, step, frames.len());
+            alterations(&mut variants, step, frames);
         }
-        asides(&mut variants, scenario, step, frames);
+        asides(&mut variants, scenario, step, frames.len());
     }
     faults(&mut variants, happy);
     variants
@@ -200,6 +208,67 @@ fn frame_by_frame(variants: &mut Vec<Variant>, step: usize, frames: usize) {
     }
 }
 
+/// Before each frame another one like it, of which one member is something else: what a vendor's next version may say.
+fn alterations(variants: &mut Vec<Variant>, step: usize, frames: &[Frame]) {
+    let mut altered = Vec::new();
+    for (at, frame) in frames.iter().enumerate() {
+        let Ok(value) = serde_json::from_str::<Value>(&frame.data) else { continue };
+        let mut paths = Vec::new();
+        members(&value, &mut String::new(), &mut paths);
+        for path in paths {
+            for (what, other) in [
+                ("null", Some(Value::Null)),
+                ("text", Some("x_of_next_year".into())),
+                ("number", Some(7.into())),
+                ("nothing", None),
+            ] {
+                let mut data = value.clone();
+                replace(&mut data, &path, other);
+                let frame = Frame { name: frame.name.clone(), data: data.to_string() };
+                let name = format!("altered/{}={what}/{}@{at}", &path[1..].replace('/', "."), step + 1);
+                altered.push(edited(name, Group::Altered, Edit::Altered { step, at, frame }));
+            }
+        }
+    }
+    let every = altered.len().div_ceil(ALTERATIONS_MAX).max(1);
+    variants.extend(altered.into_iter().step_by(every));
+}
+
+/// The paths of all members of an object and of what is in it, as JSON pointers.
+fn members(value: &Value, path: &mut String, paths: &mut Vec<String>) {
+    let below: Vec<(String, &Value)> = match value {
+        Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(values) => values.iter().enumerate().map(|(at, value)| (at.to_string(), value)).collect(),
+        _ => return,
+    };
+    for (name, value) in below.into_iter().filter(|(name, _)| !name.contains(['/', '~'])) {
+        let length = path.len();
+        path.push('/');
+        path.push_str(&name);
+        paths.push(path.clone());
+        members(value, path, paths);
+        path.truncate(length);
+    }
+}
+
+fn replace(value: &mut Value, path: &str, other: Option<Value>) {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    match (value.pointer_mut(parent), other) {
+        (Some(Value::Object(members)), None) => _ = members.remove(name),
+        (Some(parent), Some(other)) => {
+            let place = match parent {
+                Value::Object(members) => members.get_mut(name),
+                Value::Array(values) => name.parse::<usize>().ok().and_then(|at| values.get_mut(at)),
+                _ => None,
+            };
+            if let Some(place) = place {
+                *place = other;
+            }
+        }
+        _ => {}
+    }
+}
+
 fn asides(variants: &mut Vec<Variant>, scenario: &Scenario, step: usize, frames: usize) {
     use super::scenario::Act;
     if matches!(scenario.step[step].act, Some(Act::Close | Act::Models(_))) {
@@ -246,6 +315,27 @@ fn faults(variants: &mut Vec<Variant>, happy: &Run) {
     }
 }
 
+/// A break after which there is something to look back for.
+pub(super) fn broken(happy: &Run) -> Option<Variant> {
+    let (step, frames) = happy.frames.iter().enumerate().find(|(_, frames)| !frames.is_empty())?;
+    let cut = Cut { step, after: frames.len() / 2, ending: Ending::Cut, resume: Resume::Continues, told: true };
+    Some(variant("history/as-written", Group::Breaks, Knobs { cut: Some(cut), ..Knobs::default() }))
+}
+
+/// The requests of a look back, each failing; `base` is a run with the same break and no fault.
+pub(super) fn history_faults(broken: &Variant, base: &Run) -> Vec<Variant> {
+    let mut variants = Vec::new();
+    let before = |call: usize| call.checked_sub(1).map_or(0, |before| base.calls[before].sent);
+    let looks = base.calls.iter().enumerate().filter(|(_, made)| matches!(made.call, Call::CatchUp { .. }));
+    for request in looks.flat_map(|(call, made)| before(call)..made.sent) {
+        for (what, fault) in FAULTS {
+            let knobs = Knobs { fault: Some((request, fault)), ..broken.knobs.clone() };
+            variants.push(variant(format!("history/fault/{what}/{request}"), Group::Faults, knobs));
+        }
+    }
+    variants
+}
+
 /// What is wrong with a run, beside what the driver has complained about already.
 pub(super) fn verdict(variant: &Variant, happy: &Run, run: &Run) -> Vec<Complaint> {
     let knobs = &variant.knobs;
@@ -253,7 +343,10 @@ pub(super) fn verdict(variant: &Variant, happy: &Run, run: &Run) -> Vec<Complain
         return failed_well(request, fault, happy, run);
     }
     // What a guest makes of events in another order, or of a turn that a client stopped, is its own affair.
-    if knobs.aside.is_some() || matches!(knobs.edit, Some(Edit::Swapped { .. })) || run.failed.is_some() {
+    if knobs.aside.is_some()
+        || matches!(knobs.edit, Some(Edit::Swapped { .. } | Edit::Altered { .. }))
+        || run.failed.is_some()
+    {
         return no_repeats(run);
     }
     let gap = knobs.cut.is_some_and(|cut| cut.resume == Resume::Gap);
@@ -321,6 +414,10 @@ fn failed_well(request: usize, fault: Fault, happy: &Run, run: &Run) -> Vec<Comp
         if !run.complaints.is_empty() || is_as_good_as_done(&happy.calls[call].call, fault) {
             return Vec::new();
         }
+        // It may have asked again, for less.
+        if matches!(happy.calls[call].call, Call::CatchUp { .. }) && faces(happy) == faces(run) {
+            return Vec::new();
+        }
         let what = describe(fault);
         return complain(format!("{export} succeeds although {line} was answered by {what}: the failure is lost"));
     };
@@ -350,11 +447,14 @@ fn failed_well(request: usize, fault: Fault, happy: &Run, run: &Run) -> Vec<Comp
         complaints.extend(complain(format!("{export} declares an error without a message")));
     }
     let recovers = !matches!(run.calls[failed].call, Call::OnFrames { .. });
-    let faces = |run: &Run| run.events.iter().map(|event| (event.kind.clone(), event.id.clone())).collect::<Vec<_>>();
     if recovers && run.complaints.is_empty() && faces(happy) != faces(run) {
         complaints.extend(complain(format!("after {} the next try brings other events", describe(fault))));
     }
     complaints
+}
+
+fn faces(run: &Run) -> Vec<Face<'_>> {
+    run.events.iter().map(face).collect()
 }
 
 /// What fails is what the client wanted anyway, or the guest need not read the answer.

@@ -32,7 +32,8 @@ impl Knobs {
     /// True when what the rest of the scenario goes on from may not have come about.
     pub(super) fn ends_with(&self, step: usize) -> bool {
         let interrupted = matches!(self.aside, Some(((at, _), Aside::Interrupt)) if at == step);
-        interrupted || matches!(self.edit, Some(Edit::Swapped { step: at, .. }) if at == step)
+        interrupted
+            || matches!(self.edit, Some(Edit::Swapped { step: at, .. } | Edit::Altered { step: at, .. }) if at == step)
     }
 
     /// True when the upstream fails, so that an error of the guest's is right.
@@ -112,6 +113,8 @@ pub(super) enum Edit {
     Swapped { step: usize, at: usize },
     /// Before the frame of this number another one comes, with the frames around it or alone.
     Inserted { step: usize, at: usize, frame: Frame },
+    /// The same, of a frame that the vendor might have meant.
+    Altered { step: usize, at: usize, frame: Frame },
     /// Each object has one more member.
     Extended,
 }
@@ -130,13 +133,13 @@ impl Edit {
                         batch.swap(at, at + 1);
                     }
                 }
-                Self::Inserted { step: at_step, at, frame }
+                Self::Inserted { step: at_step, at, frame } | Self::Altered { step: at_step, at, frame }
                     if *at_step == step && (before..before + frames).contains(at) =>
                 {
                     batch.insert(at - before, frame.clone());
                 }
                 Self::Extended => batch.iter_mut().for_each(extend),
-                Self::Swapped { .. } | Self::Inserted { .. } => {}
+                Self::Swapped { .. } | Self::Inserted { .. } | Self::Altered { .. } => {}
             }
             before += frames;
         }

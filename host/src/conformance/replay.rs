@@ -230,6 +230,7 @@ impl fmt::Display for Replay {
         };
         let verdict = match self.differences.len() {
             0 => "all the same".to_owned(),
+            1 => format!("1 difference, in call {}", self.differences[0].call),
             count => format!("{count} differences, the first in call {}", self.differences[0].call),
         };
         writeln!(f, "{} calls replayed{skipped} with {component}: {verdict}", self.calls)

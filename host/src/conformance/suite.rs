@@ -103,16 +103,31 @@ impl Suite<'_> {
         self.report.state_bytes_max = self.report.state_bytes_max.max(happy.state_bytes);
         // What is wrong without any fault would be reported a thousand times more.
         if happy.complaints.is_empty() {
-            for variant in hostile::variants(scenario, &happy) {
-                if self.wants(name, &variant.name) {
-                    let run = drive(self.runtime, scenario, way.script(), &variant.knobs).await;
-                    let verdict = hostile::verdict(&variant, &happy, &run);
-                    self.count(name, &variant, &run, verdict, &mut rows);
-                }
+            let variants = hostile::variants(scenario, &happy);
+            self.variants(way, named, &variants, &happy, &mut rows).await;
+            if let Some(broken) = hostile::broken(&happy) {
+                let base = drive(self.runtime, scenario, way.script(), &broken.knobs).await;
+                let variants = hostile::history_faults(&broken, &base);
+                self.variants(way, named, &variants, &base, &mut rows).await;
             }
         }
         self.report.rows.extend(rows.into_values());
         states(&happy)
+    }
+
+    async fn variants(
+        &mut self,
+        way: &Way,
+        named: &Named,
+        variants: &[Variant],
+        measure: &Run,
+        rows: &mut BTreeMap<Group, Row>,
+    ) {
+        for variant in variants.iter().filter(|variant| self.wants(&named.name, &variant.name)).collect::<Vec<_>>() {
+            let run = drive(self.runtime, &named.scenario, way.script(), &variant.knobs).await;
+            let verdict = hostile::verdict(variant, measure, &run);
+            self.count(&named.name, variant, &run, verdict, rows);
+        }
     }
 
     fn count(
