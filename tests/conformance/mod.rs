@@ -2,6 +2,7 @@
 
 mod bundled;
 mod command;
+mod golden;
 mod mutants;
 mod replay;
 
