@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::table::{Also, ENVIRONMENTS, Row, StoreError, Table};
-use crate::{clock, id::EnvironmentId, vault::Vault};
+use super::{ENVIRONMENTS, StoreError};
+use crate::{
+    clock,
+    id::EnvironmentId,
+    vault::{Also, Row, Table, Vault},
+};
 
 /// An environment.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -8,26 +8,33 @@
 
 mod environment;
 mod provision;
-mod table;
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-pub(crate) use self::table::TABLES;
-use self::table::{AGENTS, Also, Row, Table, VERSIONS};
 pub use self::{
     environment::{Environment, Environments, Surroundings},
     provision::{Provision, Provisions},
-    table::{StoreError, verify},
 };
 use crate::{
     clock,
     id::{AgentId, RuntimeId},
     runtime::AgentSpec,
-    vault::Vault,
+    vault::{self, Also, Row, StoredTable, Table, SealedRows, Vault},
 };
+
+pub use crate::vault::RowError as StoreError;
+
+const AGENTS: SealedRows = SealedRows::new("agents");
+/// Every version of every agent, by the agent's id and the version's number.
+const VERSIONS: SealedRows = SealedRows::new("agent_versions");
+const ENVIRONMENTS: SealedRows = SealedRows::new("environments");
+const PROVISIONS: SealedRows = SealedRows::new("provisions");
+
+/// What this module has in `vault.redb`, for a backup.
+pub(crate) static TABLES: &[&dyn StoredTable] = &[&AGENTS, &VERSIONS, &ENVIRONMENTS, &PROVISIONS];
 
 /// The model of an agent whose owner names none.
 pub const MODEL: &str = "claude-sonnet-4-6";
@@ -227,6 +234,14 @@ impl Agent {
             config: serde_json::to_string(&others).unwrap_or_else(|_| "{}".to_owned()),
         }
     }
+}
+
+/// Opens every row of every table.
+///
+/// # Errors
+/// Names the first row that is not what was written.
+pub fn verify(vault: &Vault) -> Result<(), StoreError> {
+    vault::verify_rows(vault, &[AGENTS, VERSIONS, ENVIRONMENTS, PROVISIONS])
 }
 
 /// All agents. A handle: clones share everything.

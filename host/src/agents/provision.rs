@@ -7,10 +7,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{Also, PROVISIONS, StoreError, Table};
+use super::{PROVISIONS, StoreError};
 use crate::{
     id::{AgentId, ProvisionId},
-    vault::Vault,
+    vault::{Also, Table, Vault},
 };
 
 /// How many are kept in memory. A session that starts should not have to ask the disk.

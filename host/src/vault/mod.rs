@@ -8,6 +8,7 @@
 //! * `seal.rs`, `aead.rs`: sealed values, bound to store, table, owner, id, field and version
 //! * `credentials.rs`, `manifest.rs`: the records, and the sealed list that says which of them must exist
 //! * `secret.rs`: a credential in memory
+//! * `table.rs`: sealed rows of other modules in the same file
 //! * `rows.rs`, `copy.rs`: what a backup holds, sealed as it is
 //!
 //! What this protects against is somebody who reads or edits the files. Putting back the whole directory of an earlier
@@ -24,6 +25,7 @@ mod private_file;
 mod rows;
 mod seal;
 mod secret;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +39,11 @@ use std::{
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
 use zeroize::Zeroizing;
 
-pub(crate) use self::rows::{StoredTable, copy as copy_rows};
+pub use self::table::RowError;
+pub(crate) use self::{
+    rows::{StoredTable, copy as copy_rows},
+    table::{Also, SealedRows, Row, Table, verify as verify_rows},
+};
 use self::{
     aead::Algorithm,
     identity::{Identity, IdentityError},
