@@ -1,5 +1,6 @@
-//! All behaviour tests in one binary. `api` and `stream` go through HTTP, as users do; `guest` and
-//! `conformance` go through the contract; `crash` runs the real program and kills it, `front` runs it and is rude to it.
+//! All behaviour tests in one binary. `api` and `stream` go through HTTP, as users do; `guest` and `conformance` go
+//! through the contract; `registry` adds, changes and removes runtimes; `crash` runs the real program and kills it,
+//! `front` runs it and is rude to it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "a test fails by panicking")]
 
 mod api;
@@ -8,5 +9,6 @@ mod crash;
 mod front;
 mod guest;
 mod harness;
+mod registry;
 mod stream;
 mod tidy;

@@ -15,7 +15,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("jiff::", &["clock.rs"]),
     ("wasmtime", &["runtime/"]),
     ("unsafe {", &["runtime/cache.rs"]),
-    ("redb::", &["agents/", "events/", "vault/"]),
+    ("redb::", &["events/", "vault/"]),
     ("ring::aead", &["vault/"]),
     ("ring::hkdf", &["vault/"]),
     ("reqwest", &["upstream/", "demo.rs"]),
@@ -27,6 +27,7 @@ const ONLY: &[(&str, &[&str])] = &[
     // Lower modules do not know higher ones.
     ("crate::http", &["http/", "lib.rs", "main.rs"]),
     ("crate::session", &["conformance/", "http/", "session/", "lib.rs"]),
+    ("crate::registry", &["backup/", "http/", "manage/", "registry/", "session/", "host.rs", "lib.rs"]),
     // No vendor in the host: runtimes know vendors.
     ("anthropic", &["http/", "demo.rs", "simulate.rs", "config.rs"]),
     // These are defaults of the dialects.

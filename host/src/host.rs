@@ -22,10 +22,11 @@ use crate::{
     config::{Config, MasterKeyError},
     events::{self, EventLog},
     http::{self, App, MasterKey, Services},
+    registry::Registry,
     runtime::{self, CacheKey, Loader, LoaderSettings, Recordings, Runtimes},
     session::Sessions,
     upstream::{Client, ClientError},
-    vault::{InitError, KeyFileError, OpenError, Presence, Vault, VaultKey},
+    vault::{InitError, KeyFileError, OpenError, Presence, RowError, Vault, VaultKey},
 };
 
 include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
@@ -84,6 +85,9 @@ pub enum StartError {
     /// A runtime cannot be loaded.
     #[error(transparent)]
     Runtime(#[from] runtime::StartError),
+    /// The runtimes that were added cannot be read.
+    #[error("the added runtimes cannot be read: {0}")]
+    Registry(#[from] RowError),
     /// There is no HTTP client.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -208,14 +212,15 @@ impl Host {
             program: config.program.clone(),
         });
         let loader = loader.map_err(runtime::StartError::from)?;
-        let runtimes = Arc::new(Runtimes::load(&loader, runtimes).await?);
-        let default_runtime = runtimes.get(&config.default_runtime).map(|runtime| runtime.id().clone());
+        let bundled = Runtimes::load(&loader, runtimes).await?;
+        let guests = Guests::start()?;
+        let registry = Registry::open(loader, bundled, &vault, config.data_dir.clone(), guests.handle.clone())?;
+        let default_runtime = registry.named(&config.default_runtime);
         let default_runtime = default_runtime.ok_or(StartError::DefaultRuntime(config.default_runtime))?;
         let client = Client::new(config.networks.clone())?;
-        let guests = Guests::start()?;
         let sessions = Sessions::new(
             log.clone(),
-            Arc::clone(&runtimes),
+            registry.clone(),
             vault.clone(),
             Provisions::new(&vault),
             client,
@@ -226,6 +231,7 @@ impl Host {
         let listener = listen(config.listen).map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
         resume(&sessions);
+        guests.handle.spawn(registry.clone().load_all());
         let limited = config.retention.is_limited();
         let retention = limited.then(|| Task(tokio::spawn(sessions.clone().retain(config.retention))));
         let app = App::new(Services {
@@ -235,7 +241,7 @@ impl Host {
             reservations: log.reservations(),
             backups: Backups::new(config.data_dir, log.clone(), vault.clone()),
             vault: Arc::new(vault),
-            runtimes,
+            registry,
             master_key,
             networks: config.networks,
             fenced: log.fenced(),

@@ -5,7 +5,10 @@
 
 use std::{fmt, str::FromStr};
 
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom, SystemRandom},
+};
 
 use crate::clock;
 
@@ -160,6 +163,84 @@ id!(
     "req_"
 );
 
+/// The SHA-256 of a component's bytes, by which it is known: `sha256:` and 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ComponentDigest([u8; 32]);
+
+impl ComponentDigest {
+    /// That of a component.
+    #[must_use]
+    pub fn of(component: &[u8]) -> Self {
+        Self::from(digest(&SHA256, component))
+    }
+
+    /// The bytes that the store sorts by.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl From<ring::digest::Digest> for ComponentDigest {
+    fn from(digest: ring::digest::Digest) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for ComponentDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ComponentDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ComponentDigest {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let digits = text.strip_prefix("sha256:").ok_or(Invalid)?.as_bytes();
+        let mut bytes = [0; 32];
+        if digits.len() != 2 * bytes.len() {
+            return Err(Invalid);
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = hex(pair[0])? << 4 | hex(pair[1])?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+fn hex(digit: u8) -> Result<u8, Invalid> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(Invalid),
+    }
+}
+
+impl TryFrom<String> for ComponentDigest {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<ComponentDigest> for String {
+    fn from(digest: ComponentDigest) -> Self {
+        digest.to_string()
+    }
+}
+
 /// The name of a runtime, such as `claude_managed_agents`: `[A-Za-z0-9_-]`, 1 to 64 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -230,6 +311,16 @@ mod tests {
         let id = SessionId::from(reserved);
         let later = SessionId(fresh() + (1 << 80));
         assert!(before < id && id < later && id.to_bytes() == reserved.to_bytes());
+    }
+
+    #[test]
+    fn a_component_s_digest_prints_as_sha256sum_does_and_parses_again() {
+        let digest = ComponentDigest::of(b"abc");
+        let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!((digest.to_string().as_str(), text.parse()), (text, Ok(digest)));
+        for other in [&text[7..], &text[..70], &text.to_uppercase(), &format!("{text}0"), &text.replace('b', "ä")] {
+            assert_eq!(other.parse::<ComponentDigest>(), Err(Invalid), "{other}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! * [`http`]: wire in, wire out
 //! * [`agents`]: what people define, and what it has become upstream
 //! * [`session`]: one pump for each session that has something to do
+//! * [`registry`]: which runtimes there are, in which versions
 //! * [`runtime`]: guests, and what they may use up
 //! * [`upstream`]: the only HTTP client
 //! * [`events`]: the log
@@ -21,8 +22,8 @@
 //! * [`config`], [`telemetry`], [`id`], [`clock`]
 //!
 //! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
-//! environment · only `clock` asks the time · only `runtime` names wasmtime, and only its `cache.rs` is unsafe · only `events`, `agents` and `vault` name
-//! redb · only `vault` does cryptography, digests and MACs aside · only `session` appends to the log · only `upstream`
+//! environment · only `clock` asks the time · only `runtime` names wasmtime, and only its `cache.rs` is unsafe
+//! · only `events` and `vault` name redb · only `vault` does cryptography, digests and MACs aside · only `session` appends to the log · only `upstream`
 //! opens a secret · only `main`, `demo` and `simulate` use `anyhow`. Code points downwards: `session` never names
 //! `http`, and nobody names a vendor.
 
@@ -36,6 +37,7 @@ pub mod demo;
 pub mod events;
 pub mod http;
 pub mod id;
+pub mod registry;
 pub mod runtime;
 pub mod session;
 pub mod simulate;

@@ -6,7 +6,10 @@ use lap::http::routes;
 use lap_simulator::{Endpoint, Faults, Script, fault::RequestFault, script::Step};
 use serde_json::{Value, json};
 
-use crate::harness::{ANTHROPIC, Answer, RUNTIME, World};
+use crate::harness::{
+    ANTHROPIC, Answer, RUNTIME, World,
+    variant::{ID, Variant},
+};
 
 const REPLAYED: &str = "idempotent-replayed";
 
@@ -51,6 +54,8 @@ enum Effect {
     Archived(String),
     /// Whether this agent has this status; anything else that sets it is undone before each request.
     Status(String, &'static str),
+    /// Whether new sessions of the added runtime get this component; they get the other one before each request.
+    Component(String, String),
     /// Interrupts that the upstream was sent of this session.
     Interrupts(String),
 }
@@ -70,6 +75,24 @@ impl Case {
             "/api/agents" => {
                 let body = |name: &str| json!({"name": name, "owner_id": "o", "runtime": RUNTIME});
                 case(route.to_owned(), body("a"), body("b"), Effect::Agents)
+            }
+            "/api/agent-runtimes" => {
+                let (old, new) = (Variant::of(1), Variant::of(2));
+                old.add(&world.client).await;
+                new.upload(&world.client).await;
+                let asked = new.ask(&world.client, None).await.json();
+                let grant = &asked["error"]["details"]["grant"];
+                let body = |grant: &Value| json!({"component": new.digest(), "manifest": new.manifest, "grant": grant});
+                let effect = Effect::Component(new.digest(), old.digest());
+                case(route.to_owned(), body(grant), body(&json!("another")), effect)
+            }
+            "/api/agent-runtimes/{id}/rollback" => {
+                let (old, new) = (Variant::of(3), Variant::of(4));
+                old.add(&world.client).await;
+                new.add(&world.client).await;
+                let body = |variant: &Variant| json!({"to": variant.digest()});
+                let effect = Effect::Component(old.digest(), new.digest());
+                case(route.replace("{id}", ID), body(&old), body(&new), effect)
             }
             "/session" => {
                 let body = |title: &str| json!({"runtime": RUNTIME, "agent_id": agent, "title": title, "prompt": "go"});
@@ -150,6 +173,10 @@ impl Case {
                 let agent = world.client.get(&format!("/api/agents/{agent}")).await.ok();
                 usize::from(agent["status"] == *status)
             }
+            Effect::Component(component, _) => {
+                let runtime = world.client.get(&format!("/api/agent-runtimes/{ID}")).await.ok();
+                usize::from(runtime["component"] == *component)
+            }
             Effect::Interrupts(session) => {
                 let truth = world.truth(session).await;
                 truth.iter().filter(|event| event["type"] == "user.interrupt").count()
@@ -169,6 +196,10 @@ impl Case {
             }
             Effect::Named(path, key) => {
                 unkeyed(world, path, &json!({*key: "another"})).await.ok();
+            }
+            Effect::Component(_, other) => {
+                let path = format!("/api/agent-runtimes/{ID}/rollback");
+                world.client.post(&path, &json!({"to": other})).await.ok();
             }
             _ => {}
         }

@@ -19,6 +19,7 @@ async fn a_session_looks_as_lap_s_clients_expect() {
     let expected = [
         "agent",
         "agent_id",
+        "component",
         "environment",
         "harness",
         "id",

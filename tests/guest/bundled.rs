@@ -26,7 +26,7 @@ async fn each_runtime_says_what_its_manifest_grants() {
     let runtime = runtimes.get("claude_managed_agents").unwrap();
     let description = runtime.description();
     assert_eq!(description.id, "claude_managed_agents");
-    assert_eq!((&*description.auth_header, &*runtime.auth().header), ("x-api-key", "x-api-key"));
+    assert_eq!((&*description.auth_header, &*runtime.profile().auth().header), ("x-api-key", "x-api-key"));
     assert_eq!(description.default_base, "https://api.anthropic.com");
 }
 

@@ -103,6 +103,14 @@ impl Client {
         self.send(Method::PUT, path, &[], Some(body.to_string())).await
     }
 
+    /// A body that is no JSON.
+    pub async fn put_bytes(&self, path: &str, body: Vec<u8>) -> Answer {
+        let request = self.request(Method::PUT, path, &[], None).header("content-type", "application/wasm");
+        let response = request.body(body).send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer { status, headers, text: response.text().await.unwrap() }
+    }
+
     pub async fn patch(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::PATCH, path, &[], Some(body.to_string())).await
     }
@@ -134,7 +142,12 @@ impl Client {
     }
 
     pub async fn session(&self, agent: &str, prompt: Option<&str>) -> String {
-        let answer = self.post("/session", &json!({"runtime": RUNTIME, "agent_id": agent, "prompt": prompt})).await;
+        self.session_on(RUNTIME, agent, prompt).await
+    }
+
+    /// The same on any runtime.
+    pub async fn session_on(&self, runtime: &str, agent: &str, prompt: Option<&str>) -> String {
+        let answer = self.post("/session", &json!({"runtime": runtime, "agent_id": agent, "prompt": prompt})).await;
         answer.ok()["id"].as_str().unwrap().to_owned()
     }
 

@@ -7,8 +7,12 @@ pub mod program;
 pub mod proxy;
 pub mod puppet;
 pub mod responses;
+pub mod variant;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use lap::{Host, config::Config};
 use lap_simulator::{Options, Script, Simulator};
@@ -41,11 +45,16 @@ pub fn simulator(script: Script) -> Simulator {
     Simulator::start(anywhere(), script, options).unwrap()
 }
 
+/// Settings of a host in this process; what strangers have made is compiled by the real program.
+fn config(folder: &Path) -> Config {
+    Config { program: env!("CARGO_BIN_EXE_lap").into(), ..Config::demo(anywhere(), folder, MASTER_KEY) }
+}
+
 impl World {
     /// A host that has never seen anything.
     pub async fn empty(script: Script) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let host = Host::start(Config::demo(anywhere(), folder.path(), MASTER_KEY)).await.unwrap();
+        let host = Host::start(config(folder.path())).await.unwrap();
         let client = Client::new(host.address(), MASTER_KEY);
         Self { simulator: simulator(script), client, host: Some(host), folder }
     }
@@ -53,7 +62,7 @@ impl World {
     /// A host whose only runtime is the bundled one under another manifest, with a stored credential.
     pub async fn under(manifest: &str, script: Script) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config::demo(anywhere(), folder.path(), MASTER_KEY);
+        let config = config(folder.path());
         let (_, component) = lap::bundled()[0];
         let host = Host::start_with(config, &[(manifest, component)]).await.unwrap();
         let client = Client::new(host.address(), MASTER_KEY);
@@ -78,7 +87,7 @@ impl World {
     pub async fn restart_with(&mut self, settings: impl Fn(&mut Config)) {
         self.host.take().unwrap().shutdown().await;
         let config = || {
-            let mut config = Config::demo(anywhere(), self.folder.path(), MASTER_KEY);
+            let mut config = config(self.folder.path());
             settings(&mut config);
             config
         };

@@ -22,7 +22,7 @@ use crate::{
     clock,
     id::{AgentId, RuntimeId},
     runtime::AgentSpec,
-    vault::{self, Also, Row, StoredTable, Table, SealedRows, Vault},
+    vault::{self, Also, Row, SealedRows, StoredTable, Table, Vault},
 };
 
 pub use crate::vault::RowError as StoreError;

@@ -15,6 +15,11 @@ mod format;
 mod restore;
 mod spool;
 
+use crate::{agents, registry, vault::StoredTable};
+
+/// What others than the vault have in its file.
+static IN_VAULT: &[&[&dyn StoredTable]] = &[agents::TABLES, registry::TABLES];
+
 pub use self::{
     format::{Contents, FormatError, check},
     restore::{RestoreError, Restored, restore},

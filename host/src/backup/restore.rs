@@ -16,6 +16,7 @@ use super::format::{self, Contents, FormatError, Part};
 use crate::{
     agents,
     events::{self, Counts, EventLog},
+    registry,
     vault::{FillError, KeyFileError, OpenError, Vault, VaultKey},
 };
 
@@ -157,6 +158,7 @@ pub fn restore(file: &Path, directory: &Path, key_file: Option<&Path>) -> Result
         Some((key, path)) => {
             let vault = Vault::open_copy(directory, &contents.store_file, key)?;
             agents::verify(&vault).map_err(|error| RestoreError::Damaged(error.to_string()))?;
+            registry::verify(&vault).map_err(|error| RestoreError::Damaged(error.to_string()))?;
             EventLog::verify(&log, &vault.sealer()).map_err(|error| RestoreError::Damaged(error.to_string()))?;
             Some(path)
         }
@@ -216,7 +218,7 @@ impl<'a> Begun<'a> {
         let in_log = |source| RestoreError::Fill { path: log_path.clone(), source };
         let mut log =
             EventLog::fill(&log_path).map_err(|source| RestoreError::Log { path: log_path.clone(), source })?;
-        let mut vault = Vault::fill(self.directory, agents::TABLES).map_err(in_vault)?;
+        let mut vault = Vault::fill(self.directory, super::IN_VAULT).map_err(in_vault)?;
         let contents = format::read(source, &mut |part, item| {
             let taken = match part {
                 Part::Vault => vault.take(item).map_err(in_vault),

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::format::{Head, Part, Writer};
 use crate::{
-    agents, clock,
+    clock,
     events::EventLog,
     vault::{CopyError, StoreFile, Vault},
 };
@@ -158,7 +158,7 @@ impl Spool<'_> {
         let log = shared.log.moment()?;
         let vault = shared.vault.moment()?;
         let mut writer = Writer::new(self, head)?;
-        vault.copy(agents::TABLES, &mut |item| writer.item(Part::Vault, item))?;
+        vault.copy(super::IN_VAULT, &mut |item| writer.item(Part::Vault, item))?;
         drop(vault);
         log.copy(&mut |item| writer.item(Part::Events, item))?;
         drop(log);

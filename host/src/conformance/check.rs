@@ -163,7 +163,7 @@ impl Check {
                 let fix = "change one of the two, they must be the same";
                 let fitting = |mismatch: &String| Problem::new("mismatch", format!("{mismatch}; {fix}"));
                 self.problems.extend(trial.mismatches.iter().map(fitting));
-                self.problems.extend(claims_in_form(description, trial.runtime.auth()));
+                self.problems.extend(claims_in_form(description, trial.runtime.profile().auth()));
             }
             Err(TrialError::Refused(error)) => self.problems.push(Problem::new(error.code(), error.to_string())),
             Err(error) => self.problems.push(Problem::new("no_engine", error.to_string())),

@@ -54,7 +54,7 @@ struct Way {
 
 impl Way {
     fn of(runtime: &Runtime) -> Option<Self> {
-        let auth = runtime.auth();
+        let auth = runtime.profile().auth();
         let slot = Slot::new(&auth.header, &auth.scheme).ok()?;
         Some(Self { base: runtime.description().default_base.parse().ok()?, slot })
     }

@@ -13,6 +13,7 @@ use crate::{
     agents,
     backup::SpoolError,
     events::{AppendError, ReadError, ReserveError},
+    registry::{AddError, ChangeError, RemoveError},
     runtime::{self, CallError, ErrorKind, Fault},
     session::{CreateError, DeleteError, InputError, InterruptError, LinkError, ModelsError, PromptError, Refused},
     vault,
@@ -26,6 +27,9 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// When a backup is under way already.
 const BACKUP_RETRY: Duration = Duration::from_secs(10);
+
+/// When something is to be removed on which a turn runs. A pump stays for half a minute after it.
+const IN_USE_RETRY: Duration = Duration::from_secs(30);
 
 /// When a client has too many connections.
 const CONNECTION_RETRY: Duration = Duration::from_secs(5);
@@ -41,6 +45,8 @@ pub(super) struct Error {
     pub(super) retry: Retry,
     /// For the log alone.
     pub(super) cause: Option<String>,
+    /// What a program needs to know beyond that: JSON.
+    pub(super) details: Option<Box<RawValue>>,
     /// What the vendor's own API calls it, where the request was one of that API and went on to it.
     pub(super) vendors: Option<Box<VendorsError>>,
 }
@@ -78,7 +84,7 @@ impl IntoResponse for Error {
 
 impl Error {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry: Retry::No, cause: None, vendors: None }
+        Self { status, code, message: message.into(), retry: Retry::No, cause: None, details: None, vendors: None }
     }
 
     /// A request that cannot be understood, with the words that clients of the platform know.
@@ -120,6 +126,20 @@ impl Error {
     pub(super) fn unsupported_runtime(runtime: &str) -> Self {
         let message = format!("invalid request json: unsupported runtime: {runtime}");
         Self::new(StatusCode::BAD_REQUEST, "unsupported_runtime", message)
+    }
+
+    pub(super) fn runtime_not_found(runtime: &str) -> Self {
+        let message = format!("this host has no runtime {runtime}; GET /api/agent-runtimes lists those that it has");
+        Self::new(StatusCode::NOT_FOUND, "runtime_not_found", message)
+    }
+
+    /// The disk does not take something.
+    pub(super) fn of_disk(error: std::io::Error) -> Self {
+        if error.kind() != std::io::ErrorKind::StorageFull {
+            return Self::internal(error);
+        }
+        let message = "the disk of the data directory is full; nothing was stored";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message).because(error)
     }
 
     /// Something that must not happen; the client learns only that it did.
@@ -253,6 +273,100 @@ impl From<SpoolError> for Error {
     }
 }
 
+impl From<AddError> for Error {
+    fn from(error: AddError) -> Self {
+        let refused = |message: String| Self::new(StatusCode::UNPROCESSABLE_ENTITY, "component_refused", message);
+        match error {
+            AddError::Manifest(error) => Self::new(StatusCode::BAD_REQUEST, "manifest_invalid", error.to_string()),
+            AddError::Artifact(error) => refused(error.to_string()),
+            AddError::Component(error) => refused(error.to_string()),
+            AddError::NotUploaded(component) => {
+                let message = format!(
+                    "the component {component} is not here: send it with PUT /api/components/{component}, then add it again; \
+                     what was sent is kept until the host ends, or eight others have come"
+                );
+                Self::new(StatusCode::NOT_FOUND, "component_missing", message)
+            }
+            AddError::Bundled(id) => Self::of_change(ChangeError::Bundled, id.as_str()),
+            AddError::Damaged(reason) => Self::runtime_damaged().because(reason),
+            AddError::Ungranted(review) => {
+                let message = "look at what this changes (`details.changes`), and send it again with `grant` as in \
+                               `details.grant` if it shall happen";
+                let details = serde_json::value::to_raw_value(&review).ok();
+                Self { details, ..Self::new(StatusCode::CONFLICT, "grant_required", message) }
+            }
+            AddError::Io(error) => Self::of_disk(error),
+            AddError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl Error {
+    fn runtime_damaged() -> Self {
+        let message = "what is stored of this runtime is damaged: remove it with DELETE /api/agent-runtimes/{id} and add it \
+                       again, or restore a backup";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "record_damaged", message)
+    }
+
+    fn runtime_broken() -> Self {
+        let message = "the runtime's component cannot be loaded; the operator sees why with GET /api/agent-runtimes/{id}, and \
+                       can roll it back or add one that can";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "runtime_broken", message)
+    }
+
+    /// Why a runtime was not changed.
+    pub(super) fn of_change(error: ChangeError, id: &str) -> Self {
+        let conflict = |code, message: String| Self::new(StatusCode::CONFLICT, code, message);
+        match error {
+            ChangeError::Unknown => Self::runtime_not_found(id),
+            ChangeError::Bundled => conflict(
+                "runtime_bundled",
+                format!("{id} is part of this program and changes with it; give yours another `id` in its manifest"),
+            ),
+            ChangeError::Damaged(reason) => Self::runtime_damaged().because(reason),
+            ChangeError::NoVersion => {
+                let message = format!("{id} has no such version; GET /api/agent-runtimes/{id} lists those that it has");
+                Self::new(StatusCode::NOT_FOUND, "runtime_version_not_found", message)
+            }
+            ChangeError::NoEarlier => conflict(
+                "no_earlier_version",
+                format!(
+                    "{id} has no version that was added before the current one; name one with `to`, or add another"
+                ),
+            ),
+            ChangeError::Broken(reason) => {
+                let message = format!("that version cannot be loaded any more, so nothing has changed: {reason}");
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "component_refused", message)
+            }
+            ChangeError::Store(error) => error.into(),
+        }
+    }
+
+    /// Why a runtime or a version of one was not removed.
+    pub(super) fn of_removal(error: RemoveError<ReadError>, id: &str) -> Self {
+        let conflict = |code, message: String| Self::new(StatusCode::CONFLICT, code, message);
+        match error {
+            RemoveError::Change(error) => Self::of_change(error, id),
+            RemoveError::Current => conflict(
+                "version_current",
+                format!(
+                    "new sessions of {id} get this version; roll back or add another one first, or remove the runtime"
+                ),
+            ),
+            RemoveError::Running => conflict(
+                "runtime_in_use",
+                format!("sessions work on {id} just now; interrupt them, or try again when their turns are over"),
+            )
+            .with_retry(Retry::After(IN_USE_RETRY)),
+            RemoveError::Needed(sessions) => conflict(
+                "version_in_use",
+                format!("{sessions} sessions are on this version and would go on with another one; delete them first"),
+            ),
+            RemoveError::Unread(error) => error.into(),
+        }
+    }
+}
+
 impl From<agents::UpdateError<Self>> for Error {
     fn from(error: agents::UpdateError<Self>) -> Self {
         match error {
@@ -353,6 +467,7 @@ impl From<LinkError> for Error {
             LinkError::UnknownRuntime => {
                 conflict("runtime_missing", "this host does not have the session's runtime; start it with that runtime")
             }
+            LinkError::BrokenRuntime(cause) => Self::runtime_broken().because(cause),
             LinkError::NoCredential => no_credential("runtime"),
             LinkError::BadCredential(cause) => {
                 let message = "the stored credential cannot be used; store it again with PUT /api/agent-runtimes/{id}/credentials";

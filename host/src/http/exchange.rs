@@ -152,9 +152,11 @@ const SECURITY: [(HeaderName, &str); 5] = [
 fn with_body(response: &Response, error: &Error, dialect: Dialect, id: RequestId) -> Response {
     let mut status = error.status;
     let (kind, details, more) = match (dialect, &error.vendors) {
-        (Dialect::Lap, _) => {
-            ("gateway_error", None, Some(More { code: error.code, retryable: error.retry != Retry::No }))
-        }
+        (Dialect::Lap, _) => (
+            "gateway_error",
+            error.details.as_deref(),
+            Some(More { code: error.code, retryable: error.retry != Retry::No }),
+        ),
         (Dialect::Anthropic, Some(vendors)) => (&*vendors.kind, vendors.details.as_deref(), None),
         (Dialect::Anthropic, None) => {
             status = anthropic::status(error.status);

@@ -56,7 +56,7 @@ use self::{
     error::Error,
     exchange::Template,
     idempotency::Underway,
-    lap::{agents, backup, capabilities, events, health, runtimes, sessions},
+    lap::{agents, backup, capabilities, events, health, runtimes, sessions, versions},
     principal::Principal,
 };
 pub use self::{
@@ -70,7 +70,7 @@ use crate::{
     backup::Backups,
     events::Reservations,
     id::RuntimeId,
-    runtime::Runtimes,
+    registry::Registry,
     session::Sessions,
     upstream::NetworkPolicy,
     vault::Vault,
@@ -91,7 +91,7 @@ pub struct Services {
     /// What makes backups.
     pub backups: Backups,
     /// The runtimes that there are.
-    pub runtimes: Arc<Runtimes>,
+    pub registry: Registry,
     /// The key that clients must show.
     pub master_key: MasterKey,
     /// Which base URLs a credential may be stored for.
@@ -166,7 +166,7 @@ handles! {
     Environments: app => app.services.environments.clone();
     Arc<Vault>: app => Arc::clone(&app.services.vault);
     Backups: app => app.services.backups.clone();
-    Arc<Runtimes>: app => Arc::clone(&app.services.runtimes);
+    Registry: app => app.services.registry.clone();
     NetworkPolicy: app => app.services.networks.clone();
 }
 
@@ -254,6 +254,12 @@ static ROUTES: &[RouteInfo] = &[
     keyed(Method::GET, "/api/backup", |m| on(m, backup::get)),
     keyed(Method::GET, "/api/capabilities", |m| on(m, capabilities::get)),
     keyed(Method::GET, "/api/agent-runtimes", |m| on(m, runtimes::list)),
+    keyed(Method::POST, "/api/agent-runtimes", |m| on(m, versions::add)),
+    keyed(Method::GET, "/api/agent-runtimes/{id}", |m| on(m, versions::get)),
+    keyed(Method::DELETE, "/api/agent-runtimes/{id}", |m| on(m, versions::remove)),
+    keyed(Method::POST, "/api/agent-runtimes/{id}/rollback", |m| on(m, versions::roll_back)),
+    keyed(Method::DELETE, "/api/agent-runtimes/{id}/versions/{component}", |m| on(m, versions::remove_version)),
+    keyed(Method::PUT, "/api/components/{digest}", |m| on(m, versions::upload)),
     keyed(Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),
     keyed(Method::DELETE, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::remove_credential)),
     shared(Method::GET, "/v1/models", |m| on(m, anthropic::models::list)),

@@ -6,5 +6,6 @@ wasmtime::component::bindgen!({
     world: "runtime",
     imports: { default: async | trappable },
     exports: { default: async },
+    // What a component says of itself is kept, and its calls are recorded.
     additional_derives: [PartialEq, serde::Deserialize, serde::Serialize],
 });

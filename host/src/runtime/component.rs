@@ -9,13 +9,13 @@ use wasmtime::{
 
 use super::{
     Description, Fault,
-    artifact::digest,
     bindings::{Runtime as World, RuntimePre},
     compile::CompileError,
     inspect::ShapeError,
     manifest::Manifest,
     store::{Guest, Live},
 };
+use crate::id::ComponentDigest;
 
 /// The contract that this host serves.
 pub const CONTRACT: &str = "0.1";
@@ -91,7 +91,7 @@ impl LoadError {
 pub(super) struct Component {
     pub(super) manifest: Manifest,
     /// Of the component as bytes.
-    pub(super) digest: String,
+    pub(super) digest: ComponentDigest,
     engine: Engine,
     prepared: RuntimePre<Guest>,
 }
@@ -100,14 +100,14 @@ impl Component {
     /// Compiles in this process, for an author's own component on the author's own machine.
     pub(super) fn load(engine: &Engine, bytes: &[u8], manifest: Manifest) -> Result<Self, LoadError> {
         let compiled = Compiled::new(engine, bytes).map_err(LoadError::Invalid)?;
-        Self::new(engine, &compiled, digest(bytes), manifest)
+        Self::new(engine, &compiled, ComponentDigest::of(bytes), manifest)
     }
 
     /// `digest` is that of the component as bytes.
     pub(super) fn new(
         engine: &Engine,
         compiled: &Compiled,
-        digest: String,
+        digest: ComponentDigest,
         manifest: Manifest,
     ) -> Result<Self, LoadError> {
         if manifest.contract != CONTRACT {

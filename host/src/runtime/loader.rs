@@ -10,13 +10,13 @@ use wasmtime::{Engine, component::Component as Compiled};
 
 use super::{
     Manifest, Runtime,
-    artifact::digest,
     cache::{Cache, CacheKey},
     compile,
     component::{Component, LoadError},
     engine::{self, EngineError},
     inspect::inspect,
 };
+use crate::id::ComponentDigest;
 
 /// Makes runtimes of components. One for each host; cheap to clone.
 ///
@@ -70,8 +70,8 @@ impl Loader {
         let (component, digest, found) = self
             .blocking(|inner| {
                 inspect(&component)?;
-                let digest = digest(&component);
-                let found = inner.cache.find(&inner.engine, &digest);
+                let digest = ComponentDigest::of(&component);
+                let found = inner.cache.find(&inner.engine, &digest.to_string());
                 Ok((component, digest, found))
             })
             .await?;
@@ -82,12 +82,11 @@ impl Loader {
                     let _alone = self.0.compiling.lock().await;
                     compile::in_child(&self.0.program, &component).await?
                 };
-                let known = digest.clone();
-                let keep = move |inner: &Inner| inner.cache.keep(&inner.engine, &known, &code);
+                let keep = move |inner: &Inner| inner.cache.keep(&inner.engine, &digest.to_string(), &code);
                 self.blocking(move |inner| keep(inner).map_err(LoadError::Invalid)).await?
             }
         };
-        self.describe(manifest, digest, &compiled).await
+        self.describe(manifest, digest, component.len(), &compiled).await
     }
 
     /// A runtime of a component that is part of this program, and compiled in this process.
@@ -95,22 +94,27 @@ impl Loader {
     /// # Errors
     /// When the component is refused.
     pub async fn bundled(&self, manifest: Manifest, component: Vec<u8>) -> Result<Runtime, LoadError> {
+        let (digest, bytes) = (ComponentDigest::of(&component), component.len());
         let compiled = self.blocking(move |inner| {
-            let (engine, digest) = (&inner.engine, digest(&component));
-            if let Some(compiled) = inner.cache.find(engine, &digest) {
-                return Ok((digest, compiled));
+            let (engine, name) = (&inner.engine, digest.to_string());
+            if let Some(compiled) = inner.cache.find(engine, &name) {
+                return Ok(compiled);
             }
             let code = engine.precompile_component(&component).map_err(LoadError::Invalid)?;
-            let compiled = inner.cache.keep(engine, &digest, &code).map_err(LoadError::Invalid)?;
-            Ok((digest, compiled))
+            inner.cache.keep(engine, &name, &code).map_err(LoadError::Invalid)
         });
-        let (digest, compiled) = compiled.await?;
-        self.describe(manifest, digest, &compiled).await
+        self.describe(manifest, digest, bytes, &compiled.await?).await
     }
 
-    async fn describe(&self, manifest: Manifest, digest: String, compiled: &Compiled) -> Result<Runtime, LoadError> {
+    async fn describe(
+        &self,
+        manifest: Manifest,
+        digest: ComponentDigest,
+        bytes: usize,
+        compiled: &Compiled,
+    ) -> Result<Runtime, LoadError> {
         let component = Component::new(&self.0.engine, compiled, digest, manifest)?;
-        Runtime::describe(Arc::new(component)).await
+        Runtime::describe(Arc::new(component), bytes).await
     }
 
     /// Does what blocks on the disk or computes for long.

@@ -25,7 +25,7 @@ pub struct Manifest {
 }
 
 /// The slot of the credential in a request.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     /// The request header, in lower case.
@@ -74,6 +74,18 @@ impl TryFrom<Written> for Rule {
 }
 
 impl Rule {
+    /// The methods.
+    #[must_use]
+    pub fn methods(&self) -> &[Method] {
+        &self.methods
+    }
+
+    /// The path that it covers, with what is beneath it.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     fn covers(&self, method: Method, path: &str) -> bool {
         let beneath = path.strip_prefix(self.path.as_str());
         beneath.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) && self.methods.contains(&method)

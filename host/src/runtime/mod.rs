@@ -18,6 +18,7 @@ mod inspect;
 mod loader;
 mod manifest;
 mod outlet;
+mod profile;
 mod record;
 mod store;
 mod trial;
@@ -42,8 +43,9 @@ pub use self::{
     engine::{EngineError, GUESTS_MAX, MEMORY_BYTES_MAX},
     inspect::{COMPONENT_BYTES_MAX, ShapeError, inspect},
     loader::{Loader, LoaderSettings},
-    manifest::{Auth, Manifest},
+    manifest::{Auth, Invalid as InvalidManifest, Manifest, Rule},
     outlet::{Level, Outlet},
+    profile::Profile,
     record::{Answered, Asked, Ended, Exchange, Header, Recorded, Recordings},
     store::{CALL_CPU, CALL_WALL},
     trial::{Trial, TrialError},
@@ -93,14 +95,14 @@ pub enum CallError {
     Fault(#[from] Fault),
 }
 
-/// The runtimes that this host has.
+/// The runtimes that are part of the program.
 pub struct Runtimes {
     loaded: BTreeMap<RuntimeId, Arc<Runtime>>,
 }
 
-/// One runtime: what it says of itself, and the component to make instances of.
+/// One runtime, ready to run: the component to make instances of, and what is known of it.
 pub struct Runtime {
-    description: Description,
+    profile: Arc<Profile>,
     component: Arc<Component>,
 }
 
@@ -154,37 +156,37 @@ pub enum StartError {
 
 impl Runtime {
     /// Asks the component who it is, and refuses what goes beyond its manifest.
-    async fn describe(component: Arc<Component>) -> Result<Self, LoadError> {
+    async fn describe(component: Arc<Component>, bytes: usize) -> Result<Self, LoadError> {
         let description = component.describe().await?;
         let mismatches = component.manifest.mismatches(&description);
         if !mismatches.is_empty() {
             return Err(LoadError::Manifest(mismatches.join("; ")));
         }
-        Ok(Self { description, component })
+        Ok(Self::new(component, bytes, description))
+    }
+
+    fn new(component: Arc<Component>, bytes: usize, description: Description) -> Self {
+        let (digest, manifest) = (component.digest, component.manifest.clone());
+        let profile = Profile { component: digest, component_bytes: bytes as u64, manifest, description };
+        Self { profile: Arc::new(profile), component }
+    }
+
+    /// What is known of it.
+    #[must_use]
+    pub const fn profile(&self) -> &Arc<Profile> {
+        &self.profile
     }
 
     /// The runtime's name.
     #[must_use]
     pub fn id(&self) -> &RuntimeId {
-        &self.component.manifest.id
+        self.profile.id()
     }
 
     /// What it says of itself.
     #[must_use]
-    pub const fn description(&self) -> &Description {
-        &self.description
-    }
-
-    /// Where its credential goes.
-    #[must_use]
-    pub fn auth(&self) -> &Auth {
-        &self.component.manifest.auth
-    }
-
-    /// True when the host hands such a request of a client's on to the upstream; see [`Manifest::forwards`].
-    #[must_use]
-    pub fn forwards(&self, method: upstream::Method, path: &str) -> bool {
-        self.component.manifest.forwards(method, path)
+    pub fn description(&self) -> &Description {
+        self.profile.description()
     }
 
     /// What to follow, when the manifest allows it; otherwise says which rule is missing.
@@ -270,8 +272,8 @@ impl Instance {
     #[must_use]
     pub fn recorded(mut self, recordings: &Arc<Recordings>, session: SessionId) -> Self {
         let manifest = &self.component.manifest;
-        let (id, digest) = (manifest.id.as_str(), self.component.digest.as_str());
-        let recorder = Recorder::new(Arc::clone(recordings), session, id, digest, self.outlet);
+        let (id, digest) = (manifest.id.as_str(), self.component.digest.to_string());
+        let recorder = Recorder::new(Arc::clone(recordings), session, id, &digest, self.outlet);
         self.outlet = recorder.outlet();
         self.recorder = Some(Box::new(recorder));
         self

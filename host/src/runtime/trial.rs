@@ -37,17 +37,18 @@ impl Trial {
     pub async fn start(component: &[u8], manifest: Option<Manifest>) -> Result<Self, TrialError> {
         let engine = engine::start(GUESTS)?;
         let Some(manifest) = manifest else { return Self::unlimited(&engine, component).await };
-        let component = Arc::new(Component::load(&engine, component, manifest)?);
+        let bytes = component;
+        let component = Arc::new(Component::load(&engine, bytes, manifest)?);
         let description = component.describe().await.map_err(LoadError::from)?;
         let mismatches = component.manifest.mismatches(&description);
-        Ok(Self { runtime: Arc::new(Runtime { description, component }), mismatches })
+        Ok(Self { runtime: Arc::new(Runtime::new(component, bytes.len(), description)), mismatches })
     }
 
     /// Under a manifest that grants what the component says that it needs.
-    async fn unlimited(engine: &Engine, component: &[u8]) -> Result<Self, TrialError> {
+    async fn unlimited(engine: &Engine, bytes: &[u8]) -> Result<Self, TrialError> {
         let unnamed = "component".parse().map_err(|_| LoadError::Manifest("no id".to_owned()))?;
         let auth = Auth { header: String::new(), scheme: String::new() };
-        let mut component = Arc::new(Component::load(engine, component, Manifest::granting_all(unnamed, auth))?);
+        let mut component = Arc::new(Component::load(engine, bytes, Manifest::granting_all(unnamed, auth))?);
         let description = component.describe().await.map_err(LoadError::from)?;
         let auth = Auth { header: description.auth_header.clone(), scheme: description.auth_scheme.clone() };
         let mut mismatches = Vec::new();
@@ -56,6 +57,6 @@ impl Trial {
             _ => mismatches
                 .push(format!("id: {:?} is none; use letters, digits, `_` and `-`, 1 to 64 of them", description.id)),
         }
-        Ok(Self { runtime: Arc::new(Runtime { description, component }), mismatches })
+        Ok(Self { runtime: Arc::new(Runtime::new(component, bytes.len(), description)), mismatches })
     }
 }

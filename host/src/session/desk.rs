@@ -143,6 +143,18 @@ impl Desk {
         Ok(message)
     }
 
+    /// Settles, durably, on the version of the runtime that the session goes on with, where the one that it was made on is
+    /// gone: whatever becomes of the host, the turn that begins now ends on that version.
+    pub(super) async fn pin(&mut self) -> Result<(), Stop> {
+        let profile = self.core.registry.get_for(&self.session.runtime, self.session.component);
+        let found = profile.map(|profile| profile.component);
+        if found.is_none() || found == self.session.component {
+            return Ok(());
+        }
+        self.session.component = found;
+        self.commit(Draft::default(), true).await
+    }
+
     /// A prompt, as the runtime is given it.
     pub(super) fn prompt(&self, number: u64) -> Result<runtime::Input, ReadError> {
         let session = self.session.id;

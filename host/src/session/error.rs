@@ -1,8 +1,11 @@
 //! Why a client's wish was not done: an error for each operation, which says what the client does differently for it.
 
+use std::sync::Arc;
+
 use super::state::Refused;
 use crate::{
     events::{AppendError, ReadError},
+    registry::Unavailable,
     runtime::CallError,
 };
 
@@ -10,8 +13,11 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// There is no runtime of this name.
-    #[error("unknown runtime")]
+    #[error("this host does not have the session's runtime any more; add it again, or start it with that runtime")]
     UnknownRuntime,
+    /// The runtime's component cannot be loaded, for this reason.
+    #[error("the session's runtime cannot be loaded: {0}")]
+    BrokenRuntime(Arc<str>),
     /// No credential is stored for the runtime.
     #[error("no credential is stored for the runtime")]
     NoCredential,
@@ -21,6 +27,15 @@ pub enum LinkError {
     /// The session was opened at another base URL than the credential names now.
     #[error("the session lives at another base URL than the runtime's credential names now")]
     Moved,
+}
+
+impl From<Unavailable> for LinkError {
+    fn from(error: Unavailable) -> Self {
+        match error {
+            Unavailable::Unknown => Self::UnknownRuntime,
+            Unavailable::Broken(reason) => Self::BrokenRuntime(reason),
+        }
+    }
 }
 
 /// Why there is no new session.

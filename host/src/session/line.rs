@@ -15,7 +15,7 @@ use super::{
     stored::Session,
 };
 use crate::{
-    id::{RuntimeId, SessionId},
+    id::{ComponentDigest, RuntimeId, SessionId},
     runtime::{CallError, ErrorKind, Frame, Instance, Listen},
     upstream::{Framing, StreamError},
 };
@@ -41,6 +41,7 @@ pub(super) enum StepError {
 pub(super) struct Place {
     session: SessionId,
     runtime: RuntimeId,
+    component: Option<ComponentDigest>,
     base: String,
     /// The guest's state.
     pub(super) guest: String,
@@ -51,6 +52,7 @@ impl Place {
         Self {
             session: session.id,
             runtime: session.runtime.clone(),
+            component: session.component,
             base: session.base.clone(),
             guest: session.guest.clone(),
         }
@@ -69,11 +71,11 @@ impl Line {
     }
 
     /// The guest, and the way to its upstream.
-    pub(super) fn guest(&mut self, core: &Core, place: &Place) -> Result<&mut (Link, Instance), LinkError> {
+    pub(super) async fn guest(&mut self, core: &Core, place: &Place) -> Result<&mut (Link, Instance), LinkError> {
         let open = match self.open.take() {
             Some(open) => open,
             None => {
-                let link = core.link(&place.runtime, Some(&place.base))?;
+                let link = core.link(&place.runtime, place.component, Some(&place.base)).await?;
                 let instance = link.instance_of(place.session, core);
                 (link, instance)
             }
@@ -102,7 +104,7 @@ impl Line {
         place: &Place,
         seen: Option<&Seen>,
     ) -> Result<Vec<Frame>, StepError> {
-        let (link, instance) = self.guest(core, place)?;
+        let (link, instance) = self.guest(core, place).await?;
         let upstream = link.upstream.clone();
         let feed = match instance.listen(&place.guest).await? {
             Listen::Nothing => Feed::Quiet,
@@ -120,7 +122,7 @@ impl Line {
 
     /// Reads what the upstream remembers and the log does not have, oldest first, while the feed goes on.
     pub(super) async fn look_back(&mut self, core: &Core, place: &Place, seen: &Seen) -> Result<Vec<Frame>, StepError> {
-        let (_, instance) = self.guest(core, place)?;
+        let (_, instance) = self.guest(core, place).await?;
         news(instance, place, seen).await
     }
 }

@@ -7,7 +7,7 @@
 //!   `intake.rs` what is new in what came, by `seen.rs` · `event.rs` the rules for events
 //! * `pump.rs` carries that out between `desk.rs`, the session's side, and `line.rs`, the upstream's · `feed.rs` what is
 //!   read
-//! * `passage.rs` the way to an upstream for what is no session's turn
+//! * `passage.rs` the way to an upstream for what is no session's turn · `versions.rs` who needs which version of a runtime
 //! * `stored.rs` what is kept · `retention.rs` for how long · `live.rs` who runs now · `error.rs` why something was not done
 //!
 //! Must not know `http`, nor any vendor. Only this module appends to the log.
@@ -29,6 +29,7 @@ mod simulation;
 mod state;
 mod stored;
 mod usage;
+mod versions;
 
 use std::{
     collections::HashMap,
@@ -60,8 +61,9 @@ use crate::{
     agents::{Provision, Provisions},
     clock,
     events::{AppendError, Draft, EventLog, ReadError, Reader, Span, Writer, WriterError},
-    id::{AgentId, EnvironmentId, MessageId, RuntimeId, SessionId},
-    runtime::{AgentSpec, CallError, ErrorKind, Instance, Model, Recordings, Runtime, Runtimes, SessionSpec},
+    id::{AgentId, ComponentDigest, EnvironmentId, MessageId, RuntimeId, SessionId},
+    registry::Registry,
+    runtime::{AgentSpec, Auth, CallError, ErrorKind, Instance, Model, Profile, Recordings, Runtime, SessionSpec},
     upstream::{Client, OpenError, Slot, Upstream},
     vault::{Credential, OpenCredentialError, Vault},
 };
@@ -103,13 +105,13 @@ pub struct Sessions {
 /// What sessions work with.
 struct Core {
     log: EventLog,
-    runtimes: Arc<Runtimes>,
+    registry: Registry,
     vault: Vault,
     provisions: Provisions,
     client: Client,
     live: Live,
-    /// The way to each runtime's upstream, opened once for each credential.
-    links: Mutex<HashMap<RuntimeId, Upstream>>,
+    /// The way to each runtime's upstream, opened once for each credential and for each place that it may have in a request.
+    ways: Mutex<HashMap<(RuntimeId, Auth), Upstream>>,
     /// Provisions under way, so that sessions that start together make one.
     provisioning: Mutex<HashMap<[u8; 32], Arc<OnceCell<Provision>>>>,
     /// Where pumps and guests run.
@@ -144,7 +146,7 @@ impl Sessions {
     #[must_use]
     pub fn new(
         log: EventLog,
-        runtimes: Arc<Runtimes>,
+        registry: Registry,
         vault: Vault,
         provisions: Provisions,
         client: Client,
@@ -153,12 +155,12 @@ impl Sessions {
     ) -> Self {
         let core = Core {
             log,
-            runtimes,
+            registry,
             vault,
             provisions,
             client,
             live: Live::default(),
-            links: Mutex::default(),
+            ways: Mutex::default(),
             provisioning: Mutex::default(),
             executor,
             recordings,
@@ -358,10 +360,13 @@ impl Sessions {
     /// # Errors
     /// When the upstream refuses.
     pub async fn models(&self, runtime: &RuntimeId) -> Result<Vec<Model>, ModelsError> {
-        let link = self.core.link(runtime, None)?;
-        let asked = self.core.executor.spawn(async move { link.instance().models().await });
+        let (core, runtime) = (Arc::clone(&self.core), runtime.clone());
+        let asked = self.core.executor.spawn(async move {
+            let link = core.link(&runtime, None, None).await?;
+            Ok(link.instance().models().await?)
+        });
         let gone = || CallError::Fault(crate::runtime::Fault::Wall);
-        Ok(asked.await.unwrap_or_else(|_| Err(gone()))?)
+        asked.await.unwrap_or_else(|_| Err(gone().into()))
     }
 
     /// How many sessions have a pump now.
@@ -384,7 +389,7 @@ impl Sessions {
 
 impl Core {
     async fn create(self: Arc<Self>, new: NewSession) -> Result<Session, CreateError> {
-        let link = self.link(&new.runtime, None)?;
+        let link = self.link(&new.runtime, None, None).await?;
         let mut instance = link.instance_of(new.id, &self);
         let key = provision_key(&new, link.upstream.credential());
         let id = new.id;
@@ -415,6 +420,7 @@ impl Core {
             agent_version: new.agent_version,
             environment_id: new.environment_id,
             runtime: new.runtime,
+            component: Some(link.runtime.profile().component),
             provision: provision.id,
             upstream_id: opened.upstream_id,
             environment: new.environment,
@@ -499,28 +505,41 @@ impl Core {
         self.log.writer(id, stored.is_none_or(|session| session.settled()))
     }
 
-    /// The way to a runtime's upstream. `base` is where the session lives, if it does already.
-    fn link(&self, runtime: &RuntimeId, base: Option<&str>) -> Result<Link, LinkError> {
+    /// A runtime with the way to its upstream. `pinned` is the version that the session was made on, and `base` where it
+    /// lives, if it does already.
+    async fn link(
+        &self,
+        runtime: &RuntimeId,
+        pinned: Option<ComponentDigest>,
+        base: Option<&str>,
+    ) -> Result<Link, LinkError> {
+        let runtime = self.registry.runtime(runtime, pinned).await?;
+        let upstream = self.way(runtime.profile(), base)?;
+        Ok(Link { runtime, upstream })
+    }
+
+    /// The way to a runtime's upstream. Blocks on the vault.
+    fn way(&self, runtime: &Profile, base: Option<&str>) -> Result<Upstream, LinkError> {
         let bad = |error: &dyn std::fmt::Display| LinkError::BadCredential(error.to_string());
-        let runtime = self.runtimes.get(runtime.as_str()).ok_or(LinkError::UnknownRuntime)?;
-        let auth = runtime.auth();
+        let (id, auth) = (runtime.id(), runtime.auth());
         let slot = Slot::new(&auth.header, &auth.scheme).map_err(|error| bad(&error))?;
         loop {
-            let credential = self.vault.credential(runtime.id()).map_err(|error| bad(&error))?;
+            let credential = self.vault.credential(id).map_err(|error| bad(&error))?;
             let credential = credential.ok_or(LinkError::NoCredential)?;
             if base.is_some_and(|base| base != credential.base.to_string()) {
                 return Err(LinkError::Moved);
             }
-            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(upstream) = links.get(runtime.id())
+            let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = (id.clone(), auth.clone());
+            if let Some(upstream) = ways.get(&place)
                 && upstream.credential().version == credential.version
             {
-                return Ok(Link { runtime, upstream: upstream.clone() });
+                return Ok(upstream.clone());
             }
             match Upstream::open(&self.client, &self.vault, &credential, &slot) {
                 Ok(upstream) => {
-                    links.insert(runtime.id().clone(), upstream.clone());
-                    return Ok(Link { runtime, upstream });
+                    ways.insert(place, upstream.clone());
+                    return Ok(upstream);
                 }
                 // It was replaced or removed since it was looked up, so what there is now is looked up.
                 Err(OpenError::Credential(OpenCredentialError::Replaced { .. } | OpenCredentialError::Absent)) => {}

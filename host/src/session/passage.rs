@@ -11,7 +11,8 @@ impl Sessions {
     /// # Errors
     /// When there is no such runtime, or no credential for it that can be used.
     pub fn upstream(&self, runtime: &RuntimeId) -> Result<Upstream, LinkError> {
-        Ok(self.core.link(runtime, None)?.upstream)
+        let profile = self.core.registry.get(runtime.as_str()).ok_or(LinkError::UnknownRuntime)?;
+        self.core.way(&profile, None)
     }
 
     /// The upstream that a session lives at. Blocks on the vault.
@@ -19,6 +20,7 @@ impl Sessions {
     /// # Errors
     /// As [`Self::upstream`], and when the credential is now one for another place.
     pub fn upstream_of(&self, session: &Session) -> Result<Upstream, LinkError> {
-        Ok(self.core.link(&session.runtime, Some(&session.base))?.upstream)
+        let profile = self.core.registry.get_for(&session.runtime, session.component);
+        self.core.way(&*profile.ok_or(LinkError::UnknownRuntime)?, Some(&session.base))
     }
 }

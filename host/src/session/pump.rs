@@ -151,6 +151,7 @@ impl Pump {
 
     /// Opens the feed, before anything is sent, and then fills the gap before it.
     async fn connect(&mut self, look_back: bool) -> Result<(), Stop> {
+        self.desk.pin().await?;
         let place = Place::of(self.desk.session());
         if look_back {
             self.recall().await?;
@@ -270,7 +271,7 @@ impl Pump {
         let (core, line) = (&self.core, &mut self.line);
         self.desk
             .wait(urgent, async {
-                let (_, instance) = line.guest(core, &place)?;
+                let (_, instance) = line.guest(core, &place).await?;
                 Ok(instance.send(&place.guest, inputs).await?)
             })
             .await
@@ -436,7 +437,7 @@ impl Pump {
         let place = Place::of(self.desk.session());
         let mut tries = 0;
         loop {
-            let closed = match self.line.guest(&self.core, &place) {
+            let closed = match self.line.guest(&self.core, &place).await {
                 Ok((_, instance)) => instance.close(&place.guest).await,
                 Err(error @ (LinkError::NoCredential | LinkError::Moved | LinkError::UnknownRuntime)) => {
                     tracing::warn!(session = %self.desk.session().id, %error, "a session is removed here and not upstream");

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock,
     events::{ReadError, Record},
-    id::{AgentId, EnvironmentId, MessageId, ProvisionId, RuntimeId, SessionId},
+    id::{AgentId, ComponentDigest, EnvironmentId, MessageId, ProvisionId, RuntimeId, SessionId},
     runtime,
 };
 
@@ -37,6 +37,10 @@ pub struct Session {
     pub environment_id: Option<EnvironmentId>,
     /// The runtime that it runs on.
     pub runtime: RuntimeId,
+    /// The version of that runtime which it was made on, and stays on while it is there; nothing where it was made before
+    /// runtimes had versions.
+    #[serde(default)]
+    pub component: Option<ComponentDigest>,
     /// What the agent has upstream.
     pub provision: ProvisionId,
     /// The upstream's name of it, where the runtime tells.

@@ -22,8 +22,12 @@ pub struct VaultMoment(ReadTransaction);
 
 impl VaultMoment {
     /// Tells `to` of all rows, those of `others` in the same file too.
-    pub(crate) fn copy(&self, others: &'static [&'static dyn StoredTable], to: &mut Sink<'_>) -> Result<(), CopyError> {
-        rows::copy(&self.0, TABLES.iter().chain(others), to)
+    pub(crate) fn copy(
+        &self,
+        others: &'static [&'static [&'static dyn StoredTable]],
+        to: &mut Sink<'_>,
+    ) -> Result<(), CopyError> {
+        rows::copy(&self.0, TABLES.iter().chain(others.iter().copied().flatten()), to)
     }
 }
 
@@ -38,14 +42,17 @@ impl Vault {
     }
 
     /// Begins a new `vault.redb`, to be filled with the rows of a copy. Without a `store.json` it is no store.
-    pub(crate) fn fill(directory: &Path, others: &'static [&'static dyn StoredTable]) -> Result<Fill, FillError> {
+    pub(crate) fn fill(
+        directory: &Path,
+        others: &'static [&'static [&'static dyn StoredTable]],
+    ) -> Result<Fill, FillError> {
         let file = create_private_file(&directory.join(DATABASE_FILE))?;
         let make = || -> Result<Database, redb::Error> {
             let backend = FileBackend::new(file)?;
             Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
         };
         let db = make().map_err(|error| FillError::Database(Box::new(error)))?;
-        Ok(Fill::new(db, TABLES.iter().chain(others).copied().collect()))
+        Ok(Fill::new(db, TABLES.iter().chain(others.iter().copied().flatten()).copied().collect()))
     }
 
     /// Opens a `vault.redb` beside which no `store.json` is yet, and checks every credential in it.

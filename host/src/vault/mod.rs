@@ -40,10 +40,6 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use zeroize::Zeroizing;
 
 pub use self::table::RowError;
-pub(crate) use self::{
-    rows::{StoredTable, copy as copy_rows},
-    table::{Also, SealedRows, Row, Table, verify as verify_rows},
-};
 use self::{
     aead::Algorithm,
     identity::{Identity, IdentityError},
@@ -59,6 +55,10 @@ pub use self::{
     rows::{CopyError, Fill, FillError, Item, Sink},
     seal::{IntegrityError, IntegrityFault, Place, Sealer, StreamKey, version},
     secret::{Secret, UnusableSecret},
+};
+pub(crate) use self::{
+    rows::{StoredTable, copy as copy_rows},
+    table::{Also, Row, SealedRows, Table, verify as verify_rows},
 };
 
 const DATABASE_FILE: &str = "vault.redb";

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, ops::Bound, sync::Arc};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 use zeroize::Zeroizing;
 
 use super::{
@@ -12,6 +12,12 @@ use super::{
 
 /// The definition of a table of sealed rows, by its name.
 pub(crate) type SealedRows = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// Such a table at one moment.
+type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+/// The key of a row, and the row if it opens.
+pub(crate) type Keyed = (Vec<u8>, Result<Row, RowError>);
 
 /// Opens every row of these tables.
 pub(crate) fn verify(vault: &Vault, tables: &[SealedRows]) -> Result<(), RowError> {
@@ -82,24 +88,24 @@ impl Table {
         Self { db: vault.database(), sealer: vault.sealer(), definition }
     }
 
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Row>, RowError> {
+    /// The table as it is now; nothing where it was never written to.
+    fn read(&self) -> Result<Option<Rows>, RowError> {
         let transaction = self.db.begin_read().map_err(RowError::database)?;
-        let table = match transaction.open_table(self.definition) {
-            // Nothing was ever written to it.
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            table => table.map_err(RowError::database)?,
-        };
+        match transaction.open_table(self.definition) {
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            table => table.map(Some).map_err(RowError::database),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Row>, RowError> {
+        let Some(table) = self.read()? else { return Ok(None) };
         let row = table.get(key).map_err(RowError::database)?;
         row.map(|sealed| self.open(key, sealed.value())).transpose()
     }
 
     /// Opens every row, one after the other.
     pub(crate) fn verify(&self) -> Result<(), RowError> {
-        let transaction = self.db.begin_read().map_err(RowError::database)?;
-        let table = match transaction.open_table(self.definition) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-            table => table.map_err(RowError::database)?,
-        };
+        let Some(table) = self.read()? else { return Ok(()) };
         for row in table.iter().map_err(RowError::database)? {
             let (key, sealed) = row.map_err(RowError::database)?;
             self.open(key.value(), sealed.value())?;
@@ -108,18 +114,21 @@ impl Table {
     }
 
     /// Every row with its key, each opened for itself: one that is damaged hides no other.
-    pub(crate) fn each(&self) -> Result<Vec<(Vec<u8>, Result<Row, RowError>)>, RowError> {
-        let transaction = self.db.begin_read().map_err(RowError::database)?;
-        let table = match transaction.open_table(self.definition) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            table => table.map_err(RowError::database)?,
-        };
+    pub(crate) fn each(&self) -> Result<Vec<Keyed>, RowError> {
+        let Some(table) = self.read()? else { return Ok(Vec::new()) };
         let rows = table.iter().map_err(RowError::database)?;
         let opened = rows.map(|row| {
             let (key, sealed) = row.map_err(RowError::database)?;
             Ok((key.value().to_vec(), self.open(key.value(), sealed.value())))
         });
         opened.collect()
+    }
+
+    /// The keys of all rows.
+    pub(crate) fn keys(&self) -> Result<Vec<Vec<u8>>, RowError> {
+        let Some(table) = self.read()? else { return Ok(Vec::new()) };
+        let rows = table.iter().map_err(RowError::database)?;
+        rows.map(|row| row.map(|(key, _)| key.value().to_vec()).map_err(RowError::database)).collect()
     }
 
     /// The rows with keys of a range, the last first if `backwards`; at most `limit`.
@@ -129,11 +138,7 @@ impl Table {
         backwards: bool,
         limit: usize,
     ) -> Result<Vec<Row>, RowError> {
-        let transaction = self.db.begin_read().map_err(RowError::database)?;
-        let table = match transaction.open_table(self.definition) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            table => table.map_err(RowError::database)?,
-        };
+        let Some(table) = self.read()? else { return Ok(Vec::new()) };
         let mut rows = table.range::<&[u8]>(range).map_err(RowError::database)?;
         let mut found = Vec::new();
         while found.len() < limit

@@ -28,7 +28,8 @@ use super::{
 use crate::{
     agents::{Agent, Agents, Definition, Status},
     id::AgentId,
-    runtime::{Runtime, Runtimes},
+    registry::Registry,
+    runtime::Profile,
 };
 
 const NAME_CHARS_MAX: usize = 256;
@@ -87,7 +88,7 @@ fn value(definition: &Definition, key: &str) -> Option<Value> {
 }
 
 impl<'a> Snapshot<'a> {
-    fn new(agent: &'a Agent, runtime: Option<&Runtime>) -> Self {
+    fn new(agent: &'a Agent, runtime: Option<&Profile>) -> Self {
         let definition = &agent.definition;
         let mut model = value(definition, MODEL_OPTIONS).filter(Value::is_object).unwrap_or_else(|| json!({}));
         model["id"] = agent.model().into();
@@ -133,9 +134,9 @@ fn skills(given: Option<Value>) -> Vec<Value> {
 }
 
 impl<'a> Item<'a> {
-    fn new(agent: &'a Agent, runtimes: &Runtimes) -> Self {
+    fn new(agent: &'a Agent, registry: &Registry) -> Self {
         Self {
-            snapshot: Snapshot::new(agent, runtime_of(agent, runtimes).as_deref()),
+            snapshot: Snapshot::new(agent, runtime_of(agent, registry).as_deref()),
             metadata: &agent.definition.metadata,
             created_at: Timestamp(agent.created_ms),
             updated_at: Timestamp(agent.updated_ms()),
@@ -144,8 +145,8 @@ impl<'a> Item<'a> {
     }
 }
 
-fn runtime_of(agent: &Agent, runtimes: &Runtimes) -> Option<Arc<Runtime>> {
-    runtimes.get(agent.definition.runtime()?.as_str())
+fn runtime_of(agent: &Agent, registry: &Registry) -> Option<Arc<Profile>> {
+    registry.get(agent.definition.runtime()?.as_str())
 }
 
 fn raw(value: &impl Serialize) -> Box<RawValue> {
@@ -154,15 +155,15 @@ fn raw(value: &impl Serialize) -> Box<RawValue> {
 }
 
 /// An agent as a session that is made of it shows it.
-pub(in super::super) fn snapshot(agent: &Agent, runtime: &Runtime) -> Box<RawValue> {
+pub(in super::super) fn snapshot(agent: &Agent, runtime: &Profile) -> Box<RawValue> {
     raw(&Snapshot::new(agent, Some(runtime)))
 }
 
 /// The agent of a session that was made before sessions kept it: as it is now, or what is left of it.
-pub(super) fn of_session(agent: Option<Agent>, id: AgentId, runtimes: &Runtimes) -> Box<RawValue> {
+pub(super) fn of_session(agent: Option<Agent>, id: AgentId, registry: &Registry) -> Box<RawValue> {
     let gone = || Agent::placeholder(id);
     let agent = agent.unwrap_or_else(gone);
-    raw(&Snapshot::new(&agent, runtime_of(&agent, runtimes).as_deref()))
+    raw(&Snapshot::new(&agent, runtime_of(&agent, registry).as_deref()))
 }
 
 /// The agent of a session, with other tools.
@@ -173,7 +174,7 @@ pub(super) fn with_tools(
     agent: &RawValue,
     tools: Option<Box<RawValue>>,
     mcp_servers: Option<Box<RawValue>>,
-    runtime: Option<&Runtime>,
+    runtime: Option<&Profile>,
 ) -> Result<Box<RawValue>, Error> {
     let mut agent: Value = serde_json::from_str(agent.get()).map_err(Error::internal)?;
     if let Some(tools) = tools {
@@ -432,11 +433,11 @@ pub(in super::super) async fn create(
     attempt: Attempt,
     chosen: Chosen,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
     if let Some(agent) = attempt.made(|id| agents.get(id))? {
-        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&agent, &runtimes))));
+        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&agent, &registry))));
     }
     let (Some(name), Some(_)) = (&wishes.name, &wishes.model) else {
         let missing = if wishes.name.is_none() { "name" } else { "model" };
@@ -450,18 +451,18 @@ pub(in super::super) async fn create(
     definition.tools = Some(raw(&json!([])));
     wishes.check()?.apply(&mut definition)?;
     let runtime = chosen.for_agent(&definition.metadata)?;
-    if runtimes.get(runtime.as_str()).is_none() {
+    if registry.get(runtime.as_str()).is_none() {
         return Err(Error::unsupported_runtime(runtime.as_str()));
     }
     definition.set_runtime(Some(&runtime));
     let agent = on_disk(move || agents.create(attempt.id(), definition)).await??;
-    Ok(json::json(StatusCode::OK, &Item::new(&agent, &runtimes)))
+    Ok(json::json(StatusCode::OK, &Item::new(&agent, &registry)))
 }
 
 pub(in super::super) async fn retrieve(
     _: Principal,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     Path(id): Path<String>,
     parameters: Parameters,
 ) -> Result<Response, Error> {
@@ -469,7 +470,7 @@ pub(in super::super) async fn retrieve(
     let version = version.map_err(|_| invalid("version: must be the number of a version"))?;
     on_disk(move || {
         let agent = at_version(&agents, get(&agents, &id)?, version, "version")?;
-        Ok(json::json(StatusCode::OK, &Item::new(&agent, &runtimes)))
+        Ok(json::json(StatusCode::OK, &Item::new(&agent, &registry)))
     })
     .await?
 }
@@ -478,41 +479,41 @@ pub(in super::super) async fn update(
     _: Principal,
     attempt: Attempt,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     Path(id): Path<String>,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
     if attempt.is_replay() {
-        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&get(&agents, &id)?, &runtimes))));
+        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&get(&agents, &id)?, &registry))));
     }
     let agent: AgentId = id.parse().map_err(|_| not_found(&id))?;
     let (expected, checked) = (wishes.version, wishes.check()?);
     let updated = on_disk(move || agents.update(agent, expected, |definition| checked.apply(definition))).await??;
     let agent = updated.ok_or_else(|| not_found(&id))?;
-    Ok(json::json(StatusCode::OK, &Item::new(&agent, &runtimes)))
+    Ok(json::json(StatusCode::OK, &Item::new(&agent, &registry)))
 }
 
 pub(in super::super) async fn archive(
     _: Principal,
     attempt: Attempt,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     if attempt.is_replay() {
-        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&get(&agents, &id)?, &runtimes))));
+        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&get(&agents, &id)?, &registry))));
     }
     let agent: AgentId = id.parse().map_err(|_| not_found(&id))?;
     let archived = on_disk(move || agents.archive(agent)).await??;
     let agent = archived.ok_or_else(|| not_found(&id))?;
-    Ok(json::json(StatusCode::OK, &Item::new(&agent, &runtimes)))
+    Ok(json::json(StatusCode::OK, &Item::new(&agent, &registry)))
 }
 
 /// The latest made first.
 pub(in super::super) async fn list_all(
     _: Principal,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     parameters: Parameters,
 ) -> Result<Response, Error> {
     let limit = parameters.limit(LIMIT, LIMIT_MAX)?;
@@ -525,7 +526,7 @@ pub(in super::super) async fn list_all(
         };
         let found = collect(before, limit, |before, limit| agents.before(before, limit), |agent| agent.id, wanted)?;
         let key = |agent: &Agent| u128::from_be_bytes(agent.id.to_bytes());
-        Ok(page::answer(&found, limit, key, |agent| Item::new(agent, &runtimes)))
+        Ok(page::answer(&found, limit, key, |agent| Item::new(agent, &registry)))
     })
     .await?
 }
@@ -534,7 +535,7 @@ pub(in super::super) async fn list_all(
 pub(in super::super) async fn versions(
     _: Principal,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     Path(id): Path<String>,
     parameters: Parameters,
 ) -> Result<Response, Error> {
@@ -544,7 +545,7 @@ pub(in super::super) async fn versions(
     on_disk(move || {
         let agent = get(&agents, &id)?;
         let found = agents.versions(&agent, before, limit + 1)?;
-        Ok(page::answer(&found, limit, |agent| agent.version.into(), |agent| Item::new(agent, &runtimes)))
+        Ok(page::answer(&found, limit, |agent| agent.version.into(), |agent| Item::new(agent, &registry)))
     })
     .await?
 }

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     id::SessionId,
-    runtime::Runtime,
+    runtime::Profile,
     session::{LinkError, Session},
     upstream::{self, Answer, FeedError, ForwardError, Outgoing, Renaming, SendError, Upstream},
 };
@@ -80,7 +80,7 @@ pub(in super::super) async fn of_account(
     let way = match named.next() {
         None => {
             let id = chosen.runtime();
-            let runtime = app.services.runtimes.get(id.as_str());
+            let runtime = app.services.registry.get(id.as_str());
             let runtime = runtime.ok_or_else(|| Error::unsupported_runtime(id.as_str()))?;
             declared(&runtime, &parts.method, &path, &path)?;
             let sessions = app.services.sessions.clone();
@@ -143,7 +143,7 @@ fn noun(path: &str) -> &str {
 
 /// Refuses what the runtime's manifest does not declare. `pattern` is the path as a manifest writes it, and `about` the
 /// part of it that says what it is about.
-fn declared(runtime: &Runtime, method: &Method, pattern: &str, about: &str) -> Result<(), Error> {
+fn declared(runtime: &Profile, method: &Method, pattern: &str, about: &str) -> Result<(), Error> {
     if upstream_method(method).is_some_and(|method| runtime.forwards(method, pattern)) {
         return Ok(());
     }
@@ -162,7 +162,7 @@ const fn upstream_method(method: &Method) -> Option<upstream::Method> {
     }
 }
 
-fn unlinked(error: LinkError, runtime: &Runtime) -> Error {
+fn unlinked(error: LinkError, runtime: &Profile) -> Error {
     match error {
         LinkError::NoCredential => no_credential(&runtime.description().provider_name),
         other => other.into(),
@@ -180,7 +180,8 @@ impl Way {
     async fn of_session(app: &App, id: SessionId, method: &Method, pattern: &str, about: &str) -> Result<Self, Error> {
         let sessions = app.services.sessions.clone();
         let session = on_disk(move || sessions.get(id)).await??.ok_or_else(|| not_found(&id.to_string()))?;
-        let runtime = app.services.runtimes.get(session.runtime.as_str()).ok_or(LinkError::UnknownRuntime)?;
+        let runtime =
+            app.services.registry.get_for(&session.runtime, session.component).ok_or(LinkError::UnknownRuntime)?;
         declared(&runtime, method, pattern, about)?;
         let Some(theirs) = session.upstream_id.clone() else {
             let message = format!("the runtime {} does not tell what a session is called upstream", runtime.id());

@@ -88,8 +88,8 @@ pub(in super::super) async fn list(
     if Dialect::of(request.headers()) == Dialect::Lap {
         let (mut parts, _) = request.into_parts();
         let whose = Query::from_request_parts(&mut parts, &()).await?;
-        let (runtimes, sessions) = (app.services.runtimes.clone(), app.services.sessions.clone());
-        return lap::runtimes::models(principal, State(runtimes), State(sessions), whose).await;
+        let (registry, sessions) = (app.services.registry.clone(), app.services.sessions.clone());
+        return lap::runtimes::models(principal, State(registry), State(sessions), whose).await;
     }
     if forwards(&app, &chosen, request.uri().path()) {
         return forward::of_account(principal, State(app), chosen, request).await;
@@ -121,14 +121,14 @@ pub(in super::super) async fn retrieve(
 }
 
 fn forwards(app: &App, chosen: &Chosen, path: &str) -> bool {
-    let runtime = app.services.runtimes.get(chosen.id().as_str());
+    let runtime = app.services.registry.get(chosen.id().as_str());
     runtime.is_some_and(|runtime| runtime.forwards(upstream::Method::Get, path))
 }
 
 /// The models as the runtime tells them.
 async fn known(app: &App, chosen: Chosen) -> Result<Vec<Model>, Error> {
     let id = chosen.runtime();
-    let runtime = app.services.runtimes.get(id.as_str()).ok_or_else(|| Error::unsupported_runtime(id.as_str()))?;
+    let runtime = app.services.registry.get(id.as_str()).ok_or_else(|| Error::unsupported_runtime(id.as_str()))?;
     app.services.sessions.models(&id).await.map_err(|error| match error {
         ModelsError::Link(LinkError::NoCredential) => no_credential(&runtime.description().provider_name),
         other => other.into(),

@@ -36,7 +36,8 @@ use crate::{
     clock,
     events::Span,
     id::{AgentId, EnvironmentId, SessionId},
-    runtime::{Runtime, Runtimes},
+    registry::Registry,
+    runtime::Profile,
     session::{
         Amendment, CreateError, Facts, InputError, LinkError, NewSession, Prompt, Session, Sessions, Status, Tokens,
         Usage,
@@ -168,16 +169,16 @@ impl<'a> Item<'a> {
 }
 
 /// The facts of a session; what is known of the agent of one that was made before they were kept.
-fn facts(sessions: &Sessions, agents: &Agents, runtimes: &Runtimes, session: &Session) -> Result<Facts, Error> {
+fn facts(sessions: &Sessions, agents: &Agents, registry: &Registry, session: &Session) -> Result<Facts, Error> {
     let mut facts = sessions.facts(session.id)?.unwrap_or_else(Facts::unknown);
     if facts.agent.get() == RawValue::NULL.get() {
-        facts.agent = agents::of_session(agents.get(session.agent)?, session.agent, runtimes);
+        facts.agent = agents::of_session(agents.get(session.agent)?, session.agent, registry);
     }
     Ok(facts)
 }
 
-fn shown(sessions: &Sessions, agents: &Agents, runtimes: &Runtimes, session: &Session) -> Result<Response, Error> {
-    let facts = facts(sessions, agents, runtimes, session)?;
+fn shown(sessions: &Sessions, agents: &Agents, registry: &Registry, session: &Session) -> Result<Response, Error> {
+    let facts = facts(sessions, agents, registry, session)?;
     Ok(json::json(StatusCode::OK, &Item::new(session, &facts)))
 }
 
@@ -235,20 +236,20 @@ pub(in super::super) async fn create(
     chosen: Chosen,
     State(agents): State<Agents>,
     State(environments): State<Environments>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     State(sessions): State<Sessions>,
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
     // Before the wish is looked at: its agent may be gone or archived by now.
     if let Some(session) = attempt.made(|id| sessions.get(id))? {
-        return Ok(replayed(shown(&sessions, &agents, &runtimes, &session)?));
+        return Ok(replayed(shown(&sessions, &agents, &registry, &session)?));
     }
     let prompts = check(&new)?;
     let (agent, environment) = {
         let (reference, environment) = (new.agent, new.environment_id);
         on_disk(move || Ok::<_, Error>((agent(&agents, &reference)?, open(&environments, &environment)?))).await??
     };
-    let runtime = runtime(&runtimes, &agent, chosen)?;
+    let runtime = runtime(&registry, &agent, chosen)?;
     let budget = new.budget.as_deref();
     let wishes = Wishes { resources: &new.resources, vault_ids: &new.vault_ids, budget };
     let title = new.title.filter(|title| !title.trim().is_empty());
@@ -347,21 +348,21 @@ fn open(environments: &Environments, id: &str) -> Result<Environment, Error> {
     Ok(environment)
 }
 
-fn runtime(runtimes: &Runtimes, agent: &Agent, chosen: Chosen) -> Result<Arc<Runtime>, Error> {
+fn runtime(registry: &Registry, agent: &Agent, chosen: Chosen) -> Result<Arc<Profile>, Error> {
     let id = agent.definition.runtime().unwrap_or_else(|| chosen.runtime());
-    runtimes.get(id.as_str()).ok_or_else(|| Error::unsupported_runtime(id.as_str()))
+    registry.get(id.as_str()).ok_or_else(|| Error::unsupported_runtime(id.as_str()))
 }
 
 pub(in super::super) async fn retrieve(
     _: Principal,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     State(sessions): State<Sessions>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     on_disk(move || {
         let session = sessions.get(named(&id)?)?.ok_or_else(|| not_found(&id))?;
-        shown(&sessions, &agents, &runtimes, &session)
+        shown(&sessions, &agents, &registry, &session)
     })
     .await?
 }
@@ -436,7 +437,7 @@ struct Page<'a> {
 pub(in super::super) async fn list(
     _: Principal,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     State(sessions): State<Sessions>,
     parameters: Parameters,
 ) -> Result<Response, Error> {
@@ -444,7 +445,7 @@ pub(in super::super) async fn list(
     let (filter, limit) = (Filter::of(&parameters)?, parameters.limit(LIMIT, LIMIT_MAX)?);
     let cursor = Cursor::of(&parameters, ascending)?;
     on_disk(move || {
-        let facts_of = |session: &Session| facts(&sessions, &agents, &runtimes, session);
+        let facts_of = |session: &Session| facts(&sessions, &agents, &registry, session);
         let backwards = cursor.is_some_and(|cursor| cursor.backwards);
         let from = cursor.map(|cursor| SessionId::from_bytes(cursor.key.to_be_bytes()));
         let span = |from| if ascending == backwards { Span::Before(from) } else { Span::After(from) };
@@ -532,7 +533,7 @@ pub(in super::super) async fn update(
     _: Principal,
     attempt: Attempt,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     State(sessions): State<Sessions>,
     Path(id): Path<String>,
     Json(patch): Json<Patch>,
@@ -540,7 +541,7 @@ pub(in super::super) async fn update(
     let session = named(&id)?;
     let known = sessions.get(session)?.ok_or_else(|| not_found(&id))?;
     if attempt.is_replay() {
-        return Ok(replayed(shown(&sessions, &agents, &runtimes, &known)?));
+        return Ok(replayed(shown(&sessions, &agents, &registry, &known)?));
     }
     if patch.vault_ids.is_some() {
         return Err(Error::invalid("vault_ids: cannot be changed"));
@@ -559,8 +560,8 @@ pub(in super::super) async fn update(
         .transpose()?;
     let event = update("session.updated", title.as_ref(), metadata.as_ref(), None, budget.as_ref())?;
     let described = agents.get(known.agent)?;
-    let runtime = runtimes.get(known.runtime.as_str());
-    let unknown = facts(&sessions, &agents, &runtimes, &known)?.agent;
+    let runtime = registry.get(known.runtime.as_str());
+    let unknown = facts(&sessions, &agents, &registry, &known)?.agent;
     let at_rest = agent.is_some();
     let change = move |session: &mut Session, facts: &mut Facts| {
         if facts.agent.get() == RawValue::NULL.get() {
@@ -588,7 +589,7 @@ pub(in super::super) async fn update(
     };
     let amendment = Amendment { change: Box::new(change), event: Some(event), at_rest };
     let session = sessions.amend(session, amendment, input).await?;
-    shown(&sessions, &agents, &runtimes, &session)
+    shown(&sessions, &agents, &registry, &session)
 }
 
 /// Puts a session away: it takes no more events, and lists leave it out.
@@ -596,14 +597,14 @@ pub(in super::super) async fn archive(
     _: Principal,
     attempt: Attempt,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     State(sessions): State<Sessions>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let session = named(&id)?;
     let known = sessions.get(session)?.ok_or_else(|| not_found(&id))?;
     if attempt.is_replay() {
-        return Ok(replayed(shown(&sessions, &agents, &runtimes, &known)?));
+        return Ok(replayed(shown(&sessions, &agents, &registry, &known)?));
     }
     let change = |session: &mut Session, _: &mut Facts| {
         session.archived_ms.get_or_insert_with(clock::unix_ms);
@@ -617,7 +618,7 @@ pub(in super::super) async fn archive(
         }
         other => other.into(),
     })?;
-    shown(&sessions, &agents, &runtimes, &archived)
+    shown(&sessions, &agents, &registry, &archived)
 }
 
 /// Deletes a session, here and upstream.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json, value::RawValue};
 
-use crate::runtime::Runtime;
+use crate::runtime::Profile;
 
 const TOOLSET: &str = "agent_toolset_20260401";
 const MCP_TOOLSET: &str = "mcp_toolset";
@@ -12,7 +12,7 @@ const BUILT_IN: [&str; 8] = ["bash", "edit", "read", "write", "glob", "grep", "w
 
 /// The tools of an agent, in the form of this dialect. `given` is what its owner wrote, in either dialect: nothing means
 /// all that the runtime has.
-pub(super) fn resolved(given: Option<&RawValue>, runtime: Option<&Runtime>) -> Vec<Value> {
+pub(super) fn resolved(given: Option<&RawValue>, runtime: Option<&Profile>) -> Vec<Value> {
     let Some(given) = given else { return vec![toolset(&json!({}), runtime)] };
     // What is no list was refused when it was given.
     let given: Vec<Value> = serde_json::from_str(given.get()).unwrap_or_default();
@@ -34,14 +34,14 @@ pub(super) fn resolved(given: Option<&RawValue>, runtime: Option<&Runtime>) -> V
 }
 
 /// A tool that the platform's own dialect chooses: a name, or an object with one.
-fn switch(tool: &Value, runtime: Option<&Runtime>) -> Option<Value> {
+fn switch(tool: &Value, runtime: Option<&Profile>) -> Option<Value> {
     let name = tool.as_str().or_else(|| tool["id"].as_str()).or_else(|| tool["name"].as_str())?;
     let known = runtime.map(|runtime| runtime.description().tools.as_slice()).unwrap_or_default();
     let id = known.iter().find(|tool| tool.name == name).map_or(name, |tool| tool.id.as_str());
     Some(json!({"name": id, "enabled": tool["enabled"].as_bool().unwrap_or(true)}))
 }
 
-fn toolset(given: &Value, runtime: Option<&Runtime>) -> Value {
+fn toolset(given: &Value, runtime: Option<&Profile>) -> Value {
     let default = config(&given["default_config"], &allowed("always_allow"));
     let configs = given["configs"].as_array().map(Vec::as_slice).unwrap_or_default();
     let has = |name: &str| runtime.is_none_or(|runtime| runtime.description().tools.iter().any(|tool| tool.id == name));

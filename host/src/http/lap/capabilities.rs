@@ -1,13 +1,13 @@
 //! What this host can do, for clients that ask before they try.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use serde::Serialize;
 
 use super::super::{json, principal::Principal, routes};
-use crate::runtime::Runtimes;
+use crate::registry::Registry;
 
 #[derive(Serialize)]
 struct Capabilities<'a> {
@@ -20,7 +20,8 @@ struct Capabilities<'a> {
     providers: BTreeSet<&'a str>,
 }
 
-pub(in super::super) async fn get(_: Principal, State(runtimes): State<Arc<Runtimes>>) -> Response {
+pub(in super::super) async fn get(_: Principal, State(registry): State<Registry>) -> Response {
+    let runtimes = registry.all();
     let capabilities = Capabilities {
         agents: [],
         endpoints: routes().iter().map(|route| route.path).collect(),

@@ -10,3 +10,4 @@ pub(super) mod events;
 pub(super) mod health;
 pub(super) mod runtimes;
 pub(super) mod sessions;
+pub(super) mod versions;

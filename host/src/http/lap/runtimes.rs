@@ -17,11 +17,12 @@ use super::super::{
     principal::Principal,
 };
 use crate::{
-    id::RuntimeId,
-    runtime::{self, Runtime, Runtimes},
+    id::{ComponentDigest, RuntimeId},
+    registry::{Health, Registry, View},
+    runtime::{self, Description},
     session::{LinkError, ModelsError, Sessions},
     upstream::{BaseUrl, NetworkPolicy},
-    vault::{Credential, Secret, StoreError, Vault},
+    vault::{Secret, StoreError, Vault},
 };
 
 #[derive(Serialize)]
@@ -29,8 +30,9 @@ struct List {
     runtimes: Vec<Item>,
 }
 
+/// A runtime, as every client sees it.
 #[derive(Serialize)]
-struct Item {
+pub(super) struct Item {
     id: RuntimeId,
     name: String,
     default_api_base: String,
@@ -40,6 +42,31 @@ struct Item {
     connected: bool,
     api_base: Option<String>,
     masked_api_key: Option<String>,
+    /// `bundled` or `added`.
+    source: &'static str,
+    /// What new sessions get; nothing where that cannot be read.
+    component: Option<ComponentDigest>,
+    #[serde(flatten)]
+    state: Condition,
+}
+
+/// Whether a component can be loaded.
+#[derive(Serialize)]
+pub(super) struct Condition {
+    /// `loaded`, `unloaded` or `failed`.
+    state: &'static str,
+    /// Why, where it is `failed`.
+    failure: Option<String>,
+}
+
+impl From<Health> for Condition {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Loaded => Self { state: "loaded", failure: None },
+            Health::Unloaded => Self { state: "unloaded", failure: None },
+            Health::Failed(reason) => Self { state: "failed", failure: Some(reason.to_string()) },
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -51,14 +78,18 @@ struct Tool {
 }
 
 impl Item {
-    fn new(runtime: &Runtime, credential: Option<Credential>) -> Self {
-        let description = runtime.description().clone();
+    /// Blocks on the vault.
+    pub(super) fn new(view: &View, vault: &Vault) -> Result<Self, StoreError> {
+        let credential = vault.credential(&view.id)?;
+        let description = view.profile.as_ref().map(|profile| profile.description().clone());
+        // What cannot be read has its name and nothing else.
+        let description = description.unwrap_or_else(|| nameless(view.id.as_str()));
         let tool = |tool: runtime::Tool| {
             let runtime::Tool { id, name, description, enabled_by_default } = tool;
             Tool { id, name, description, enabled_by_default }
         };
-        Self {
-            id: runtime.id().clone(),
+        Ok(Self {
+            id: view.id.clone(),
             name: description.name,
             default_api_base: description.default_base,
             credential_provider_id: description.provider_id,
@@ -67,19 +98,33 @@ impl Item {
             connected: credential.is_some(),
             api_base: credential.as_ref().map(|credential| credential.base.to_string()),
             masked_api_key: credential.map(|credential| credential.masked),
-        }
+            source: if view.bundled { "bundled" } else { "added" },
+            component: view.profile.as_ref().map(|profile| profile.component),
+            state: view.health.clone().into(),
+        })
+    }
+}
+
+fn nameless(id: &str) -> Description {
+    Description {
+        id: id.to_owned(),
+        name: id.to_owned(),
+        default_base: String::new(),
+        provider_id: String::new(),
+        provider_name: String::new(),
+        auth_header: String::new(),
+        auth_scheme: String::new(),
+        tools: Vec::new(),
     }
 }
 
 pub(in super::super) async fn list(
     _: Principal,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     State(vault): State<Arc<Vault>>,
 ) -> Result<Response, Error> {
-    let runtimes = on_disk(move || {
-        let item = |runtime: &Runtime| Ok(Item::new(runtime, vault.credential(runtime.id())?));
-        runtimes.iter().map(item).collect::<Result<_, StoreError>>()
-    });
+    let runtimes =
+        on_disk(move || registry.views().iter().map(|view| Item::new(view, &vault)).collect::<Result<_, _>>());
     let runtimes = runtimes.await??;
     Ok(json::json(StatusCode::OK, &List { runtimes }))
 }
@@ -94,30 +139,30 @@ pub(in super::super) struct NewCredential {
 
 pub(in super::super) async fn put_credential(
     principal: Principal,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     State(vault): State<Arc<Vault>>,
     State(networks): State<NetworkPolicy>,
     Path(id): Path<String>,
     Json(new): Json<NewCredential>,
 ) -> Result<Response, Error> {
-    let runtime = runtimes.get(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
+    let runtime = registry.get(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
     let api_key = new.api_key.ok_or_else(|| Error::invalid("api_key is required"))?;
     let given = new.api_base.as_deref().map(str::trim).filter(|base| !base.is_empty());
     let base = given.unwrap_or(&runtime.description().default_base);
     let base = BaseUrl::parse(base, &networks).map_err(|error| Error::invalid(format_args!("api_base: {error}")))?;
     let store = Arc::clone(&vault);
     on_disk(move || store.put_credential(runtime.id(), api_key, base)).await??;
-    list(principal, State(runtimes), State(vault)).await
+    list(principal, State(registry), State(vault)).await
 }
 
 pub(in super::super) async fn remove_credential(
     _: Principal,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     State(vault): State<Arc<Vault>>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
-    let runtime = runtimes.get(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
-    let removed = on_disk(move || vault.remove_credential(runtime.id())).await??;
+    let runtime = registry.named(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
+    let removed = on_disk(move || vault.remove_credential(&runtime)).await??;
     Ok(json::text(StatusCode::OK, format!("{{\"ok\":{removed}}}")))
 }
 
@@ -144,14 +189,14 @@ struct Model<'a> {
 /// The models of a runtime's credential. Without a runtime, those of the host itself: it has none.
 pub(in super::super) async fn models(
     _: Principal,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     State(sessions): State<Sessions>,
     Query(whose): Query<Whose>,
 ) -> Result<Response, Error> {
     let Some(id) = whose.runtime else {
         return Ok(json::json(StatusCode::OK, &Models { object: "list", data: Vec::new() }));
     };
-    let runtime = runtimes.get(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
+    let runtime = registry.get(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
     let description = runtime.description();
     let models = sessions.models(runtime.id()).await.map_err(|error| match error {
         ModelsError::Link(LinkError::NoCredential) => no_credential(&description.provider_name),

@@ -22,8 +22,9 @@ use super::super::{
 use crate::{
     agents::{Agent, Agents, Status},
     events::Span,
-    id::{AgentId, MessageId, ProvisionId, RuntimeId, SessionId},
-    runtime::{Runtime, Runtimes},
+    id::{AgentId, ComponentDigest, MessageId, ProvisionId, RuntimeId, SessionId},
+    registry::Registry,
+    runtime::Profile,
     session::{self, CreateError, Facts, LinkError, Message, NewSession, Session, Sessions},
 };
 
@@ -44,6 +45,9 @@ struct Item<'a> {
     agent_id: AgentId,
     harness: &'a RuntimeId,
     runtime: &'a RuntimeId,
+    /// The version of the runtime that it is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    component: Option<ComponentDigest>,
     runtime_agent_ref_id: ProvisionId,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_session_id: Option<&'a str>,
@@ -76,6 +80,7 @@ impl<'a> From<&'a Session> for Item<'a> {
             agent_id: session.agent,
             harness: &session.runtime,
             runtime: &session.runtime,
+            component: session.component,
             runtime_agent_ref_id: session.provision,
             provider_session_id: session.upstream_id.as_deref(),
             status: session.status().as_str(),
@@ -151,7 +156,7 @@ pub(in super::super) async fn create(
     _: Principal,
     attempt: Attempt,
     State(agents): State<Agents>,
-    State(runtimes): State<Arc<Runtimes>>,
+    State(registry): State<Registry>,
     State(sessions): State<Sessions>,
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
@@ -160,11 +165,11 @@ pub(in super::super) async fn create(
         return Ok(replayed(json::json(StatusCode::OK, &Item::from(&session))));
     }
     let named = new.runtime.as_deref().filter(|id| !id.trim().is_empty());
-    let named = named.map(|id| supported(&runtimes, id)).transpose()?;
+    let named = named.map(|id| supported(&registry, id)).transpose()?;
     let agent = agent(&agents, new.agent_id.or(new.agent).as_deref())?;
     let runtime = match named {
         Some(runtime) => runtime,
-        None => own_runtime(&runtimes, &agent)?,
+        None => own_runtime(&registry, &agent)?,
     };
     let (environment, model) = wishes(new.environment)?;
     let title = new.title.filter(|title| !title.trim().is_empty());
@@ -194,8 +199,8 @@ pub(in super::super) async fn create(
     Ok(json::json(StatusCode::OK, &Item::from(&session)))
 }
 
-fn supported(runtimes: &Runtimes, id: &str) -> Result<Arc<Runtime>, Error> {
-    runtimes.get(id).ok_or_else(|| Error::unsupported_runtime(id))
+fn supported(registry: &Registry, id: &str) -> Result<Arc<Profile>, Error> {
+    registry.get(id).ok_or_else(|| Error::unsupported_runtime(id))
 }
 
 /// The agent of a new session, if it takes one.
@@ -219,13 +224,13 @@ fn agent(agents: &Agents, id: Option<&str>) -> Result<Agent, Error> {
 }
 
 /// The runtime of an agent whose session names none.
-fn own_runtime(runtimes: &Runtimes, agent: &Agent) -> Result<Arc<Runtime>, Error> {
+fn own_runtime(registry: &Registry, agent: &Agent) -> Result<Arc<Profile>, Error> {
     let id = agent.definition.runtime().ok_or_else(|| {
         Error::invalid(
             "give the session or its agent a `runtime`: sessions without one, on the host itself, are not served",
         )
     })?;
-    supported(runtimes, id.as_str())
+    supported(registry, id.as_str())
 }
 
 /// The environment as given, and the model in it.

@@ -156,7 +156,7 @@ impl Guest {
         let vault = Vault::open(&store, key)?;
         let secret = Secret::new(UPSTREAM_KEY.to_owned());
         let credential = vault.put_credential(&RUNTIME.parse()?, secret, "http://127.0.0.1:9".parse()?)?;
-        let slot = Slot::new(&runtime.auth().header, &runtime.auth().scheme)?;
+        let slot = Slot::new(&runtime.profile().auth().header, &runtime.profile().auth().scheme)?;
         let upstream = Upstream::open(&Client::new(NetworkPolicy::default())?, &vault, &credential, &slot)?;
         Ok(Self { instance: runtime.instance(std::sync::Arc::new(upstream)), state: STATE.to_owned() })
     }

@@ -1,0 +1,72 @@
+//! Who needs which version of a runtime: asked before one is removed.
+//!
+//! A session names its version in its record. Counting them reads every record, which takes a second for some hundred
+//! thousand sessions; nothing that happens often waits for it.
+
+use tokio::task::spawn_blocking;
+
+use super::{Session, Sessions};
+use crate::{
+    events::{ReadError, Span},
+    id::{ComponentDigest, RuntimeId, SessionId},
+    registry::RemoveError,
+};
+
+/// How many records are read at once.
+const PAGE: usize = 1000;
+
+impl Sessions {
+    /// Removes a runtime from the registry, unless a session runs a turn on it. The sessions that are left keep their
+    /// events and cannot go on.
+    ///
+    /// # Errors
+    /// When it is still there.
+    pub async fn remove_runtime(&self, id: &str) -> Result<(), RemoveError<ReadError>> {
+        self.core.registry.remove(id, async |id| self.runs_on(id).await).await
+    }
+
+    /// Removes a version of a runtime that no session is on.
+    ///
+    /// # Errors
+    /// When it is still there.
+    pub async fn remove_version(&self, id: &str, component: ComponentDigest) -> Result<(), RemoveError<ReadError>> {
+        let needed = async |id: &RuntimeId| self.count_on(id, component).await;
+        self.core.registry.remove_version(id, component, needed).await
+    }
+
+    /// True while a session has something to do on a runtime.
+    async fn runs_on(&self, runtime: &RuntimeId) -> Result<bool, ReadError> {
+        let (log, runtime) = (self.core.log.clone(), runtime.clone());
+        blocking(move || {
+            for id in log.unsettled()? {
+                if let Some(bytes) = log.session(id)?
+                    && Session::read(id, &bytes)?.runtime == runtime
+                {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+    }
+
+    async fn count_on(&self, runtime: &RuntimeId, component: ComponentDigest) -> Result<u64, ReadError> {
+        let (sessions, runtime) = (self.clone(), runtime.clone());
+        blocking(move || {
+            let (mut count, mut last) = (0, None::<SessionId>);
+            loop {
+                let page = sessions.list(Span::After(last), PAGE)?;
+                let Some(end) = page.last() else { return Ok(count) };
+                last = Some(end.id);
+                let on = |session: &&Session| session.runtime == runtime && session.component == Some(component);
+                count += page.iter().filter(on).count() as u64;
+            }
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    // A crash in there is a crash here.
+    spawn_blocking(work).await.unwrap_or_else(|crashed| std::panic::resume_unwind(crashed.into_panic()))
+}

@@ -1,0 +1,219 @@
+//! What is left of added runtimes after kills, damage and restores.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lap_simulator::{Script, Simulator, script::Step};
+use redb::ReadableTable;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use crate::harness::{
+    Client, MASTER_KEY,
+    dice::Dice,
+    program::{Program, ended, lap},
+    simulator,
+    variant::{ID, Variant},
+};
+
+/// A directory for a host, and the upstream of its runtimes.
+struct Place {
+    directory: TempDir,
+    simulator: Simulator,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("key-of-the-api"), MASTER_KEY).unwrap();
+        Self { directory, simulator: simulator(Script::of([Step::message("done")])) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    async fn serve(&self, data: &str) -> Program {
+        Program::serve(self.directory.path(), &self.settings(data), MASTER_KEY).await
+    }
+
+    fn settings<'a>(&self, data: &'a str) -> [&'a str; 6] {
+        ["--master-key-file", "key-of-the-api", "--vault-key-file", "vault.key", "--data-dir", data]
+    }
+
+    async fn session(&self, client: &Client) -> String {
+        client.connect_to(ID, &self.simulator.base_url()).await;
+        let agent = client.agent(&json!({"runtime": ID})).await;
+        let session = client.session_on(ID, &agent, Some("hello")).await;
+        runs(client, &session).await;
+        session
+    }
+}
+
+async fn runs(client: &Client, session: &str) {
+    assert_eq!(client.turn(session).await.last().unwrap().name, "session.status_idle");
+}
+
+async fn detail(client: &Client) -> Value {
+    client.get(&format!("/api/agent-runtimes/{ID}")).await.ok()
+}
+
+/// Changes the last byte of every row of a table, as somebody could who may write to the file.
+fn damage(vault: &Path, table: &'static str) {
+    let rows = redb::TableDefinition::<&[u8], &[u8]>::new(table);
+    let transaction = redb::Database::open(vault).unwrap().begin_write().unwrap();
+    {
+        let mut rows = transaction.open_table(rows).unwrap();
+        let damaged: Vec<_> = rows
+            .iter()
+            .unwrap()
+            .map(|row| row.unwrap())
+            .map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
+            .collect();
+        assert!(!damaged.is_empty());
+        for (key, mut value) in damaged {
+            *value.last_mut().unwrap() ^= 1;
+            rows.insert(&key[..], &value[..]).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+/// The host is killed at moments that a die chooses, while an operator adds one version after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_in_the_middle_of_an_addition_leaves_one_version_or_the_other_whole() {
+    const KILLS: u64 = 12;
+    let place = Place::new();
+    let mut dice = Dice::of(5);
+    let mut program = place.serve("data").await;
+    Variant::of(1).add(&program.client).await;
+    let session = place.session(&program.client).await;
+    let mut between = 0;
+    for kill in 0..KILLS {
+        let next = Variant::of(u8::try_from(kill).unwrap() + 2);
+        let before = detail(&program.client).await["component"].clone();
+        next.upload(&program.client).await;
+        let asked = next.ask(&program.client, None).await;
+        let grant = asked.json()["error"]["details"]["grant"].as_str().unwrap().to_owned();
+        let body = json!({"component": next.digest(), "manifest": next.manifest, "grant": grant}).to_string();
+        let client = program.client.clone();
+        let mut adding = Box::pin(client.try_send(http::Method::POST, "/api/agent-runtimes", &[], Some(body)));
+        // A probe takes some 100 ms, and the commit behind it a few.
+        let life = Duration::from_millis(dice.below(250));
+        let answered = timeout(life, &mut adding).await;
+        program.kill_now();
+        let answered = match answered {
+            Ok(answered) => answered,
+            Err(_) => adding.await,
+        };
+        program.kill().await;
+        program = place.serve("data").await;
+        let after = detail(&program.client).await;
+        assert!([&before, &json!(next.digest())].contains(&&after["component"]), "{after}");
+        if answered.is_ok_and(|answer| answer.status == 201) {
+            assert_eq!(after["component"], next.digest(), "an acknowledged version was lost");
+        }
+        between += u32::from(after["component"] == before);
+        let agent = program.client.agent(&json!({"runtime": ID})).await;
+        let fresh = program.client.session_on(ID, &agent, Some("hello")).await;
+        runs(&program.client, &fresh).await;
+        let on = program.client.get(&format!("/session/{fresh}")).await.ok()["component"].clone();
+        assert_eq!(on, after["component"], "what is current runs");
+    }
+    assert_ne!(between, 0, "no kill came before the commit");
+    program.client.prompt(&session, "still there?").await;
+    runs(&program.client, &session).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_holds_versions_pins_and_grants() {
+    let place = Place::new();
+    let program = place.serve("data").await;
+    Variant::of(1).add(&program.client).await;
+    let session = place.session(&program.client).await;
+    Variant::of(2).add(&program.client).await;
+    let address = program.client.base.strip_prefix("http://").unwrap().to_owned();
+    let backup = ["backup", "file", "--listen", &address, "--master-key-file", "key-of-the-api"];
+    let backed_up = ended(&mut lap(place.directory.path(), &backup)).await;
+    assert_eq!((backed_up.code, backed_up.stderr.as_str()), (Some(0), ""));
+    let before = detail(&program.client).await;
+    program.kill().await;
+    let restore = ["restore", "file", "--data-dir", "other", "--vault-key-file", "vault.key"];
+    let restored = ended(&mut lap(place.directory.path(), &restore)).await;
+    assert!(restored.stdout.contains("everything opens"), "{}", restored.stderr);
+
+    let program = place.serve("other").await;
+    let after = detail(&program.client).await;
+    for version in 0..2 {
+        for part in ["component", "manifest", "grant", "added_at", "current"] {
+            assert_eq!(after["versions"][version][part], before["versions"][version][part], "{part}");
+        }
+    }
+    program.client.prompt(&session, "and on").await;
+    runs(&program.client, &session).await;
+    assert_eq!(program.client.get(&format!("/session/{session}")).await.ok()["component"], Variant::of(1).digest());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_runtime_is_one_that_fails_and_the_host_serves_all_others() {
+    let place = Place::new();
+    let program = place.serve("data").await;
+    let first = Variant::of(1);
+    first.add(&program.client).await;
+    let session = place.session(&program.client).await;
+    program.terminate().await;
+    damage(&place.path("data/vault.redb"), "runtimes");
+
+    // Also where it is the default.
+    let settings = [&place.settings("data")[..], &["--default-runtime", ID]].concat();
+    let program = Program::serve(place.directory.path(), &settings, MASTER_KEY).await;
+    let client = &program.client;
+    let broken = detail(client).await;
+    assert_eq!((&broken["source"], &broken["state"]), (&json!("added"), &json!("failed")));
+    assert!(broken["failure"].as_str().unwrap().contains("damaged"), "{broken}");
+    assert_eq!(client.get("/api/agent-runtimes").await.ok()["runtimes"].as_array().unwrap().len(), 3);
+    client.prompt(&session, "and on").await;
+    let events = client.turn(&session).await;
+    let error = &events.last().unwrap().json;
+    assert_eq!(error["type"], "session.error");
+    assert!(error.to_string().contains("the session's runtime cannot be loaded"), "{error}");
+
+    // Nothing else is touched, and the way out is the one that the refusal names.
+    client.connect(&place.simulator.base_url()).await;
+    runs(client, &client.session(&client.agent(&json!({})).await, Some("hello")).await).await;
+    first.upload(client).await;
+    let asked = first.ask(client, None).await;
+    assert_eq!((asked.status.as_u16(), asked.code().as_str()), (500, "record_damaged"));
+    assert!(asked.text.contains("DELETE /api/agent-runtimes"), "{}", asked.text);
+    assert_eq!(client.delete(&format!("/api/agent-runtimes/{ID}")).await.ok(), json!({"ok": true}));
+    first.add(client).await;
+    client.prompt(&session, "and on").await;
+    runs(client, &session).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_was_changed_on_disk_is_never_run() {
+    let place = Place::new();
+    let program = place.serve("data").await;
+    Variant::of(1).add(&program.client).await;
+    let session = place.session(&program.client).await;
+    program.terminate().await;
+    damage(&place.path("data/vault.redb"), "components");
+    // What was compiled of it before would do, if it were believed.
+    let program = place.serve("data").await;
+    let client = &program.client;
+    client.prompt(&session, "and on").await;
+    let error = client.turn(&session).await.last().unwrap().json.clone();
+    assert_eq!(error["type"], "session.error");
+    let broken = detail(client).await;
+    assert_eq!((&broken["state"], &broken["component"]), (&json!("failed"), &json!(Variant::of(1).digest())));
+    assert!(broken["failure"].as_str().unwrap().contains("was altered"), "{broken}");
+    // A good version puts it right for new sessions; the old one's sessions keep saying what is wrong.
+    Variant::of(2).add(client).await;
+    let fresh = client.session_on(ID, &client.agent(&json!({"runtime": ID})).await, Some("hello")).await;
+    runs(client, &fresh).await;
+}

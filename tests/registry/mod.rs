@@ -1,0 +1,5 @@
+//! Runtimes that come and go while the host runs.
+
+mod admin;
+mod durable;
+mod pinning;
