@@ -1,7 +1,8 @@
-//! `lap runtime`: what is done with a runtime's file where no host is needed. Arguments in, text on stdout and an exit code
-//! out; the work is in the modules that are called.
+//! `lap runtime`: what is done with a runtime. Arguments in, text on stdout and an exit code out; the work is in the modules
+//! that are called.
 //!
-//! Exit codes: 0 when all is well, 1 when something is wrong with the runtime, 2 when a file cannot be read.
+//! Exit codes: 0 when all is well, 1 when something is wrong with the runtime or a host refuses it, 2 when a file cannot be
+//! read, 78 for settings that cannot be used.
 
 use std::{
     fs, io,
@@ -13,6 +14,7 @@ use serde::Serialize;
 use crate::{
     config::{CheckArgs, ReplayArgs, RuntimeArgs, RuntimeCommand, TestArgs},
     conformance::{self, Check, Named, Recording},
+    manage::{self, ManageError},
     runtime::{Artifact, Manifest, Trial, TrialError},
 };
 
@@ -68,13 +70,23 @@ pub enum CommandError {
     /// The answer cannot be written as JSON.
     #[error("the answer cannot be written: {0}")]
     Unwritable(#[from] serde_json::Error),
+    /// A running host did not do it.
+    #[error(transparent)]
+    Manage(#[from] ManageError),
 }
 
 impl CommandError {
     /// What the process ends with.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
-        2
+        match self {
+            Self::Unreadable { .. }
+            | Self::Malformed { .. }
+            | Self::NotBundled(_)
+            | Self::Refused(_)
+            | Self::Unwritable(_) => 2,
+            Self::Manage(error) => error.exit_code(),
+        }
     }
 }
 
@@ -87,7 +99,15 @@ pub async fn runtime(args: RuntimeArgs) -> Result<Ended, CommandError> {
         RuntimeCommand::Check(args) => check(args).await,
         RuntimeCommand::Test(args) => test(args).await,
         RuntimeCommand::Replay(args) => replay(args).await,
+        RuntimeCommand::Add(args) => done(manage::add(args).await),
+        RuntimeCommand::List(args) => done(manage::list(args).await),
+        RuntimeCommand::Rollback(args) => done(manage::roll_back(args).await),
+        RuntimeCommand::Remove(args) => done(manage::remove(args).await),
     }
+}
+
+fn done(managed: Result<(), ManageError>) -> Result<Ended, CommandError> {
+    Ok(managed.map(|()| Ended::Well)?)
 }
 
 async fn check(args: CheckArgs) -> Result<Ended, CommandError> {

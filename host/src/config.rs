@@ -20,7 +20,9 @@ use zeroize::Zeroizing;
 
 pub use self::{
     master_key::{KeyFault, MasterKeyError, MasterKeySource},
-    runtime::{CheckArgs, ReplayArgs, RuntimeArgs, RuntimeCommand, TestArgs},
+    runtime::{
+        AddArgs, CheckArgs, ListArgs, RemoveArgs, ReplayArgs, RollbackArgs, RuntimeArgs, RuntimeCommand, TestArgs,
+    },
 };
 
 use crate::{

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     backup::{Contents, FormatError, check},
     config::Config,
-    http::{DownloadError, download},
+    http::{DownloadError, Unanswered, download},
     vault::{create_private_file, rename_private_file},
 };
 
@@ -41,7 +41,7 @@ pub enum FetchError {
     )]
     NoHost {
         /// Why not.
-        source: DownloadError,
+        source: Unanswered,
         /// Its data directory, according to the settings.
         directory: PathBuf,
     },
@@ -91,7 +91,9 @@ pub async fn fetch(config: &Config, key: &str, file: &Path) -> Result<Fetched, F
     refuse_existing()?;
     let mut partial = Partial::new(file)?;
     download(config.listen, key, &mut partial.file).await.map_err(|error| match error {
-        DownloadError::Silent { .. } => FetchError::NoHost { source: error, directory: config.data_dir.clone() },
+        DownloadError::Unanswered(source @ Unanswered::Silent { .. }) => {
+            FetchError::NoHost { source, directory: config.data_dir.clone() }
+        }
         DownloadError::Write(source) => io(source),
         error => FetchError::Download(error),
     })?;

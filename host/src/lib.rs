@@ -18,7 +18,8 @@
 //! * [`events`]: the log
 //! * [`vault`]: credentials, and the keys that everything at rest is sealed with
 //! * [`backup`]: all of `events` and `vault` in one file, and back
-//! * [`conformance`]: what authors of runtimes ask of them, offline; [`commands`] prints it
+//! * [`conformance`]: what authors of runtimes ask of them, offline; [`manage`]: what operators do with those of a running
+//!   host; [`commands`] calls both
 //! * [`config`], [`telemetry`], [`id`], [`clock`]
 //!
 //! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
@@ -37,6 +38,7 @@ pub mod demo;
 pub mod events;
 pub mod http;
 pub mod id;
+pub mod manage;
 pub mod registry;
 pub mod runtime;
 pub mod session;

@@ -1,6 +1,8 @@
-//! What `lap runtime` takes: a command of its own for each thing that is done with a runtime's file.
+//! What `lap runtime` takes: a command of its own for each thing that is done with a runtime.
 
 use std::path::PathBuf;
+
+use super::ServeArgs;
 
 /// What `runtime` takes.
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,82 @@ pub enum RuntimeCommand {
     /// Repeat a recorded session with a runtime, and say where it does something else; exit with 0 when it does the same,
     /// with 1 when it does not, with 2 when a file cannot be read
     Replay(ReplayArgs),
+    /// Let new sessions of a running host get a runtime, or another version of one, once you have seen what it asks for
+    Add(AddArgs),
+    /// Show the runtimes of a running host, or the versions of one
+    List(ListArgs),
+    /// Let new sessions get an earlier version again
+    Rollback(RollbackArgs),
+    /// Remove an added runtime, or one of its versions
+    Remove(RemoveArgs),
+}
+
+/// What `runtime add` takes.
+#[derive(Debug, clap::Args)]
+pub struct AddArgs {
+    /// The component, or the module that `cargo build --target wasm32-unknown-unknown` makes
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// What the host shall grant to it [default: runtime.toml beside the file, or else in this directory]
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// Agree to everything that it asks for
+    #[arg(long)]
+    pub yes: bool,
+    /// Agree to exactly this, which an earlier try has shown
+    #[arg(long, value_name = "GRANT", conflicts_with = "yes")]
+    pub grant: Option<String>,
+    /// Go on with every new build, until Ctrl-C; the last good one stays while a build is broken
+    #[arg(long)]
+    pub watch: bool,
+    /// As for `serve`: where the host listens, and where the key of the API is.
+    #[command(flatten)]
+    pub host: ServeArgs,
+}
+
+/// What `runtime list` takes.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// The runtime whose versions to show [default: all runtimes]
+    #[arg(value_name = "RUNTIME")]
+    pub id: Option<String>,
+    /// Answer what the host answers, as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// As for `serve`: where the host listens, and where the key of the API is.
+    #[command(flatten)]
+    pub host: ServeArgs,
+}
+
+/// What `runtime rollback` takes.
+#[derive(Debug, clap::Args)]
+pub struct RollbackArgs {
+    /// The runtime
+    #[arg(value_name = "RUNTIME")]
+    pub id: String,
+    /// The version, by the first digits of its digest [default: the one that was added before the current one]
+    #[arg(long, value_name = "DIGEST")]
+    pub to: Option<String>,
+    /// As for `serve`: where the host listens, and where the key of the API is.
+    #[command(flatten)]
+    pub host: ServeArgs,
+}
+
+/// What `runtime remove` takes.
+#[derive(Debug, clap::Args)]
+pub struct RemoveArgs {
+    /// The runtime
+    #[arg(value_name = "RUNTIME")]
+    pub id: String,
+    /// Remove only this version, by the first digits of its digest
+    #[arg(long, value_name = "DIGEST")]
+    pub version: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// As for `serve`: where the host listens, and where the key of the API is.
+    #[command(flatten)]
+    pub host: ServeArgs,
 }
 
 /// What `runtime check` takes.

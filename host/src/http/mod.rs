@@ -11,11 +11,12 @@
 //! * `dialect.rs` which API a request speaks · `paced.rs` bodies as they come ·
 //!   `json.rs` bodies of JSON · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
 //! * `lap/` the dialect of the LiteLLM Agent Platform, `anthropic/` that of Anthropic's official SDKs: a file for each noun
-//! * `probe.rs`, `download.rs` the other end: ask a running host how it is, and for a backup
+//! * `probe.rs`, `download.rs`, `call.rs` the other end: ask a running host how it is, for a backup, and for anything else
 //!
 //! Must not decide anything about a session, an agent or a credential; handlers translate and delegate.
 
 mod anthropic;
+mod call;
 mod dialect;
 mod download;
 mod error;
@@ -60,6 +61,7 @@ use self::{
     principal::Principal,
 };
 pub use self::{
+    call::{CallError, Refused, Unanswered, call},
     download::{DownloadError, download},
     principal::{MasterKey, NoRandom},
     probe::{ProbeError, probe},
