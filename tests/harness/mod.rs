@@ -7,6 +7,7 @@ pub mod program;
 pub mod proxy;
 pub mod puppet;
 pub mod responses;
+mod store;
 pub mod variant;
 
 use std::{
@@ -53,7 +54,7 @@ fn config(folder: &Path) -> Config {
 impl World {
     /// A host that has never seen anything.
     pub async fn empty(script: Script) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = store::fresh().await;
         let host = Host::start(config(folder.path())).await.unwrap();
         let client = Client::new(host.address(), MASTER_KEY);
         Self { simulator: simulator(script), client, host: Some(host), folder }
@@ -61,7 +62,7 @@ impl World {
 
     /// A host whose only runtime is the bundled one under another manifest, with a stored credential.
     pub async fn under(manifest: &str, script: Script) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = store::fresh().await;
         let config = config(folder.path());
         let (_, component) = lap::bundled()[0];
         let host = Host::start_with(config, &[(manifest, component)]).await.unwrap();

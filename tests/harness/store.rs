@@ -1,0 +1,53 @@
+//! Stores that nobody has used yet, as copies of one. What a new store costs is the compilation of the bundled runtimes, and
+//! the tests need hundreds.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use lap::Host;
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use super::config;
+
+/// What a store consists of: the place of each file in the data directory, and its bytes.
+static FRESH: OnceCell<Vec<(PathBuf, Vec<u8>)>> = OnceCell::const_new();
+
+/// A data directory with the store of a host that was started once and stopped.
+pub async fn fresh() -> TempDir {
+    let files = FRESH.get_or_init(make).await;
+    let folder = tempfile::tempdir().unwrap();
+    for (place, bytes) in files {
+        let path = folder.path().join(place);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        // Keys that others may read are refused.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    folder
+}
+
+async fn make() -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(config(folder.path())).await.unwrap();
+    host.shutdown().await;
+    let files = files(folder.path(), Path::new(""));
+    for (place, _) in files.iter().filter(|(place, _)| place.extension().is_some_and(|kind| kind == "redb")) {
+        let database = File::open(folder.path().join(place)).unwrap();
+        // The committer's thread may still be letting go of it.
+        while database.try_lock().is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    files.into_iter().map(|(place, path)| (place, fs::read(path).unwrap())).collect()
+}
+
+/// The files beneath a folder: the place of each in it, and its path.
+fn files(folder: &Path, within: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let entries = fs::read_dir(folder.join(within)).unwrap().map(|entry| entry.unwrap());
+    let places = entries.map(|entry| (within.join(entry.file_name()), entry.path()));
+    places.flat_map(|(place, path)| if path.is_dir() { files(folder, &place) } else { vec![(place, path)] }).collect()
+}
