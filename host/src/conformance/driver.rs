@@ -542,7 +542,7 @@ impl Driver<'_> {
     fn keep_state(&mut self, state: String) {
         self.run.state_bytes = self.run.state_bytes.max(state.len());
         if state.len() > STATE_BYTES_MAX {
-            let message = format!("its state has {} bytes, and {STATE_BYTES_MAX} are allowed", state.len());
+            let message = format!("its state is larger than 64 KiB: {} bytes", state.len());
             self.complain(self.run.calls.len().checked_sub(1), message);
         }
         self.state = state;
