@@ -12,8 +12,9 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    config::{CheckArgs, ReplayArgs, RuntimeArgs, RuntimeCommand, TestArgs},
+    config::{CheckArgs, NewArgs, ReplayArgs, RuntimeArgs, RuntimeCommand, TestArgs},
     conformance::{self, Check, Named, Recording},
+    kit::{self, CreateError},
     manage::{self, ManageError},
     runtime::{Artifact, Manifest, Trial, TrialError},
 };
@@ -53,6 +54,9 @@ pub enum CommandError {
         /// What the system says.
         source: io::Error,
     },
+    /// There is no project.
+    #[error(transparent)]
+    Create(#[from] CreateError),
     /// A file is not what it should be.
     #[error("{}: {reason}", .path.display())]
     Malformed {
@@ -80,7 +84,8 @@ impl CommandError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Unreadable { .. }
+            Self::Create(_)
+            | Self::Unreadable { .. }
             | Self::Malformed { .. }
             | Self::NotBundled(_)
             | Self::Refused(_)
@@ -96,6 +101,7 @@ impl CommandError {
 /// When it cannot be carried out; what is wrong with a runtime is no error but an answer.
 pub async fn runtime(args: RuntimeArgs) -> Result<Ended, CommandError> {
     match args.command {
+        RuntimeCommand::New(args) => new(args),
         RuntimeCommand::Check(args) => check(args).await,
         RuntimeCommand::Test(args) => test(args).await,
         RuntimeCommand::Replay(args) => replay(args).await,
@@ -108,6 +114,17 @@ pub async fn runtime(args: RuntimeArgs) -> Result<Ended, CommandError> {
 
 fn done(managed: Result<(), ManageError>) -> Result<Ended, CommandError> {
     Ok(managed.map(|()| Ended::Well)?)
+}
+
+fn new(args: NewArgs) -> Result<Ended, CommandError> {
+    let NewArgs { name, lang, directory } = args;
+    let directory = directory.unwrap_or_else(|| PathBuf::from(name.as_str()));
+    kit::create(&name, lang, &directory)?;
+    println!(
+        "{} holds the runtime {name}, which works; its README.md says how to test, build and run it",
+        directory.display()
+    );
+    Ok(Ended::Well)
 }
 
 async fn check(args: CheckArgs) -> Result<Ended, CommandError> {

@@ -21,7 +21,8 @@ use zeroize::Zeroizing;
 pub use self::{
     master_key::{KeyFault, MasterKeyError, MasterKeySource},
     runtime::{
-        AddArgs, CheckArgs, ListArgs, RemoveArgs, ReplayArgs, RollbackArgs, RuntimeArgs, RuntimeCommand, TestArgs,
+        AddArgs, CheckArgs, ListArgs, NewArgs, RemoveArgs, ReplayArgs, RollbackArgs, RuntimeArgs, RuntimeCommand,
+        TestArgs,
     },
 };
 

@@ -20,6 +20,7 @@
 //! * [`backup`]: all of `events` and `vault` in one file, and back
 //! * [`conformance`]: what authors of runtimes ask of them, offline; [`manage`]: what operators do with those of a running
 //!   host; [`commands`] calls both
+//! * [`kit`]: a new project for an author of a runtime
 //! * [`config`], [`telemetry`], [`id`], [`clock`]
 //!
 //! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
@@ -38,6 +39,7 @@ pub mod demo;
 pub mod events;
 pub mod http;
 pub mod id;
+pub mod kit;
 pub mod manage;
 pub mod registry;
 pub mod runtime;

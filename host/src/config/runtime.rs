@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::ServeArgs;
+use crate::{id::RuntimeId, kit::Language};
 
 /// What `runtime` takes.
 #[derive(Debug, clap::Args)]
@@ -15,6 +16,8 @@ pub struct RuntimeArgs {
 /// What can be done with a runtime.
 #[derive(Debug, clap::Subcommand)]
 pub enum RuntimeCommand {
+    /// Write a project for a new runtime: a sample that works, its tests, and a simulated vendor to try it on
+    New(NewArgs),
     /// Say whether this host would take a runtime, what it asks for, and everything that is wrong with it; exit with 0
     /// when it fits, with 1 when it is refused, with 2 when a file cannot be read
     Check(CheckArgs),
@@ -100,6 +103,24 @@ pub struct RemoveArgs {
     /// As for `serve`: where the host listens, and where the key of the API is.
     #[command(flatten)]
     pub host: ServeArgs,
+}
+
+/// What `runtime new` takes.
+#[derive(Debug, clap::Args)]
+pub struct NewArgs {
+    /// The runtime's name in URLs and agents: letters, digits, `_` and `-`, at most 64
+    #[arg(value_name = "NAME", value_parser = named)]
+    pub name: RuntimeId,
+    /// The language to write it in
+    #[arg(long, value_enum)]
+    pub lang: Language,
+    /// Where the project goes, a directory that is missing or empty [default: the name]
+    #[arg(value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
+}
+
+fn named(text: &str) -> Result<RuntimeId, &'static str> {
+    text.parse().map_err(|_| "a name has letters, digits, `_` and `-`, at most 64")
 }
 
 /// What `runtime check` takes.
