@@ -59,6 +59,9 @@ struct Args {
     /// The program to measure; by default the one of this repository, which is built first
     #[arg(long, value_name = "FILE")]
     lap: Option<PathBuf>,
+    /// The components of the templates, as the test `kit` leaves them in target/kit/components
+    #[arg(long, value_name = "DIRECTORY")]
+    components: Option<PathBuf>,
     /// Where the data directories are made, which decides what a commit costs; by default where temporary files go
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
@@ -85,7 +88,7 @@ async fn measure(args: Args) -> Result<Report> {
     let directory = args.dir.unwrap_or_else(std::env::temp_dir).canonicalize().context("no such directory")?;
     let mut report = Report::new(Machine::look(&root, &lap, &directory)?);
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 3 }).max(1);
-    let lab = Lab { site: Site { lap, directory }, rounds, quick: args.quick };
+    let lab = Lab { site: Site { lap, directory }, rounds, quick: args.quick, components: args.components };
     let works = if args.only.is_empty() { Work::value_variants() } else { &args.only };
     for work in works {
         if let Err(error) = work.measure(&lab, &mut report).await {

@@ -3,12 +3,15 @@
 mod adapter;
 mod create;
 mod flat;
+mod languages;
 mod many;
 mod memory;
 mod one;
 mod readers;
 mod restart;
 mod start;
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -35,6 +38,8 @@ pub(crate) enum Work {
     Create,
     /// The component beside the same code compiled for this machine
     Adapter,
+    /// The components of the templates, in each language, beside the same code compiled for this machine
+    Languages,
     /// What an idle host, a live turn and an idle subscriber take
     Memory,
     /// From the start of the program to the first answer
@@ -49,6 +54,8 @@ pub(crate) struct Lab {
     pub(crate) rounds: usize,
     /// Rather soon than well.
     pub(crate) quick: bool,
+    /// Where the components of the templates are.
+    pub(crate) components: Option<PathBuf>,
 }
 
 impl Lab {
@@ -66,6 +73,7 @@ impl Work {
             Self::Readers => readers::measure(lab, report).await,
             Self::Create => create::measure(lab, report).await,
             Self::Adapter => adapter::measure(lab, report).await,
+            Self::Languages => languages::measure(lab, report).await,
             Self::Memory => memory::measure(lab, report).await,
             Self::Start => start::measure(lab, report).await,
             Self::Restart => restart::measure(lab, report).await,
