@@ -102,8 +102,8 @@ async fn a_kill_in_the_middle_of_an_addition_leaves_one_version_or_the_other_who
         let body = json!({"component": next.digest(), "manifest": next.manifest, "grant": grant}).to_string();
         let client = program.client.clone();
         let mut adding = Box::pin(client.try_send(http::Method::POST, "/api/agent-runtimes", &[], Some(body)));
-        // A probe takes some 100 ms, and the commit behind it a few.
-        let life = Duration::from_millis(dice.below(250));
+        // A probe takes some 100 ms, and the commit behind it a few. One kill comes before both.
+        let life = Duration::from_millis(if kill == 0 { 0 } else { dice.below(250) });
         let answered = timeout(life, &mut adding).await;
         program.kill_now();
         let answered = match answered {
@@ -176,6 +176,9 @@ async fn a_damaged_runtime_is_one_that_fails_and_the_host_serves_all_others() {
     assert_eq!((&broken["source"], &broken["state"]), (&json!("added"), &json!("failed")));
     assert!(broken["failure"].as_str().unwrap().contains("damaged"), "{broken}");
     assert_eq!(client.get("/api/agent-runtimes").await.ok()["runtimes"].as_array().unwrap().len(), 3);
+    let agent = client.agent(&json!({})).await;
+    let made = client.post("/session", &json!({"runtime": ID, "agent_id": agent})).await;
+    assert_eq!((made.status.as_u16(), made.code().as_str()), (503, "runtime_broken"));
     client.prompt(&session, "and on").await;
     let events = client.turn(&session).await;
     let error = &events.last().unwrap().json;

@@ -308,7 +308,7 @@ impl Error {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "record_damaged", message)
     }
 
-    fn runtime_broken() -> Self {
+    pub(super) fn runtime_broken() -> Self {
         let message = "the runtime's component cannot be loaded; the operator sees why with GET /api/agent-runtimes/{id}, and \
                        can roll it back or add one that can";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "runtime_broken", message)

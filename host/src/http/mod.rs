@@ -73,6 +73,7 @@ use crate::{
     events::Reservations,
     id::RuntimeId,
     registry::Registry,
+    runtime::Profile,
     session::Sessions,
     upstream::NetworkPolicy,
     vault::Vault,
@@ -442,6 +443,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             )
         })
     }
+}
+
+/// What new sessions of a runtime get.
+fn offered(registry: &Registry, id: &str) -> Result<Arc<Profile>, Error> {
+    registry.get(id).ok_or_else(|| match registry.named(id) {
+        // What is stored of it cannot be read.
+        Some(_) => Error::runtime_broken(),
+        None => Error::unsupported_runtime(id),
+    })
 }
 
 /// Does what blocks on the disk where it holds nobody up.

@@ -15,7 +15,7 @@ use super::{
         error::Error,
         idempotency::{Attempt, replayed},
         json::{self, Json},
-        on_disk,
+        offered, on_disk,
         principal::Principal,
     },
     Timestamp,
@@ -451,9 +451,7 @@ pub(in super::super) async fn create(
     definition.tools = Some(raw(&json!([])));
     wishes.check()?.apply(&mut definition)?;
     let runtime = chosen.for_agent(&definition.metadata)?;
-    if registry.get(runtime.as_str()).is_none() {
-        return Err(Error::unsupported_runtime(runtime.as_str()));
-    }
+    offered(&registry, runtime.as_str())?;
     definition.set_runtime(Some(&runtime));
     let agent = on_disk(move || agents.create(attempt.id(), definition)).await??;
     Ok(json::json(StatusCode::OK, &Item::new(&agent, &registry)))

@@ -24,7 +24,7 @@ use super::{
     super::{
         App, Draining,
         error::{Error, no_credential},
-        on_disk,
+        offered, on_disk,
         paced::Paced,
         principal::Principal,
     },
@@ -80,8 +80,7 @@ pub(in super::super) async fn of_account(
     let way = match named.next() {
         None => {
             let id = chosen.runtime();
-            let runtime = app.services.registry.get(id.as_str());
-            let runtime = runtime.ok_or_else(|| Error::unsupported_runtime(id.as_str()))?;
+            let runtime = offered(&app.services.registry, id.as_str())?;
             declared(&runtime, &parts.method, &path, &path)?;
             let sessions = app.services.sessions.clone();
             let upstream = on_disk(move || sessions.upstream(&id)).await?;

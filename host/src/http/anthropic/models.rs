@@ -13,7 +13,7 @@ use super::{
         App, Query,
         dialect::Dialect,
         error::{Error, no_credential},
-        json, lap,
+        json, lap, offered,
         principal::Principal,
     },
     Timestamp, forward,
@@ -128,7 +128,7 @@ fn forwards(app: &App, chosen: &Chosen, path: &str) -> bool {
 /// The models as the runtime tells them.
 async fn known(app: &App, chosen: Chosen) -> Result<Vec<Model>, Error> {
     let id = chosen.runtime();
-    let runtime = app.services.registry.get(id.as_str()).ok_or_else(|| Error::unsupported_runtime(id.as_str()))?;
+    let runtime = offered(&app.services.registry, id.as_str())?;
     app.services.sessions.models(&id).await.map_err(|error| match error {
         ModelsError::Link(LinkError::NoCredential) => no_credential(&runtime.description().provider_name),
         other => other.into(),

@@ -20,7 +20,7 @@ use super::{
         idempotency::{Attempt, replayed},
         json::{self, Json},
         lap::sessions::empty_object,
-        on_disk,
+        offered, on_disk,
         principal::Principal,
     },
     Deleted, Timestamp,
@@ -350,7 +350,7 @@ fn open(environments: &Environments, id: &str) -> Result<Environment, Error> {
 
 fn runtime(registry: &Registry, agent: &Agent, chosen: Chosen) -> Result<Arc<Profile>, Error> {
     let id = agent.definition.runtime().unwrap_or_else(|| chosen.runtime());
-    registry.get(id.as_str()).ok_or_else(|| Error::unsupported_runtime(id.as_str()))
+    offered(registry, id.as_str())
 }
 
 pub(in super::super) async fn retrieve(

@@ -13,7 +13,7 @@ use super::super::{
     Query,
     error::{Error, no_credential},
     json::{self, Json},
-    on_disk,
+    offered, on_disk,
     principal::Principal,
 };
 use crate::{
@@ -145,7 +145,7 @@ pub(in super::super) async fn put_credential(
     Path(id): Path<String>,
     Json(new): Json<NewCredential>,
 ) -> Result<Response, Error> {
-    let runtime = registry.get(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
+    let runtime = offered(&registry, &id)?;
     let api_key = new.api_key.ok_or_else(|| Error::invalid("api_key is required"))?;
     let given = new.api_base.as_deref().map(str::trim).filter(|base| !base.is_empty());
     let base = given.unwrap_or(&runtime.description().default_base);
@@ -196,7 +196,7 @@ pub(in super::super) async fn models(
     let Some(id) = whose.runtime else {
         return Ok(json::json(StatusCode::OK, &Models { object: "list", data: Vec::new() }));
     };
-    let runtime = registry.get(&id).ok_or_else(|| Error::unsupported_runtime(&id))?;
+    let runtime = offered(&registry, &id)?;
     let description = runtime.description();
     let models = sessions.models(runtime.id()).await.map_err(|error| match error {
         ModelsError::Link(LinkError::NoCredential) => no_credential(&description.provider_name),

@@ -16,7 +16,7 @@ use super::super::{
     error::{Error, no_credential},
     idempotency::{Attempt, replayed},
     json::{self, Json},
-    on_disk,
+    offered, on_disk,
     principal::Principal,
 };
 use crate::{
@@ -165,7 +165,7 @@ pub(in super::super) async fn create(
         return Ok(replayed(json::json(StatusCode::OK, &Item::from(&session))));
     }
     let named = new.runtime.as_deref().filter(|id| !id.trim().is_empty());
-    let named = named.map(|id| supported(&registry, id)).transpose()?;
+    let named = named.map(|id| offered(&registry, id)).transpose()?;
     let agent = agent(&agents, new.agent_id.or(new.agent).as_deref())?;
     let runtime = match named {
         Some(runtime) => runtime,
@@ -199,10 +199,6 @@ pub(in super::super) async fn create(
     Ok(json::json(StatusCode::OK, &Item::from(&session)))
 }
 
-fn supported(registry: &Registry, id: &str) -> Result<Arc<Profile>, Error> {
-    registry.get(id).ok_or_else(|| Error::unsupported_runtime(id))
-}
-
 /// The agent of a new session, if it takes one.
 fn agent(agents: &Agents, id: Option<&str>) -> Result<Agent, Error> {
     let id = id.filter(|id| !id.trim().is_empty()).ok_or_else(|| Error::invalid("agent_id is required"))?;
@@ -230,7 +226,7 @@ fn own_runtime(registry: &Registry, agent: &Agent) -> Result<Arc<Profile>, Error
             "give the session or its agent a `runtime`: sessions without one, on the host itself, are not served",
         )
     })?;
-    supported(registry, id.as_str())
+    offered(registry, id.as_str())
 }
 
 /// The environment as given, and the model in it.
