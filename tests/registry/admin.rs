@@ -160,6 +160,8 @@ async fn what_cannot_be_a_runtime_is_refused_with_the_way_out_and_changes_nothin
     };
     let sockets = wat::parse_str(r#"(component (import "wasi:sockets/tcp@0.2.6" (instance)))"#).unwrap();
     refused(&ask(&sockets, &first.manifest).await, 422, "component_refused", "wasi:sockets/tcp@0.2.6");
+    let module = wat::parse_str("(module)").unwrap();
+    refused(&ask(&module, &first.manifest).await, 422, "component_refused", "core module");
     refused(&ask(b"hello world", &first.manifest).await, 422, "component_refused", "not WebAssembly");
     refused(&ask(&first.component, "id = 1").await, 400, "manifest_invalid", "manifest");
     let (bundled, _) = lap::bundled()[0];

@@ -279,6 +279,7 @@ impl From<AddError> for Error {
         match error {
             AddError::Manifest(error) => Self::new(StatusCode::BAD_REQUEST, "manifest_invalid", error.to_string()),
             AddError::Artifact(error) => refused(error.to_string()),
+            AddError::Module => refused(error.to_string()),
             AddError::Component(error) => refused(error.to_string()),
             AddError::NotUploaded(component) => {
                 let message = format!(

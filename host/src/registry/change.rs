@@ -44,6 +44,12 @@ pub enum AddError {
     /// The bytes are no component.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// The bytes are a module, of which its author's tools make a component.
+    #[error(
+        "these bytes are a core module, and a host takes components: `lap runtime add` makes one of it, and so does \
+         `wasm-tools component new`"
+    )]
+    Module,
     /// The component is refused.
     #[error(transparent)]
     Component(#[from] LoadError),
@@ -186,6 +192,10 @@ impl Registry {
         let NewVersion { component, manifest: text, .. } = new;
         let (shared, kept) = (Arc::clone(&self.0), known.is_some_and(|known| known.get(component).is_some()));
         let bytes = blocking(move || read(&shared, component, kept)).await?;
+        // What is made of a module is not what its digest names.
+        if Artifact::is_module(&bytes) {
+            return Err(AddError::Module);
+        }
         let artifact = Artifact::read(&bytes)?;
         if manifest.contract != CONTRACT {
             return Err(LoadError::OtherContract { found: manifest.contract }.into());

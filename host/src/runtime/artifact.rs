@@ -97,13 +97,19 @@ impl<'a> Artifact<'a> {
             let beginning = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).into_owned();
             return Err(ArtifactError::NoWasm(beginning));
         }
-        let (kind, component) = if Parser::is_core_wasm(bytes) {
+        let (kind, component) = if Self::is_module(bytes) {
             (Kind::Module, Cow::Owned(encode(bytes)?))
         } else {
             (Kind::Component, Cow::Borrowed(bytes))
         };
         let Contents { imports, exports, largest, producers } = contents(&component)?;
         Ok(Self { kind, component, imports, exports, symbols: largest.symbols, producers })
+    }
+
+    /// True for a core module, of which a component can be made. Looks at the first bytes alone.
+    #[must_use]
+    pub fn is_module(bytes: &[u8]) -> bool {
+        Parser::is_core_wasm(bytes)
     }
 
     /// Everything that keeps this host from taking the component, as far as names tell.
