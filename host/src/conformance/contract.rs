@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::{
-    driver::{Complaint, Made, performed, told},
     hostile::all_faults,
+    run::{Complaint, Made, outcome, performed},
     scenario::{Scenario, kind_name},
-    script::{Script, short},
+    script::Script,
 };
 use crate::runtime::{Answer, Call, CallError, Ending, ErrorKind, Frames, Input, Runtime};
 
@@ -147,7 +147,9 @@ pub(super) async fn ask(runtime: &Runtime, script: Arc<Script>, question: &Quest
     let made = Made { call: question.call.clone(), result, log: place.log.clone(), took, sent: place.sent.len() };
     let export = made.call.export();
     let message = match (&question.expects, &made.result) {
-        (_, Err(CallError::Fault(_))) => Some(format!("{export} must answer or declare an error: {}", outcome(&made))),
+        (_, Err(CallError::Fault(_))) => {
+            Some(format!("{export} must answer or declare an error: {}", outcome(&made.result)))
+        }
         (Expects::Silence, _) if !place.sent.is_empty() => {
             Some("describe sends a request, and must send none".to_owned())
         }
@@ -163,7 +165,7 @@ pub(super) async fn ask(runtime: &Runtime, script: Arc<Script>, question: &Quest
             })
         }
         (Expects::Down(_), Ok(answer)) if !place.sent.is_empty() && !is_empty(answer) => {
-            Some(format!("{export} succeeds although every request fails: {}", outcome(&made)))
+            Some(format!("{export} succeeds although every request fails: {}", outcome(&made.result)))
         }
         _ => None,
     };
@@ -175,11 +177,4 @@ pub(super) async fn ask(runtime: &Runtime, script: Arc<Script>, question: &Quest
 /// Nothing that could have come from an upstream.
 fn is_empty(answer: &Answer) -> bool {
     matches!(answer, Answer::Provision(provision) if provision.is_empty())
-}
-
-fn outcome(made: &Made) -> String {
-    match &made.result {
-        Ok(answer) => short(&serde_json::to_string(answer).unwrap_or_default()),
-        Err(error) => told(error),
-    }
 }

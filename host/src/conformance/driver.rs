@@ -3,23 +3,21 @@
 //!
 //! Time, network and disk have no part in it, so a run is the same however often it is repeated.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use super::{
-    knobs::{Aside, Batches, Cut, Knobs, Lives, Resume},
+    knobs::{Aside, Cut, Knobs, Lives, Resume},
+    pieces::{self, Framing},
+    run::{Complaint, Event, Made, Run, alike, outcome, performed, told},
     scenario::{Act, Rule, Scenario, Step, effect_name, kind_name},
     script::{self, Script},
 };
 use crate::{
     runtime::{
-        Answer, Body, Call, CallError, Effect, ErrorKind, Fault, Feed, Frame, Frames, History, Input, Instance, Listen,
+        Answer, Body, Call, CallError, Effect, ErrorKind, Feed, Frame, Frames, History, Input, Instance, Listen,
         Outcome, Runtime,
     },
     session::{Seen, check_event},
-    upstream::{self, LineParser, SseParser},
 };
 
 /// What a runtime may keep about a session.
@@ -28,65 +26,8 @@ const STATE_BYTES_MAX: usize = 64 * 1024;
 /// Pages of history that are asked for. Only a listing that goes in a circle has more in a scenario.
 const PAGES_MAX: usize = 50;
 
-/// Tries that a call has within its budget of processor time.
-const CPU_TRIES: u32 = 3;
-
 /// Times that a runtime may ask for another feed without anything new in between.
 const RELISTENS_MAX: usize = 20;
-
-/// A call that was made, and how it ended.
-pub(super) struct Made {
-    pub(super) call: Call,
-    pub(super) result: Result<Answer, CallError>,
-    pub(super) log: Vec<String>,
-    pub(super) took: Duration,
-    /// The requests that were answered until its end.
-    pub(super) sent: usize,
-}
-
-/// An event as it would be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) kind: String,
-    pub(super) id: Option<String>,
-    pub(super) effect: Effect,
-    pub(super) json: String,
-}
-
-/// Something that a runtime should not have done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Complaint {
-    /// The number of the call that it is about, where it is about one.
-    pub(super) call: Option<usize>,
-    pub(super) message: String,
-}
-
-/// All that is known of a run.
-#[derive(Default)]
-pub(super) struct Run {
-    pub(super) calls: Vec<Made>,
-    pub(super) events: Vec<Event>,
-    pub(super) complaints: Vec<Complaint>,
-    /// What the feed of each step brings.
-    pub(super) frames: Vec<Vec<Frame>>,
-    pub(super) state_bytes: usize,
-    /// Requests that were answered, in order.
-    pub(super) sent: Vec<script::Sent>,
-    /// The error that a fault of the upstream led to, with the number of its call.
-    pub(super) failed: Option<usize>,
-    /// True when the upstream has answered for its history.
-    pub(super) history: bool,
-}
-
-impl Run {
-    /// The error that a call ended in.
-    pub(super) fn declared(&self, call: usize) -> Option<&crate::runtime::Error> {
-        match &self.calls.get(call)?.result {
-            Err(CallError::Declared(error)) => Some(error),
-            _ => None,
-        }
-    }
-}
 
 /// The run cannot go on; why is among its complaints.
 struct Over;
@@ -113,13 +54,6 @@ enum Connection {
     Closed,
     Quiet,
     Stream(Framing),
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Framing {
-    Sse,
-    Lines,
-    Poll,
 }
 
 /// Drives a runtime through a scenario.
@@ -257,7 +191,7 @@ impl Driver<'_> {
         self.aside(number, at).await?;
         for segment in &step.feed {
             let Some(framing) = self.follow(number).await? else { continue };
-            let mut batches = self.batches(number, segment, framing);
+            let mut batches = pieces::cut(segment, framing, self.knobs.batches, number);
             if let Some(edit) = &self.knobs.edit {
                 edit.apply(number, at, &mut batches);
             }
@@ -310,53 +244,6 @@ impl Driver<'_> {
                 self.complain(call, format!("step {} has a feed, and the runtime listens to none", number + 1));
                 Err(Over)
             }
-        }
-    }
-
-    /// Cuts a text into frames, with the host's own parser.
-    fn batches(&self, step: usize, text: &str, framing: Framing) -> Vec<Vec<Frame>> {
-        let bytes = text.as_bytes();
-        let cut = match self.knobs.batches {
-            Batches::CutAt { step: at, byte } if at == step && byte <= bytes.len() => byte,
-            _ => bytes.len(),
-        };
-        let pieces = [&bytes[..cut], &bytes[cut..]];
-        let mut batches: Vec<Vec<upstream::Frame>> = Vec::new();
-        match framing {
-            Framing::Poll => batches.push(vec![upstream::Frame { name: String::new(), data: text.to_owned() }]),
-            Framing::Sse => {
-                let mut parser = SseParser::default();
-                for piece in pieces {
-                    let mut frames = Vec::new();
-                    let whole = parser.push(piece, &mut frames).is_ok();
-                    batches.push(frames);
-                    // What is too long ends the feed; the guest sees what came before.
-                    if !whole {
-                        break;
-                    }
-                }
-            }
-            Framing::Lines => {
-                let mut parser = LineParser::default();
-                for piece in pieces {
-                    let mut frames = Vec::new();
-                    let whole = parser.push(piece, &mut frames).is_ok();
-                    batches.push(frames);
-                    if !whole {
-                        break;
-                    }
-                }
-                let mut last = Vec::new();
-                parser.finish(&mut last);
-                batches.push(last);
-            }
-        }
-        let frame = |frame: upstream::Frame| Frame { name: frame.name, data: frame.data };
-        let batches = batches.into_iter().map(|batch| batch.into_iter().map(frame).collect::<Vec<_>>());
-        let batches: Vec<Vec<Frame>> = batches.filter(|batch| !batch.is_empty()).collect();
-        match self.knobs.batches {
-            Batches::OneByOne => batches.into_iter().flatten().map(|frame| vec![frame]).collect(),
-            Batches::AsTheyCome | Batches::CutAt { .. } => batches,
         }
     }
 
@@ -652,61 +539,4 @@ impl Driver<'_> {
             self.complain(call, message);
         }
     }
-}
-
-/// Makes a call, again if it has computed for too long: on a machine that is busy with other things the wait for a processor
-/// counts, too, and a guest that is really that slow is so three times.
-pub(super) async fn performed(
-    instance: &mut Instance,
-    call: &Call,
-    script: &Script,
-) -> (Result<Answer, CallError>, Duration) {
-    let before = script.place().clone();
-    let mut tries = 0;
-    loop {
-        let began = Instant::now();
-        let result = instance.perform(call).await;
-        tries += 1;
-        if tries == CPU_TRIES || !matches!(result, Err(CallError::Fault(Fault::Cpu))) {
-            return (result, began.elapsed());
-        }
-        *script.place() = before.clone();
-    }
-}
-
-fn alike(one: &Result<Answer, CallError>, other: &Result<Answer, CallError>) -> bool {
-    match (one, other) {
-        (Ok(one), Ok(other)) => one == other,
-        (Err(CallError::Declared(one)), Err(CallError::Declared(other))) => one == other,
-        (Err(CallError::Fault(one)), Err(CallError::Fault(other))) => {
-            std::mem::discriminant(one) == std::mem::discriminant(other)
-        }
-        _ => false,
-    }
-}
-
-fn outcome(result: &Result<Answer, CallError>) -> String {
-    match result {
-        Ok(answer) => script::short(&serde_json::to_string(answer).unwrap_or_default()),
-        Err(error) => told(error),
-    }
-}
-
-/// An error with all that is known of it.
-pub(super) fn told(error: &CallError) -> String {
-    match error {
-        CallError::Declared(error) => format!("{} ({:?})", kind_name(error.kind), error.message),
-        CallError::Fault(fault @ Fault::Trap(text)) => format!("{fault}: {}", trap(text)),
-        CallError::Fault(fault) => fault.to_string(),
-    }
-}
-
-/// The reason and the innermost functions of a trap.
-fn trap(text: &str) -> String {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let lines: Vec<_> =
-        lines.filter(|line| !line.starts_with("Caused by") && !line.starts_with("error while")).collect();
-    let reason = lines.last().copied().unwrap_or_default();
-    let frames = lines.iter().filter(|line| line.contains("!")).take(4).copied();
-    std::iter::once(reason).chain(frames).collect::<Vec<_>>().join("; ")
 }

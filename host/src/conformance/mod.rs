@@ -3,8 +3,8 @@
 //!
 //! * `check`: what a file is, what it asks for, and everything that is wrong with it
 //! * `suite`: a runtime through `scenario`s and through what follows from them. `hostile` derives the variants, each a set of
-//!   `knobs`, and judges them; `driver` is a session's pump without time, `script` the upstream of a scenario; `contract`
-//!   has what can be asked without any scenario
+//!   `knobs`; `driver` is a session's pump without time, `script` the upstream of a scenario, `pieces` what its feed brings;
+//!   `run` is what happened and `verdict` whether it is right; `contract` has what can be asked without any scenario
 //! * `replay`: a session that a host has recorded, once more
 //! * `report`: what was found
 //!
@@ -15,11 +15,14 @@ mod contract;
 mod driver;
 mod hostile;
 mod knobs;
+mod pieces;
 mod replay;
 mod report;
+mod run;
 mod scenario;
 mod script;
 mod suite;
+mod verdict;
 
 pub use self::{
     check::{Check, Problem},

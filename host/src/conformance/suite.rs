@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     contract,
-    driver::{Complaint, Made, Run, drive, told},
+    driver::drive,
     hostile::{self, Group, Variant},
     report::{Finding, Report, Row},
+    run::{Complaint, Made, Run, outcome},
     scenario::Scenario,
     script::{Script, short},
+    verdict::verdict,
 };
 use crate::{
     runtime::{Call, Runtime, Trial},
@@ -125,7 +127,7 @@ impl Suite<'_> {
     ) {
         for variant in variants.iter().filter(|variant| self.wants(&named.name, &variant.name)).collect::<Vec<_>>() {
             let run = drive(self.runtime, &named.scenario, way.script(), &variant.knobs).await;
-            let verdict = hostile::verdict(variant, measure, &run);
+            let verdict = verdict(variant, measure, &run);
             self.count(&named.name, variant, &run, verdict, rows);
         }
     }
@@ -161,10 +163,7 @@ impl Suite<'_> {
                 export: made.map(|made| made.call.export()),
                 input: made.map(|made| input(&made.call)),
                 message: complaint.message,
-                outcome: made.map(|made| match &made.result {
-                    Ok(answer) => short(&serde_json::to_string(answer).unwrap_or_default()),
-                    Err(error) => told(error),
-                }),
+                outcome: made.map(|made| outcome(&made.result)),
                 log: made.map(|made| made.log.clone()).unwrap_or_default(),
             });
         }

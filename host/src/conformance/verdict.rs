@@ -1,0 +1,172 @@
+//! What has to come of a variant, measured by a run in which nothing went wrong.
+
+use super::{
+    hostile::Variant,
+    knobs::{Edit, Resume},
+    run::{Complaint, Event, Run},
+    scenario::{effect_name, kind_name},
+    script::Fault,
+};
+use crate::runtime::{Call, Effect, ErrorKind, Input};
+
+/// What is wrong with a run, beside what the driver has complained about already.
+pub(super) fn verdict(variant: &Variant, happy: &Run, run: &Run) -> Vec<Complaint> {
+    let knobs = &variant.knobs;
+    if let Some((request, fault)) = knobs.fault {
+        return failed_well(request, fault, happy, run);
+    }
+    // What a guest makes of events in another order, or of a turn that a client stopped, is its own affair.
+    if knobs.aside.is_some()
+        || matches!(knobs.edit, Some(Edit::Swapped { .. } | Edit::Altered { .. }))
+        || run.failed.is_some()
+    {
+        return no_repeats(run);
+    }
+    let gap = knobs.cut.is_some_and(|cut| cut.resume == Resume::Gap);
+    if gap && !run.history {
+        return Vec::new();
+    }
+    let mut complaints = no_repeats(run);
+    let inserted = matches!(knobs.edit, Some(Edit::Inserted { .. }));
+    let repeats = matches!(knobs.edit, Some(Edit::Doubled)) || knobs.cut.is_some();
+    // Of events without an id the host cannot tell whether they are the same.
+    let counts = |event: &&Event| (!repeats || event.id.is_some()) && !(inserted && event.kind == "of.next_year");
+    let mut expected: Vec<_> = happy.events.iter().filter(counts).map(face).collect();
+    let mut found: Vec<_> = run.events.iter().filter(counts).map(face).collect();
+    if knobs.cut.is_some() {
+        // A history may be in another order than the feed was.
+        expected.sort_unstable();
+        found.sort_unstable();
+    }
+    if expected != found && complaints.is_empty() && run.complaints.is_empty() {
+        let missing = difference(&expected, &found);
+        let more = difference(&found, &expected);
+        let message = match (missing.is_empty(), more.is_empty()) {
+            (true, true) => "the events are in another order than without it".to_owned(),
+            (_, true) => format!("events are lost: [{}]", missing.join(", ")),
+            (true, _) => format!("there are events more than without it: [{}]", more.join(", ")),
+            _ => format!("events are lost: [{}], and others have come: [{}]", missing.join(", "), more.join(", ")),
+        };
+        complaints.push(Complaint { call: run.calls.len().checked_sub(1), message });
+    }
+    complaints
+}
+
+type Face<'a> = (&'a str, Option<&'a str>, &'static str);
+
+fn face(event: &Event) -> Face<'_> {
+    (&event.kind, event.id.as_deref(), effect_name(event.effect))
+}
+
+fn difference(one: &[Face<'_>], other: &[Face<'_>]) -> Vec<String> {
+    let mut left = other.to_vec();
+    let mut missing = Vec::new();
+    for face in one {
+        match left.iter().position(|known| known == face) {
+            Some(at) => _ = left.swap_remove(at),
+            None => missing.push(format!("{} {} ({})", face.0, face.1.unwrap_or("without an id"), face.2)),
+        }
+    }
+    missing
+}
+
+/// The host drops what it has; what is left must not be the same event under another id.
+fn no_repeats(run: &Run) -> Vec<Complaint> {
+    let ends = run.events.iter().filter(|event| event.effect == Effect::Terminated).count();
+    let twice = (ends > 1).then(|| Complaint { call: None, message: "the session is over more than once".to_owned() });
+    twice.into_iter().collect()
+}
+
+/// A fault of the upstream is an error of the right kind, and the next try succeeds.
+fn failed_well(request: usize, fault: Fault, happy: &Run, run: &Run) -> Vec<Complaint> {
+    let Some(call) = happy.calls.iter().position(|made| made.sent > request) else { return Vec::new() };
+    let (line, export) = (&happy.sent[request].line, happy.calls[call].call.export());
+    let complain = |message| vec![Complaint { call: Some(call), message }];
+    let Some(failed) = run.failed else {
+        // The driver has said how else it ended.
+        if !run.complaints.is_empty() || is_as_good_as_done(&happy.calls[call].call, fault) {
+            return Vec::new();
+        }
+        // It may have asked again, for less.
+        if matches!(happy.calls[call].call, Call::CatchUp { .. }) && faces(happy) == faces(run) {
+            return Vec::new();
+        }
+        let what = describe(fault);
+        return complain(format!("{export} succeeds although {line} was answered by {what}: the failure is lost"));
+    };
+    let Some(error) = run.declared(failed) else { return Vec::new() };
+    let kinds = right_kinds(fault);
+    let mut complaints = Vec::new();
+    if !kinds.contains(&error.kind) {
+        let expected: Vec<_> = kinds.iter().map(|kind| kind_name(*kind)).collect();
+        complaints.extend(complain(format!(
+            "{export} turns {} to {line} into the error {} ({:?}), and it is {}",
+            describe(fault),
+            kind_name(error.kind),
+            error.message,
+            expected.join(" or ")
+        )));
+    }
+    if let Fault::Status(_, Some(seconds)) = fault
+        && error.retry_after_ms != Some(seconds * 1000)
+    {
+        let found = error.retry_after_ms;
+        complaints.extend(complain(format!(
+            "{export} does not hand on `retry-after: {seconds}`: retry-after-ms is {found:?}, and should be {}",
+            seconds * 1000
+        )));
+    }
+    if error.message.trim().is_empty() {
+        complaints.extend(complain(format!("{export} declares an error without a message")));
+    }
+    let recovers = !matches!(run.calls[failed].call, Call::OnFrames { .. });
+    if recovers && run.complaints.is_empty() && faces(happy) != faces(run) {
+        complaints.extend(complain(format!("after {} the next try brings other events", describe(fault))));
+    }
+    complaints
+}
+
+fn faces(run: &Run) -> Vec<Face<'_>> {
+    run.events.iter().map(face).collect()
+}
+
+/// What fails is what the client wanted anyway, or the guest need not read the answer.
+fn is_as_good_as_done(call: &Call, fault: Fault) -> bool {
+    let stops = match call {
+        Call::Close { .. } => true,
+        Call::Send { inputs, .. } => inputs.iter().all(|input| *input == Input::Interrupt),
+        _ => false,
+    };
+    match fault {
+        Fault::Status(400 | 404 | 405 | 409 | 410 | 422, _) => stops,
+        Fault::NoJson => matches!(call, Call::Close { .. } | Call::Send { .. }),
+        _ => false,
+    }
+}
+
+fn describe(fault: Fault) -> String {
+    match fault {
+        Fault::Status(status, _) => format!("status {status}"),
+        Fault::Unreachable => "no connection".to_owned(),
+        Fault::Broken => "a broken connection".to_owned(),
+        Fault::NoJson => "a page of HTML".to_owned(),
+        Fault::TooLarge => "an answer that is too large".to_owned(),
+    }
+}
+
+fn right_kinds(fault: Fault) -> &'static [ErrorKind] {
+    use ErrorKind::{Auth, BadRequest, Conflict, Gone, NotFound, Overloaded, Quota, Throttled, Unsupported, Upstream};
+    match fault {
+        Fault::Status(401, _) => &[Auth],
+        Fault::Status(403, _) => &[Auth, Quota, Unsupported],
+        Fault::Status(404, _) => &[NotFound, Gone],
+        Fault::Status(409, _) => &[Conflict],
+        Fault::Status(410, _) => &[Gone, NotFound],
+        Fault::Status(429, _) => &[Throttled, Quota],
+        Fault::Status(503 | 529, _) => &[Overloaded, Upstream],
+        Fault::Status(400..=499, _) => &[BadRequest, Gone, Conflict, Unsupported],
+        Fault::Status(..) | Fault::Unreachable | Fault::Broken | Fault::NoJson | Fault::TooLarge => {
+            &[Upstream, Overloaded]
+        }
+    }
+}
