@@ -13,6 +13,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("env::var", &["config.rs"]),
     ("SystemTime", &["clock.rs"]),
     ("jiff::", &["clock.rs"]),
+    ("rustix::time", &["clock.rs"]),
     ("wasmtime", &["runtime/"]),
     ("unsafe {", &["runtime/cache.rs"]),
     ("redb::", &["events/", "vault/"]),

@@ -37,6 +37,14 @@ pub fn seconds_until(http_date: &str) -> Option<u64> {
     Some(u64::try_from(at.saturating_sub(now)).unwrap_or_default())
 }
 
+/// The processor time of this thread, in nanoseconds. It counts nothing that other threads and processes do.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let number = |part: i64| u64::try_from(part).unwrap_or_default();
+    number(spent.tv_sec) * 1_000_000_000 + number(spent.tv_nsec)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {

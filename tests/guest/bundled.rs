@@ -3,7 +3,7 @@
 use lap::runtime::{Manifest, Runtimes};
 use wit_component::DecodedWasm;
 
-use crate::harness::guests::Workshop;
+use crate::harness::workshop::Workshop;
 
 #[test]
 fn a_bundled_runtime_imports_the_contract_and_nothing_else() {

@@ -1,10 +1,13 @@
 //! Compiling what strangers have made: in a child process that may take so much and no more, and once.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use lap::runtime::{CompileError, LoadError, ShapeError};
 
-use crate::harness::guests::{MANIFEST, Workshop, component};
+use crate::harness::{
+    guests::{MANIFEST, component, extended, guest},
+    workshop::Workshop,
+};
 
 /// The files of a workshop's compiled components.
 fn compiled(workshop: &Workshop) -> Vec<std::path::PathBuf> {
@@ -110,4 +113,43 @@ async fn what_is_too_large_is_refused_before_a_compiler_sees_it() {
         assert!(*what == expected && found > max, "{error}");
         assert!(error.to_string().contains("make the component smaller"), "{error}");
     }
+}
+
+/// `lap`, under a limit of its own that is lower than what it gives a compilation.
+fn limited(folder: &std::path::Path, ulimit: &str) -> String {
+    let path = folder.join("limited");
+    let script = format!("#!/bin/sh\nulimit {ulimit}\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_lap"));
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A module that is small, and whose functions take a compiler long: each is one long chain of sums and branches.
+fn bomb() -> Vec<u8> {
+    let links = "(local.set 1 (i32.mul (i32.add (local.get 0) (local.get 1)) (local.get 2)))
+        (if (local.get 1) (then (local.set 2 (i32.sub (local.get 2) (local.get 1)))))"
+        .repeat(10_000);
+    let function = format!("(func (param i32 i32 i32) {links})");
+    module(&function.repeat(40))
+}
+
+#[tokio::test]
+async fn a_compile_bomb_costs_the_child_its_time_or_its_memory_and_the_host_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let bomb = bomb();
+    for (limit, expected) in [("-t 1", "processor time"), ("-v 150000", "memory")] {
+        let workshop = Workshop::with_program(4, &limited(folder.path(), limit));
+        let error = workshop.load(MANIFEST, &bomb).await.err().unwrap();
+        let LoadError::Compile(CompileError::Limit(what)) = &error else { panic!("{limit}: {error:?}") };
+        assert!(what.contains(expected), "{limit}: {error}");
+        assert!(error.to_string().contains("smaller and fewer"), "{error}");
+        assert!(compiled(&workshop).is_empty(), "something was kept");
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_needs_much_to_compile_comes_through_when_it_is_not_too_much() {
+    let many = format!("(core module {})", "(func (result i32) i32.const 1)".repeat(20_000));
+    let component = extended(&guest("", &[]), &many);
+    Workshop::new(4).load(MANIFEST, &component).await.unwrap();
 }

@@ -3,3 +3,4 @@
 mod bundled;
 mod compile;
 mod hostile;
+mod neighbours;

@@ -9,6 +9,7 @@ pub mod puppet;
 pub mod responses;
 mod store;
 pub mod variant;
+pub mod workshop;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -69,6 +70,18 @@ impl World {
         let client = Client::new(host.address(), MASTER_KEY);
         let world = Self { simulator: simulator(script), client, host: Some(host), folder };
         world.client.connect(&world.simulator.base_url()).await;
+        world
+    }
+
+    /// A host with a runtime of [`guests`] beside the bundled one, and a stored credential for each.
+    pub async fn with_guest(component: &[u8], script: Script) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::demo(anywhere(), folder.path(), MASTER_KEY);
+        let host = Host::start_with(config, &[lap::bundled()[0], (guests::MANIFEST, component)]).await.unwrap();
+        let client = Client::new(host.address(), MASTER_KEY);
+        let world = Self { simulator: simulator(script), client, host: Some(host), folder };
+        world.client.connect(&world.simulator.base_url()).await;
+        world.client.connect_to("hostile", &world.simulator.base_url()).await;
         world
     }
 

@@ -13,7 +13,7 @@ use lap::{
     upstream::{Request, Response, SendError},
 };
 
-use crate::harness::guests::Workshop;
+use crate::harness::workshop::Workshop;
 
 use super::tutorial::{DOCUMENT, answered_through_curl, commands, empty_directory, follow, shell};
 

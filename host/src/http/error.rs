@@ -447,16 +447,30 @@ impl From<Fault> for Error {
         let (status, code, retry) = match &fault {
             // Nothing that a client asks of a runtime directly is lost or done twice by asking again.
             Fault::Busy => (StatusCode::SERVICE_UNAVAILABLE, "host_busy", Retry::After(Duration::from_secs(5))),
+            Fault::Quarantined { retry_after } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "runtime_quarantined", Retry::After(*retry_after))
+            }
             Fault::Wall => (StatusCode::GATEWAY_TIMEOUT, "runtime_timeout", Retry::Yes),
             Fault::Cpu => (StatusCode::GATEWAY_TIMEOUT, "runtime_timeout", Retry::No),
             Fault::Memory => (StatusCode::BAD_GATEWAY, "runtime_memory", Retry::No),
-            Fault::Trap(_) | Fault::Contract(_) => (StatusCode::BAD_GATEWAY, "runtime_fault", Retry::No),
+            Fault::Trap(_) | Fault::Contract(_) | Fault::HostCalls => {
+                (StatusCode::BAD_GATEWAY, "runtime_fault", Retry::No)
+            }
         };
-        let cause = match &fault {
-            Fault::Trap(trace) => trace.clone(),
-            Fault::Busy | Fault::Cpu | Fault::Wall | Fault::Memory | Fault::Contract(_) => fault.to_string(),
+        let cause = if let Fault::Trap(trace) = &fault { trace.clone() } else { fault.to_string() };
+        let again = match &fault {
+            Fault::Quarantined { retry_after } => {
+                format!(" and was not called: send the request again in {} s", retry_after.as_secs())
+            }
+            Fault::Busy
+            | Fault::Cpu
+            | Fault::Wall
+            | Fault::Memory
+            | Fault::HostCalls
+            | Fault::Contract(_)
+            | Fault::Trap(_) => String::new(),
         };
-        let message = format!("{fault}; neither you nor the upstream is at fault");
+        let message = format!("{fault}{again}; neither you nor the upstream is at fault");
         Self::new(status, code, message).with_retry(retry).because(cause)
     }
 }
@@ -625,6 +639,8 @@ mod tests {
             (Fault::Wall, 504, "runtime_timeout"),
             (Fault::Cpu, 504, "runtime_timeout"),
             (Fault::Memory, 502, "runtime_memory"),
+            (Fault::HostCalls, 502, "runtime_fault"),
+            (Fault::Quarantined { retry_after: Duration::from_secs(4) }, 503, "runtime_quarantined"),
             (Fault::Contract("no"), 502, "runtime_fault"),
             (Fault::Trap("at 0x7f".to_owned()), 502, "runtime_fault"),
         ];
@@ -633,6 +649,9 @@ mod tests {
             assert_eq!((error.status.as_u16(), error.code), (status, code));
             assert!(!error.message.contains("0x7f"));
         }
+        let resting = Error::from(Fault::Quarantined { retry_after: Duration::from_secs(4) });
+        assert!(resting.message.contains("not called: send the request again in 4 s"), "{}", resting.message);
+        assert_eq!(resting.retry, Retry::After(Duration::from_secs(4)));
         assert_eq!(Error::from(Fault::Trap("at 0x7f".to_owned())).cause.as_deref(), Some("at 0x7f"));
     }
 

@@ -42,7 +42,7 @@ use self::{
 };
 use crate::{
     id::{ComponentDigest, RuntimeId},
-    runtime::{Loader, Profile, Runtime, Runtimes},
+    runtime::{self, Loader, Profile, Runtime, Runtimes},
     vault::{RowError, Vault},
 };
 
@@ -114,6 +114,8 @@ pub struct View {
     pub profile: Option<Arc<Profile>>,
     /// Whether its component can be loaded.
     pub health: Health,
+    /// How its calls go; nothing where it has no component.
+    pub conduct: Option<runtime::Health>,
     /// Its versions, the latest added first. A bundled runtime has none but itself.
     pub versions: Vec<VersionView>,
 }
@@ -281,13 +283,14 @@ impl Registry {
             Some(Entry::Whole(versions)) => versions.clone(),
             Some(Entry::Damaged(reason)) if bundled.is_none() => {
                 let health = Health::Failed(Arc::clone(reason));
-                return Some(View { id, bundled: false, profile: None, health, versions: Vec::new() });
+                return Some(View { id, bundled: false, profile: None, health, conduct: None, versions: Vec::new() });
             }
             Some(Entry::Damaged(_)) | None => {
                 let profile = Arc::clone(bundled?.profile());
                 return Some(View {
                     id,
                     bundled: true,
+                    conduct: Some(self.0.loader.health(profile.component)),
                     profile: Some(profile),
                     health: Health::Loaded,
                     versions: Vec::new(),
@@ -310,7 +313,8 @@ impl Registry {
             (None, None) => (None, Health::Unloaded),
         };
         let all = versions.all.iter().rev().map(view).collect();
-        Some(View { id, bundled: bundled.is_some(), profile, health, versions: all })
+        let conduct = profile.as_ref().map(|profile: &Arc<Profile>| self.0.loader.health(profile.component));
+        Some(View { id, bundled: bundled.is_some(), profile, health, conduct, versions: all })
     }
 
     /// All runtimes, as their operator sees them, by name.

@@ -114,9 +114,9 @@ fn verdict(status: ExitStatus, complaint: &[u8]) -> Option<CompileError> {
     } else if status.code() == Some(EX_DATAERR.into()) {
         Some(CompileError::Refused(complaint))
     } else if is(Signal::XCPU) || is(Signal::KILL) {
-        Some(CompileError::Limit("more than a minute of processor time"))
+        Some(CompileError::Limit("more than its processor time, which is a minute"))
     } else if is(Signal::ABORT) && complaint.contains("memory allocation") {
-        Some(CompileError::Limit("more than 2 GiB of memory"))
+        Some(CompileError::Limit("more than its memory, which is 2 GiB"))
     } else {
         Some(CompileError::Crashed(format!("{status}: {complaint}")))
     }
@@ -151,6 +151,8 @@ fn limit_this_process() -> io::Result<()> {
         (Resource::Fsize, 0),
         (Resource::Nofile, 16),
     ] {
+        // An operator's own limit may be lower, and must not be raised.
+        let most = rustix::process::getrlimit(resource).maximum.map_or(most, |given| given.min(most));
         rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use tokio::time::timeout;
 use wasmtime::{
     Engine, Store,
     component::{Component as Compiled, HasSelf, Linker, types::ComponentItem},
@@ -11,9 +12,12 @@ use super::{
     Description, Fault,
     bindings::{Runtime as World, RuntimePre},
     compile::CompileError,
+    engine::Machine,
     inspect::ShapeError,
+    lane::{Lost, Pace},
     manifest::Manifest,
-    store::{Guest, Live},
+    store::{CALL_WALL, Guest, Live},
+    watch::Watch,
 };
 use crate::id::ComponentDigest;
 
@@ -92,42 +96,54 @@ pub(super) struct Component {
     pub(super) manifest: Manifest,
     /// Of the component as bytes.
     pub(super) digest: ComponentDigest,
-    engine: Engine,
+    machine: Arc<Machine>,
+    /// What is noted of all guests of this component.
+    pub(super) watch: Arc<Watch>,
     prepared: RuntimePre<Guest>,
 }
 
 impl Component {
     /// Compiles in this process, for an author's own component on the author's own machine.
-    pub(super) fn load(engine: &Engine, bytes: &[u8], manifest: Manifest) -> Result<Self, LoadError> {
-        let compiled = Compiled::new(engine, bytes).map_err(LoadError::Invalid)?;
-        Self::new(engine, &compiled, ComponentDigest::of(bytes), manifest)
+    pub(super) fn load(machine: &Arc<Machine>, bytes: &[u8], manifest: Manifest) -> Result<Self, LoadError> {
+        let compiled = Compiled::new(&machine.engine, bytes).map_err(LoadError::Invalid)?;
+        // Its author wants to see every crash.
+        let watch = Arc::new(Watch::without_quarantine());
+        Self::new(machine, &compiled, ComponentDigest::of(bytes), watch, manifest)
     }
 
     /// `digest` is that of the component as bytes.
     pub(super) fn new(
-        engine: &Engine,
+        machine: &Arc<Machine>,
         compiled: &Compiled,
         digest: ComponentDigest,
+        watch: Arc<Watch>,
         manifest: Manifest,
     ) -> Result<Self, LoadError> {
         if manifest.contract != CONTRACT {
             return Err(LoadError::OtherContract { found: manifest.contract });
         }
+        let engine = &machine.engine;
         let needs_wasi = check(engine, compiled)?;
         let prepared = prepare(engine, compiled, needs_wasi).map_err(LoadError::Invalid)?;
-        Ok(Self { manifest, digest, engine: engine.clone(), prepared })
+        Ok(Self { manifest, digest, machine: Arc::clone(machine), watch, prepared })
     }
 
-    /// Asks the component who it is.
+    /// Asks the component who it is. Nobody knows yet how long that takes, so it is done on the lane.
     pub(super) async fn describe(self: &Arc<Self>) -> Result<Description, Fault> {
-        let mut live = Live::start(Arc::clone(self), None).await?;
-        live.refill();
-        let described = live.world.lap_runtime_adapter().call_describe(&mut live.store).await;
-        described.map_err(|error| live.fault(&error))
+        let (component, pace) = (Arc::clone(self), Pace::of_call(true));
+        let asked = self.machine.lane.run(Arc::clone(&pace), async move {
+            let mut live = Live::start(component, None, pace).await?;
+            let described = live.world.lap_runtime_adapter().call_describe(&mut live.store).await;
+            described.map_err(|error| live.fault(&error))
+        });
+        match timeout(CALL_WALL, asked).await {
+            Ok(described) => described.unwrap_or_else(|Lost| Err(Fault::lost())),
+            Err(_) => Err(Fault::Wall),
+        }
     }
 
-    pub(super) const fn engine(&self) -> &Engine {
-        &self.engine
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     pub(super) async fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<World> {

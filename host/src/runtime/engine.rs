@@ -1,8 +1,10 @@
 //! The one wasmtime engine of the process: what guests may use, and what a guest's life may cost.
 
-use std::{io, thread, time::Duration};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::lane::Lane;
 
 /// How often a running guest is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(5);
@@ -31,9 +33,15 @@ pub enum EngineError {
     /// wasmtime refuses the configuration on this machine.
     #[error("the WebAssembly engine cannot start: {0}")]
     Engine(wasmtime::Error),
-    /// The thread that ticks cannot be started.
-    #[error("no thread for the WebAssembly engine")]
+    /// The threads that tick and compute cannot be started.
+    #[error("no threads for the WebAssembly engine")]
     Thread(#[from] io::Error),
+}
+
+/// What guests run on.
+pub(super) struct Machine {
+    pub(super) engine: Engine,
+    pub(super) lane: Lane,
 }
 
 /// Makes the engine for at most `guests` guests at once.
@@ -42,7 +50,7 @@ pub enum EngineError {
 ///
 /// # Errors
 /// When the machine cannot run it.
-pub(super) fn start(guests: u32) -> Result<Engine, EngineError> {
+pub(super) fn start(guests: u32) -> Result<Arc<Machine>, EngineError> {
     let mut config = code();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(guests.min(GUESTS_MAX))));
     let engine = Engine::new(&config).map_err(EngineError::Engine)?;
@@ -54,7 +62,7 @@ pub(super) fn start(guests: u32) -> Result<Engine, EngineError> {
             thread::sleep(TICK);
         }
     })?;
-    Ok(engine)
+    Ok(Arc::new(Machine { engine, lane: Lane::start()? }))
 }
 
 fn pool(guests: u32) -> PoolingAllocationConfig {

@@ -6,15 +6,17 @@ use std::{
 };
 
 use tokio::sync::Mutex;
-use wasmtime::{Engine, component::Component as Compiled};
+use wasmtime::component::Component as Compiled;
 
 use super::{
     Manifest, Runtime,
     cache::{Cache, CacheKey},
     compile,
     component::{Component, LoadError},
-    engine::{self, EngineError},
+    engine::{self, EngineError, Machine},
     inspect::inspect,
+    quarantine::Health,
+    watch::Watches,
 };
 use crate::id::ComponentDigest;
 
@@ -27,8 +29,10 @@ use crate::id::ComponentDigest;
 pub struct Loader(Arc<Inner>);
 
 struct Inner {
-    engine: Engine,
+    machine: Arc<Machine>,
     cache: Cache,
+    /// Of all components that were loaded, also of those that no session has just now.
+    watches: Watches,
     /// Compiles, as a child process.
     program: PathBuf,
     /// Held by the one who compiles: bombs come one at a time.
@@ -54,9 +58,9 @@ impl Loader {
     /// When the machine cannot run guests.
     pub fn start(settings: LoaderSettings<'_>) -> Result<Self, EngineError> {
         let LoaderSettings { cache, key, guests, program } = settings;
-        let engine = engine::start(guests)?;
+        let machine = engine::start(guests)?;
         let cache = Cache::new(cache, key);
-        Ok(Self(Arc::new(Inner { engine, cache, program, compiling: Mutex::new(()) })))
+        Ok(Self(Arc::new(Inner { machine, cache, watches: Watches::default(), program, compiling: Mutex::new(()) })))
     }
 
     /// A runtime of a component that somebody else has made. It is compiled in a child process with limits, one at a
@@ -71,7 +75,7 @@ impl Loader {
             .blocking(|inner| {
                 inspect(&component)?;
                 let digest = ComponentDigest::of(&component);
-                let found = inner.cache.find(&inner.engine, &digest.to_string());
+                let found = inner.cache.find(&inner.machine.engine, &digest.to_string());
                 Ok((component, digest, found))
             })
             .await?;
@@ -82,7 +86,7 @@ impl Loader {
                     let _alone = self.0.compiling.lock().await;
                     compile::in_child(&self.0.program, &component).await?
                 };
-                let keep = move |inner: &Inner| inner.cache.keep(&inner.engine, &digest.to_string(), &code);
+                let keep = move |inner: &Inner| inner.cache.keep(&inner.machine.engine, &digest.to_string(), &code);
                 self.blocking(move |inner| keep(inner).map_err(LoadError::Invalid)).await?
             }
         };
@@ -96,7 +100,7 @@ impl Loader {
     pub async fn bundled(&self, manifest: Manifest, component: Vec<u8>) -> Result<Runtime, LoadError> {
         let (digest, bytes) = (ComponentDigest::of(&component), component.len());
         let compiled = self.blocking(move |inner| {
-            let (engine, name) = (&inner.engine, digest.to_string());
+            let (engine, name) = (&inner.machine.engine, digest.to_string());
             if let Some(compiled) = inner.cache.find(engine, &name) {
                 return Ok(compiled);
             }
@@ -113,8 +117,14 @@ impl Loader {
         bytes: usize,
         compiled: &Compiled,
     ) -> Result<Runtime, LoadError> {
-        let component = Component::new(&self.0.engine, compiled, digest, manifest)?;
+        let component = Component::new(&self.0.machine, compiled, digest, self.0.watches.of(digest), manifest)?;
         Runtime::describe(Arc::new(component), bytes).await
+    }
+
+    /// How a component fares, whether or not it is loaded now.
+    #[must_use]
+    pub fn health(&self, component: ComponentDigest) -> Health {
+        self.0.watches.of(component).health()
     }
 
     /// Does what blocks on the disk or computes for long.

@@ -6,6 +6,7 @@
 //!
 //! Must not know any vendor, and must not decide what a client sees.
 
+mod allowance;
 mod artifact;
 mod bindings;
 mod cache;
@@ -15,18 +16,22 @@ mod component;
 mod engine;
 mod frames;
 mod inspect;
+mod lane;
 mod loader;
 mod manifest;
 mod outlet;
 mod profile;
+mod quarantine;
 mod record;
 mod store;
 mod trial;
 mod v0_1;
 mod wasi;
+mod watch;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 use wasmtime::Store;
 
@@ -46,12 +51,18 @@ pub use self::{
     manifest::{Auth, Invalid as InvalidManifest, Manifest, Rule},
     outlet::{Level, Outlet},
     profile::Profile,
+    quarantine::{Health, HealthState},
     record::{Answered, Asked, Ended, Exchange, Header, Recorded, Recordings},
-    store::{CALL_CPU, CALL_WALL},
+    store::{CALL_CPU, CALL_HOST_CALLS, CALL_WALL},
     trial::{Trial, TrialError},
 };
 use self::{
-    bindings::exports::lap::runtime::adapter::Guest as Adapter, component::Component, record::Recorder, store::Live,
+    bindings::exports::lap::runtime::adapter::Guest as Adapter,
+    component::Component,
+    lane::{Lost, Pace},
+    quarantine::Fate,
+    record::Recorder,
+    store::Live,
 };
 use crate::{
     id::{RuntimeId, SessionId},
@@ -76,12 +87,36 @@ pub enum Fault {
     /// A call took longer than [`CALL_WALL`] in all.
     #[error("the runtime did not answer in time")]
     Wall,
+    /// It called the host more often than [`CALL_HOST_CALLS`] in one call.
+    #[error("the runtime called the host too often")]
+    HostCalls,
+    /// It has crashed again and again, with whatever sessions, and is left alone for a while. It was not called.
+    #[error("the runtime has crashed again and again and is in quarantine")]
+    Quarantined {
+        /// When it may be tried again.
+        retry_after: Duration,
+    },
     /// It broke off. The text is for the log.
     #[error("the runtime crashed")]
     Trap(String),
     /// It answered something that the contract forbids.
     #[error("the runtime broke its contract: {0}")]
     Contract(&'static str),
+}
+
+impl Fault {
+    fn lost() -> Self {
+        Self::Trap("the host panicked in the call, or stops".to_owned())
+    }
+
+    /// Whether the component is to blame.
+    const fn blame(&self) -> Fate {
+        match self {
+            Self::Cpu | Self::Memory | Self::HostCalls | Self::Trap(_) | Self::Contract(_) => Fate::Crashed,
+            // It may have waited for an upstream.
+            Self::Wall | Self::Busy | Self::Quarantined { .. } => Fate::Unknown,
+        }
+    }
 }
 
 /// Why a call gave no value.
@@ -197,10 +232,16 @@ impl Runtime {
         self.component.listen(feed)
     }
 
+    /// How the component fares, over all sessions.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.component.watch.health()
+    }
+
     /// A guest for one turn of one session. It comes to life at its first call.
     #[must_use]
     pub fn instance(&self, outlet: Arc<dyn Outlet>) -> Instance {
-        Instance { component: Arc::clone(&self.component), outlet, live: None, recorder: None }
+        Instance { component: Arc::clone(&self.component), outlet, live: None, slow: false, recorder: None }
     }
 }
 
@@ -209,6 +250,8 @@ pub struct Instance {
     component: Arc<Component>,
     outlet: Arc<dyn Outlet>,
     live: Option<Live>,
+    /// True when its last call computed for long, and the next one probably will.
+    slow: bool,
     /// Absent unless the operator wants this session recorded.
     recorder: Option<Box<Recorder>>,
 }
@@ -244,28 +287,60 @@ impl Component {
     }
 }
 
+/// The answer of a guest that is asked: a value or an error of its own, unless it breaks off.
+type Answering<'a, T> = BoxFuture<'a, wasmtime::Result<Result<T, Error>>>;
+
+/// Events that one call reports, which maps at most 512 frames.
+pub const CALL_EVENTS: usize = 4_096;
+
+/// The longest state of a session, in bytes.
+pub const STATE_BYTES_MAX: usize = 64 * 1024;
+
+/// Refuses an outcome that goes beyond the contract.
+fn within_bounds(outcome: Outcome) -> Result<Outcome, CallError> {
+    if outcome.events.len() > CALL_EVENTS {
+        return Err(Fault::Contract("it reports more than 4096 events in one call").into());
+    }
+    if outcome.state.as_ref().is_some_and(|state| state.len() > STATE_BYTES_MAX) {
+        return Err(Fault::Contract("its state has too many bytes: 65536 are allowed").into());
+    }
+    Ok(outcome)
+}
+
 impl Instance {
     /// Calls the guest. The guest is out of `self` meanwhile: if the caller drops this future, the guest goes with it,
-    /// since one that was left in the middle of a call must not be entered again.
-    async fn call<T>(
+    /// since one that was left in the middle of a call must not be entered again. What it is called with is its own,
+    /// because the call may go on on another thread.
+    async fn call<T: Send + 'static>(
         &mut self,
-        function: impl AsyncFnOnce(&Adapter, &mut Store<store::Guest>) -> wasmtime::Result<Result<T, Error>>,
+        function: impl for<'a> FnOnce(&'a Adapter, &'a mut Store<store::Guest>) -> Answering<'a, T> + Send + 'static,
     ) -> Result<T, CallError> {
-        let mut live = match self.live.take() {
-            Some(live) => live,
-            None => Live::start(Arc::clone(&self.component), Some(Arc::clone(&self.outlet))).await?,
-        };
-        live.refill();
-        let Live { store, world } = &mut live;
-        let answer = timeout(CALL_WALL, function(world.lap_runtime_adapter(), store)).await;
-        match answer {
-            Err(_) => Err(Fault::Wall.into()),
-            Ok(Err(error)) => Err(live.fault(&error).into()),
-            Ok(Ok(answer)) => {
-                self.live = Some(live);
-                answer.map_err(|error| CallError::Declared(self.fit_for_clients(error)))
+        let component = Arc::clone(&self.component);
+        let pass = component.watch.admit()?;
+        let (live, outlet, pace) = (self.live.take(), Arc::clone(&self.outlet), Pace::of_call(self.slow));
+        let work = {
+            let (component, pace) = (Arc::clone(&component), Arc::clone(&pace));
+            async move {
+                let mut live = match live {
+                    Some(mut live) => {
+                        live.refill(pace);
+                        live
+                    }
+                    None => Live::start(component, Some(outlet), pace).await?,
+                };
+                match function(live.world.lap_runtime_adapter(), &mut live.store).await {
+                    Ok(answer) => Ok((live, answer)),
+                    Err(error) => Err(live.fault(&error)),
+                }
             }
-        }
+        };
+        let answered = timeout(CALL_WALL, component.machine().lane.run(Arc::clone(&pace), work)).await;
+        self.slow = pace.was_slow();
+        let answered = answered.unwrap_or(Ok(Err(Fault::Wall))).unwrap_or_else(|Lost| Err(Fault::lost()));
+        pass.ended(answered.as_ref().map_or_else(Fault::blame, |_| Fate::Well));
+        let (live, answer) = answered?;
+        self.live = Some(live);
+        answer.map_err(|error| CallError::Declared(self.fit_for_clients(error)))
     }
 
     /// The same guest, whose calls are recorded from now on.
@@ -280,10 +355,10 @@ impl Instance {
     }
 
     /// Calls the guest, and writes the call down where calls are recorded.
-    async fn noted<T: serde::Serialize>(
+    async fn noted<T: serde::Serialize + Send + 'static>(
         &mut self,
         named: impl FnOnce() -> Call,
-        function: impl AsyncFnOnce(&Adapter, &mut Store<store::Guest>) -> wasmtime::Result<Result<T, Error>>,
+        function: impl for<'a> FnOnce(&'a Adapter, &'a mut Store<store::Guest>) -> Answering<'a, T> + Send + 'static,
     ) -> Result<T, CallError> {
         let Some(recorder) = &self.recorder else { return self.call(function).await };
         recorder.begin();
@@ -306,11 +381,9 @@ impl Instance {
     /// # Errors
     /// As the guest declares, or by its fault; so for all calls.
     pub async fn provision(&mut self, agent: &AgentSpec) -> Result<String, CallError> {
-        self.noted(
-            || Call::Provision { agent: agent.clone() },
-            async |adapter, store| adapter.call_provision(store, agent).await,
-        )
-        .await
+        let named = || Call::Provision { agent: agent.clone() };
+        let owned = agent.clone();
+        self.noted(named, |adapter, store| Box::pin(async move { adapter.call_provision(store, &owned).await })).await
     }
 
     /// `open`.
@@ -318,11 +391,9 @@ impl Instance {
     /// # Errors
     /// See [`Self::provision`].
     pub async fn open(&mut self, session: &SessionSpec) -> Result<SessionOpened, CallError> {
-        self.noted(
-            || Call::Open { session: session.clone() },
-            async |adapter, store| adapter.call_open(store, session).await,
-        )
-        .await
+        let named = || Call::Open { session: session.clone() };
+        let owned = session.clone();
+        self.noted(named, |adapter, store| Box::pin(async move { adapter.call_open(store, &owned).await })).await
     }
 
     /// `describe`.
@@ -330,14 +401,14 @@ impl Instance {
     /// # Errors
     /// By the guest's fault.
     pub async fn describe(&mut self) -> Result<Description, CallError> {
-        self.call(async |adapter, store| Ok(Ok(adapter.call_describe(store).await?))).await
+        self.call(|adapter, store| Box::pin(async move { Ok(Ok(adapter.call_describe(store).await?)) })).await
     }
 
     /// `listen`, with the request checked against the manifest.
     ///
     /// # Errors
     /// See [`Self::provision`].
-    pub async fn listen(&mut self, state: &String) -> Result<Listen, CallError> {
+    pub async fn listen(&mut self, state: &str) -> Result<Listen, CallError> {
         let feed = self.feed(state).await?;
         self.component.listen(feed).map_err(|reason| {
             tracing::warn!(runtime = %self.component.manifest.id, reason, "a runtime wants a feed that is not allowed");
@@ -346,60 +417,71 @@ impl Instance {
     }
 
     /// `listen`, as the guest answers it.
-    async fn feed(&mut self, state: &String) -> Result<Feed, CallError> {
-        self.noted(
-            || Call::Listen { state: state.clone() },
-            async |adapter, store| adapter.call_listen(store, state).await,
-        )
-        .await
+    async fn feed(&mut self, state: &str) -> Result<Feed, CallError> {
+        let named = || Call::Listen { state: state.to_owned() };
+        let owned = state.to_owned();
+        self.noted(named, |adapter, store| Box::pin(async move { adapter.call_listen(store, &owned).await })).await
     }
 
     /// `send`.
     ///
     /// # Errors
     /// See [`Self::provision`].
-    pub async fn send(&mut self, state: &String, inputs: &[Input]) -> Result<Outcome, CallError> {
-        let call = || Call::Send { state: state.clone(), inputs: inputs.to_vec() };
-        self.noted(call, async |adapter, store| adapter.call_send(store, state, inputs).await).await
+    pub async fn send(&mut self, state: &str, inputs: &[Input]) -> Result<Outcome, CallError> {
+        let named = || Call::Send { state: state.to_owned(), inputs: inputs.to_vec() };
+        let (state, inputs) = (state.to_owned(), inputs.to_vec());
+        let sent = self
+            .noted(named, |adapter, store| Box::pin(async move { adapter.call_send(store, &state, &inputs).await }));
+        within_bounds(sent.await?)
     }
 
     /// `on-frames`.
     ///
     /// # Errors
     /// See [`Self::provision`].
-    pub async fn on_frames(&mut self, state: &String, frames: &Frames) -> Result<Outcome, CallError> {
-        let call = || Call::OnFrames { state: state.clone(), frames: frames.clone() };
-        self.noted(call, async |adapter, store| adapter.call_on_frames(store, state, frames).await).await
+    pub async fn on_frames(&mut self, state: &str, frames: &Frames) -> Result<Outcome, CallError> {
+        let named = || Call::OnFrames { state: state.to_owned(), frames: frames.clone() };
+        let (state, frames) = (state.to_owned(), frames.clone());
+        let mapped = self.noted(named, |adapter, store| {
+            Box::pin(async move { adapter.call_on_frames(store, &state, &frames).await })
+        });
+        within_bounds(mapped.await?)
     }
 
     /// `on-end`.
     ///
     /// # Errors
     /// See [`Self::provision`].
-    pub async fn on_end(&mut self, state: &String, ending: Ending) -> Result<Outcome, CallError> {
-        let call = || Call::OnEnd { state: state.clone(), ending };
-        self.noted(call, async |adapter, store| adapter.call_on_end(store, state, ending).await).await
+    pub async fn on_end(&mut self, state: &str, ending: Ending) -> Result<Outcome, CallError> {
+        let named = || Call::OnEnd { state: state.to_owned(), ending };
+        let state = state.to_owned();
+        let ended = self.noted(named, move |adapter, store| {
+            Box::pin(async move { adapter.call_on_end(store, &state, ending).await })
+        });
+        within_bounds(ended.await?)
     }
 
     /// `catch-up`.
     ///
     /// # Errors
     /// See [`Self::provision`].
-    pub async fn catch_up(&mut self, state: &String, cursor: Option<&str>) -> Result<History, CallError> {
-        let call = || Call::CatchUp { state: state.clone(), cursor: cursor.map(str::to_owned) };
-        self.noted(call, async |adapter, store| adapter.call_catch_up(store, state, cursor).await).await
+    pub async fn catch_up(&mut self, state: &str, cursor: Option<&str>) -> Result<History, CallError> {
+        let named = || Call::CatchUp { state: state.to_owned(), cursor: cursor.map(str::to_owned) };
+        let (state, cursor) = (state.to_owned(), cursor.map(str::to_owned));
+        self.noted(named, |adapter, store| {
+            Box::pin(async move { adapter.call_catch_up(store, &state, cursor.as_deref()).await })
+        })
+        .await
     }
 
     /// `close`.
     ///
     /// # Errors
     /// See [`Self::provision`].
-    pub async fn close(&mut self, state: &String) -> Result<(), CallError> {
-        self.noted(
-            || Call::Close { state: state.clone() },
-            async |adapter, store| adapter.call_close(store, state).await,
-        )
-        .await
+    pub async fn close(&mut self, state: &str) -> Result<(), CallError> {
+        let named = || Call::Close { state: state.to_owned() };
+        let owned = state.to_owned();
+        self.noted(named, |adapter, store| Box::pin(async move { adapter.call_close(store, &owned).await })).await
     }
 
     /// `models`.
@@ -407,6 +489,6 @@ impl Instance {
     /// # Errors
     /// See [`Self::provision`].
     pub async fn models(&mut self) -> Result<Vec<Model>, CallError> {
-        self.noted(|| Call::Models, async |adapter, store| adapter.call_models(store).await).await
+        self.noted(|| Call::Models, |adapter, store| Box::pin(async move { adapter.call_models(store).await })).await
     }
 }

@@ -100,6 +100,8 @@ const fn name(fault: &Fault) -> &'static str {
         Fault::Cpu => "cpu",
         Fault::Memory => "memory",
         Fault::Wall => "wall",
+        Fault::HostCalls => "host-calls",
+        Fault::Quarantined { .. } => "quarantined",
         Fault::Trap(_) => "trap",
         Fault::Contract(_) => "contract",
     }

@@ -9,7 +9,8 @@ use super::{
     Fault,
     bindings::Runtime as World,
     component::Component,
-    engine::{MEMORIES_MAX, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, TICK},
+    engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX},
+    lane::{Pace, Tick},
     outlet::Outlet,
     wasi,
 };
@@ -22,17 +23,26 @@ pub const CALL_WALL: Duration = Duration::from_mins(2);
 pub(super) const CALL_SENDS: u32 = 64;
 /// What a guest may write into the log in one call.
 pub(super) const CALL_LOG_BYTES: usize = 64 * 1024;
+/// Calls of the host in one call, WASI's included.
+pub const CALL_HOST_CALLS: u32 = 10_000;
+/// Handles of WASI's that a guest may hold.
+const HANDLES_MAX: usize = 1_000;
 /// Bytes that may come out of a guest in one call, before the values in it are looked at.
 const LIFT_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The first tick that a call meets is the second one: the one that is running is partly spent, and a call that takes
+/// microseconds must not meet any.
+const FIRST_TICKS: u64 = 2;
 
 /// What a guest's imports work on.
 pub(super) struct Guest {
     pub(super) component: Arc<Component>,
     /// Absent while the component only describes itself.
     pub(super) outlet: Option<Arc<dyn Outlet>>,
+    pub(super) pace: Arc<Pace>,
     pub(super) sends_left: u32,
     pub(super) log_bytes_left: usize,
-    ticks_left: u32,
+    host_calls_left: u32,
     memory: Memory,
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
 }
@@ -74,11 +84,32 @@ impl ResourceLimiter for Memory {
     fn tables(&self) -> usize {
         TABLES_MAX as usize
     }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX as usize
+    }
+}
+
+impl Guest {
+    /// Counts a call of the host.
+    ///
+    /// # Errors
+    /// Ends the guest's call when there were too many.
+    pub(super) fn count_host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls_left = self.host_calls_left.saturating_sub(1);
+        if self.host_calls_left == 0 { Err(wasmtime::Error::msg("too many calls of the host")) } else { Ok(()) }
+    }
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (ctx, table) = &mut **self.wasi.get_or_insert_with(|| Box::new((wasi::nothing(), ResourceTable::new())));
+        // There is no way to end the guest's call from here: the next tick does.
+        self.host_calls_left = self.host_calls_left.saturating_sub(1);
+        let (ctx, table) = &mut **self.wasi.get_or_insert_with(|| {
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(HANDLES_MAX);
+            Box::new((wasi::nothing(), table))
+        });
         WasiCtxView { ctx, table }
     }
 }
@@ -90,34 +121,48 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) async fn start(component: Arc<Component>, outlet: Option<Arc<dyn Outlet>>) -> Result<Self, Fault> {
+    /// A guest with the budget of one call.
+    pub(super) async fn start(
+        component: Arc<Component>,
+        outlet: Option<Arc<dyn Outlet>>,
+        pace: Arc<Pace>,
+    ) -> Result<Self, Fault> {
         let guest = Guest {
             component: Arc::clone(&component),
             outlet,
-            sends_left: 0,
-            log_bytes_left: 0,
-            ticks_left: 0,
+            pace,
+            sends_left: CALL_SENDS,
+            log_bytes_left: CALL_LOG_BYTES,
+            host_calls_left: CALL_HOST_CALLS,
             memory: Memory::default(),
             wasi: None,
         };
-        let mut store = Store::new(component.engine(), guest);
+        let mut store = Store::new(&component.machine().engine, guest);
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(LIFT_BYTES_MAX);
-        store.epoch_deadline_callback(|mut context| {
-            let guest = context.data_mut();
-            guest.ticks_left = guest.ticks_left.saturating_sub(1);
-            Ok(if guest.ticks_left == 0 { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+        store.epoch_deadline_callback(|context| {
+            let guest = context.data();
+            Ok(match guest.pace.tick() {
+                Tick::GoOn if guest.host_calls_left > 0 => UpdateDeadline::Yield(1),
+                Tick::GoOn | Tick::Spent => UpdateDeadline::Interrupt,
+            })
         });
-        refill(&mut store);
+        store.set_epoch_deadline(FIRST_TICKS);
         match component.instantiate(&mut store).await {
             Ok(world) => Ok(Self { store, world }),
             Err(error) => Err(fault(&store, &error)),
         }
     }
 
-    /// Gives the guest the budget of one call. Without this the budgets of all its calls would add up.
-    pub(super) fn refill(&mut self) {
-        refill(&mut self.store);
+    /// Gives the guest the budget of another call. Without this the budgets of all its calls would add up.
+    pub(super) fn refill(&mut self, pace: Arc<Pace>) {
+        let guest = self.store.data_mut();
+        guest.pace = pace;
+        guest.sends_left = CALL_SENDS;
+        guest.log_bytes_left = CALL_LOG_BYTES;
+        guest.host_calls_left = CALL_HOST_CALLS;
+        guest.memory.denied = false;
+        self.store.set_epoch_deadline(FIRST_TICKS);
     }
 
     pub(super) fn fault(&self, error: &wasmtime::Error) -> Fault {
@@ -125,18 +170,13 @@ impl Live {
     }
 }
 
-fn refill(store: &mut Store<Guest>) {
-    let guest = store.data_mut();
-    guest.ticks_left = u32::try_from(CALL_CPU.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX);
-    guest.sends_left = CALL_SENDS;
-    guest.log_bytes_left = CALL_LOG_BYTES;
-    store.set_epoch_deadline(1);
-}
-
 fn fault(store: &Store<Guest>, error: &wasmtime::Error) -> Fault {
     let guest = store.data();
     if guest.memory.denied {
         return Fault::Memory;
+    }
+    if guest.host_calls_left == 0 {
+        return Fault::HostCalls;
     }
     if error.downcast_ref::<wasmtime::Trap>() == Some(&wasmtime::Trap::Interrupt) {
         return Fault::Cpu;

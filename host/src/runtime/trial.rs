@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use wasmtime::Engine;
-
-use super::{Auth, Component, EngineError, LoadError, Manifest, Runtime, engine};
+use super::{
+    Auth, Component, EngineError, LoadError, Manifest, Runtime,
+    engine::{self, Machine},
+};
 
 /// Guests that live at the same time: those of one session, and one more.
 const GUESTS: u32 = 4;
@@ -35,20 +36,20 @@ impl Trial {
     /// # Errors
     /// When it cannot be compiled, asks for another contract, or cannot describe itself.
     pub async fn start(component: &[u8], manifest: Option<Manifest>) -> Result<Self, TrialError> {
-        let engine = engine::start(GUESTS)?;
-        let Some(manifest) = manifest else { return Self::unlimited(&engine, component).await };
+        let machine = engine::start(GUESTS)?;
+        let Some(manifest) = manifest else { return Self::unlimited(&machine, component).await };
         let bytes = component;
-        let component = Arc::new(Component::load(&engine, bytes, manifest)?);
+        let component = Arc::new(Component::load(&machine, bytes, manifest)?);
         let description = component.describe().await.map_err(LoadError::from)?;
         let mismatches = component.manifest.mismatches(&description);
         Ok(Self { runtime: Arc::new(Runtime::new(component, bytes.len(), description)), mismatches })
     }
 
     /// Under a manifest that grants what the component says that it needs.
-    async fn unlimited(engine: &Engine, bytes: &[u8]) -> Result<Self, TrialError> {
+    async fn unlimited(machine: &Arc<Machine>, bytes: &[u8]) -> Result<Self, TrialError> {
         let unnamed = "component".parse().map_err(|_| LoadError::Manifest("no id".to_owned()))?;
         let auth = Auth { header: String::new(), scheme: String::new() };
-        let mut component = Arc::new(Component::load(engine, bytes, Manifest::granting_all(unnamed, auth))?);
+        let mut component = Arc::new(Component::load(machine, bytes, Manifest::granting_all(unnamed, auth))?);
         let description = component.describe().await.map_err(LoadError::from)?;
         let auth = Auth { header: description.auth_header.clone(), scheme: description.auth_scheme.clone() };
         let mut mismatches = Vec::new();

@@ -1,6 +1,7 @@
 //! The contract's version 0.1: what its imports do, and how its values look to the rest of the host.
 
 use super::{
+    allowance::Line,
     bindings::lap::runtime::{log, types, upstream},
     manifest::Manifest,
     store::Guest,
@@ -17,6 +18,7 @@ impl upstream::Host for Guest {
         &mut self,
         request: types::Request,
     ) -> wasmtime::Result<Result<types::Response, upstream::SendError>> {
+        self.count_host_call()?;
         let refused = |reason: &str| Ok(Err(upstream::SendError::Refused(reason.to_owned())));
         let Some(outlet) = self.outlet.clone() else {
             return refused("no request may be sent from this call");
@@ -29,14 +31,20 @@ impl upstream::Host for Guest {
             Ok(request) => request,
             Err(reason) => return Ok(Err(upstream::SendError::Refused(reason))),
         };
-        Ok(outlet.send(request).await.map(response).map_err(send_error))
+        let sent = self.pace.at_home(async move { outlet.send(request).await }).await;
+        let stopping = || Err(wire::SendError::Interrupted("the host stops".to_owned()));
+        Ok(sent.unwrap_or_else(stopping).map(response).map_err(send_error))
     }
 }
 
 impl log::Host for Guest {
     async fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.count_host_call()?;
         let bytes = message.len().min(LOG_LINE_BYTES);
-        let Some(left) = self.log_bytes_left.checked_sub(bytes) else { return Ok(()) };
+        let Some(left) = self.log_bytes_left.checked_sub(bytes) else {
+            self.component.watch.line_dropped();
+            return Ok(());
+        };
         self.log_bytes_left = left;
         let runtime = self.component.manifest.id.as_str();
         let message = match &self.outlet {
@@ -46,6 +54,13 @@ impl log::Host for Guest {
         let line = message.get(..message.floor_char_boundary(LOG_LINE_BYTES)).unwrap_or_default();
         if let Some(outlet) = &self.outlet {
             outlet.heard(level, line);
+        }
+        match self.component.watch.line(bytes) {
+            Line::Drop => return Ok(()),
+            Line::Write { dropped: 0 } => {}
+            Line::Write { dropped } => {
+                tracing::warn!(runtime, dropped, "a runtime writes too much: lines are left out");
+            }
         }
         // `?` prints control characters escaped: a guest cannot forge lines or colours.
         match level {

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, random::Deterministic};
 
+/// Bytes of chance that one call of the host gives.
+const RANDOM_BYTES_MAX: u64 = 64 * 1024;
+
 struct Standstill;
 
 impl HostWallClock for Standstill {
@@ -35,5 +38,6 @@ pub(super) fn nothing() -> WasiCtx {
         .secure_random(chance())
         .insecure_random(chance())
         .insecure_random_seed(0)
+        .max_random_size(RANDOM_BYTES_MAX)
         .build()
 }

@@ -88,6 +88,10 @@ impl Intake {
                     continue;
                 }
             };
+            if head.id.as_deref().is_some_and(|id| self.ids.has(id)) {
+                tracing::warn!("an event under an id of the host's own is left out");
+                continue;
+            }
             let echo = sought.is_some_and(|sought| sought.is(&head, json, &self.seen));
             // An event that the log has has no effect either.
             if !self.seen.insert(&head, json) {
@@ -224,6 +228,17 @@ mod tests {
         assert_eq!(phase(&mut intake, sent(), &[(&next, Effect::Started)], &sought), Phase::Running);
         let untimed = r#"{"type":"session.status","id":"d"}"#;
         assert_eq!(phase(&mut intake, sent(), &[(untimed, Effect::Started)], &sought), Phase::Running);
+    }
+
+    #[test]
+    fn an_event_under_an_id_of_the_host_s_own_is_left_out() {
+        let session = SessionId::fresh();
+        let mut intake = Intake::new(OwnIds::of(session));
+        let forged = status(&OwnIds::of(session).timed_id(7), "01");
+        let others = status(&OwnIds::of(SessionId::fresh()).id(7), "02");
+        let events = [(&*forged, Effect::Ended), (&*others, Effect::None)];
+        let taken = intake.take(sent(), &Usage::default(), 1, None, events.into_iter());
+        assert_eq!((taken.draft.len(), taken.state.phase()), (1, Phase::Sent));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     id::{ComponentDigest, RuntimeId, SessionId},
-    runtime::{CallError, ErrorKind, Frame, Instance, Listen},
+    runtime::{CallError, ErrorKind, Fault, Frame, Instance, Listen},
     upstream::{Framing, StreamError},
 };
 
@@ -178,6 +178,10 @@ impl StepError {
     /// What to tell clients, and for how long the upstream asks to wait.
     pub(super) fn verdict(&self) -> (ErrorKind, Option<Duration>) {
         match self {
+            // Neither the runtime nor its upstream was asked for anything yet.
+            Self::Call(CallError::Fault(Fault::Quarantined { retry_after })) => {
+                (ErrorKind::Overloaded, Some(*retry_after))
+            }
             Self::Link(_) | Self::Call(CallError::Fault(_)) => (ErrorKind::Internal, None),
             Self::Call(CallError::Declared(error)) => {
                 (error.kind, error.retry_after_ms.map(|ms| Duration::from_millis(ms.into())))

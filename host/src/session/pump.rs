@@ -281,6 +281,8 @@ impl Pump {
     async fn take(&mut self, outcome: Result<Outcome, CallError>, frames: &Frames) -> Result<(), Stop> {
         let Outcome { state, events, relisten } = match outcome {
             Ok(outcome) => outcome,
+            // It was not called: what it was to map is fetched again when it may be.
+            Err(error @ CallError::Fault(Fault::Quarantined { .. })) => return self.not_connected(&error.into()).await,
             Err(error) => return self.fail(&error.into()).await,
         };
         let mut read: Vec<(&str, Effect)> = Vec::with_capacity(events.len());

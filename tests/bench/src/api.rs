@@ -56,16 +56,21 @@ impl Api {
 
     /// The host, with a credential for `upstream` and an agent.
     pub(crate) async fn host(address: SocketAddr, upstream: SocketAddr) -> Result<Arc<Self>> {
+        Self::of_runtime(RUNTIME, address, upstream).await
+    }
+
+    /// The same with an agent of another runtime.
+    pub(crate) async fn of_runtime(runtime: &str, address: SocketAddr, upstream: SocketAddr) -> Result<Arc<Self>> {
         let mut api = Self { side: Side::Host, address, session: Value::Null };
         let mut connection = Connection::open(address).await?;
         let credentials = json!({"api_key": UPSTREAM_KEY, "api_base": format!("http://{upstream}")});
-        let path = format!("/api/agent-runtimes/{RUNTIME}/credentials");
+        let path = format!("/api/agent-runtimes/{runtime}/credentials");
         successful(connection.call(&api.request("PUT", &path, Some(&credentials))).await?)?;
         let agent = json!({
-            "name": "bench", "owner_id": "local-user", "runtime": RUNTIME, "model": "claude-opus-4-5", "system": "",
+            "name": "bench", "owner_id": "local-user", "runtime": runtime, "model": "claude-opus-4-5", "system": "",
         });
         let agent: Created = api.post(&mut connection, "/api/agents", &agent).await?;
-        api.session = json!({"runtime": RUNTIME, "agent_id": agent.id});
+        api.session = json!({"runtime": runtime, "agent_id": agent.id});
         Ok(Arc::new(api))
     }
 
@@ -132,6 +137,10 @@ impl Api {
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         let answer = self.connect().await?.call(&self.request("GET", path, None)).await?;
         Ok(serde_json::from_slice(&successful(answer)?.body)?)
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<()> {
+        successful(self.connect().await?.call(&self.request("DELETE", path, None)).await?).map(drop)
     }
 
     async fn post(&self, connection: &mut Connection, path: &str, body: &Value) -> Result<Created> {

@@ -15,6 +15,9 @@
 
 mod api;
 mod frames;
+#[allow(dead_code, unreachable_pub, reason = "what the tests need of it, too")]
+#[path = "../../harness/guests.rs"]
+mod guests;
 mod load;
 mod machine;
 mod process;
@@ -65,6 +68,9 @@ struct Args {
     /// Where the data directories are made, which decides what a commit costs; by default where temporary files go
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
+    /// Be the host with hostile runtimes that is measured, with its data in this directory
+    #[arg(long, hide = true, value_name = "DIRECTORY")]
+    hostile_host: Option<PathBuf>,
     /// Write the results as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -72,6 +78,10 @@ struct Args {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    if let Some(directory) = args.hostile_host {
+        work::hostile::serve(&directory)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let executor = tokio::runtime::Builder::new_multi_thread().worker_threads(CLIENT_THREADS).enable_all().build()?;
     // Measuring happens on a worker, as everything else does.
     let report = executor.block_on(async { tokio::spawn(measure(args)).await })??;

@@ -73,12 +73,17 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn start(site: &Site, turn: Turn) -> Result<Self> {
         let directory = site.directory()?;
+        let host = site.host(directory.path())?;
+        Self::around(site, turn, host, directory).await
+    }
+
+    /// The same, around a host that runs already, with what it keeps in `directory`.
+    pub(crate) async fn around(site: &Site, turn: Turn, host: Program, directory: TempDir) -> Result<Self> {
         let script = directory.path().join("script.toml");
         fs::write(&script, turn.script())?;
         let mut simulate = Command::new(&site.lap);
         simulate.args(["simulate", "--listen", "127.0.0.1:0", "--api-key", UPSTREAM_KEY, "--script"]).arg(&script);
         let simulator = Program::start(&mut simulate, &directory.path().join("simulator.log"))?;
-        let host = site.host(directory.path())?;
         let straight = Api::straight(simulator.address).await.context("the simulator")?;
         let through = Api::host(host.address, simulator.address).await.context("the host")?;
         Ok(Self { straight, through, host, simulator, directory })

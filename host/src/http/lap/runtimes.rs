@@ -18,8 +18,8 @@ use super::super::{
 };
 use crate::{
     id::{ComponentDigest, RuntimeId},
-    registry::{Health, Registry, View},
-    runtime::{self, Description},
+    registry::{self, Registry, View},
+    runtime::{self, Description, HealthState},
     session::{LinkError, ModelsError, Sessions},
     upstream::{BaseUrl, NetworkPolicy},
     vault::{Secret, StoreError, Vault},
@@ -48,6 +48,7 @@ pub(super) struct Item {
     component: Option<ComponentDigest>,
     #[serde(flatten)]
     state: Condition,
+    health: Option<Health>,
 }
 
 /// Whether a component can be loaded.
@@ -59,13 +60,33 @@ pub(super) struct Condition {
     failure: Option<String>,
 }
 
-impl From<Health> for Condition {
-    fn from(health: Health) -> Self {
+impl From<registry::Health> for Condition {
+    fn from(health: registry::Health) -> Self {
         match health {
-            Health::Loaded => Self { state: "loaded", failure: None },
-            Health::Unloaded => Self { state: "unloaded", failure: None },
-            Health::Failed(reason) => Self { state: "failed", failure: Some(reason.to_string()) },
+            registry::Health::Loaded => Self { state: "loaded", failure: None },
+            registry::Health::Unloaded => Self { state: "unloaded", failure: None },
+            registry::Health::Failed(reason) => Self { state: "failed", failure: Some(reason.to_string()) },
         }
+    }
+}
+
+/// How the component fares, over all sessions.
+#[derive(Serialize)]
+struct Health {
+    state: &'static str,
+    crashes: u64,
+    /// Until it is tried again.
+    retry_after_ms: Option<u128>,
+}
+
+impl From<runtime::Health> for Health {
+    fn from(health: runtime::Health) -> Self {
+        let (state, left) = match health.state {
+            HealthState::Well => ("well", None),
+            HealthState::Quarantined { left } => ("quarantined", Some(left)),
+            HealthState::Probing => ("probing", None),
+        };
+        Self { state, crashes: health.crashes, retry_after_ms: left.map(|left| left.as_millis()) }
     }
 }
 
@@ -101,6 +122,7 @@ impl Item {
             source: if view.bundled { "bundled" } else { "added" },
             component: view.profile.as_ref().map(|profile| profile.component),
             state: view.health.clone().into(),
+            health: view.conduct.map(Health::from),
         })
     }
 }

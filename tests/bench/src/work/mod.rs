@@ -3,6 +3,7 @@
 mod adapter;
 mod create;
 mod flat;
+pub(crate) mod hostile;
 mod languages;
 mod many;
 mod memory;
@@ -40,6 +41,8 @@ pub(crate) enum Work {
     Adapter,
     /// The components of the templates, in each language, beside the same code compiled for this machine
     Languages,
+    /// Guests that compute, crash and grow: how they are stopped, and what their neighbours feel
+    Hostile,
     /// What an idle host, a live turn and an idle subscriber take
     Memory,
     /// From the start of the program to the first answer
@@ -74,6 +77,7 @@ impl Work {
             Self::Create => create::measure(lab, report).await,
             Self::Adapter => adapter::measure(lab, report).await,
             Self::Languages => languages::measure(lab, report).await,
+            Self::Hostile => hostile::measure(lab, report).await,
             Self::Memory => memory::measure(lab, report).await,
             Self::Start => start::measure(lab, report).await,
             Self::Restart => restart::measure(lab, report).await,

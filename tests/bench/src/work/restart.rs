@@ -66,7 +66,9 @@ pub(super) async fn measure(lab: &Lab, report: &mut Report) -> Result<()> {
     };
     report.row(row("after a crash, to the first 200", answered)?);
     report.row(row("until 100 turns go on", resumed)?);
-    report.note(format!("restart: the log has {events} MiB; each time the host was killed with SIGKILL in {TURNS} turns"));
+    report.note(format!(
+        "restart: the log has {events} MiB; each time the host was killed with SIGKILL in {TURNS} turns"
+    ));
     Ok(())
 }
 

@@ -1,0 +1,170 @@
+//! Where guests compute: a call begins on its caller's thread, which is the fastest way for the many that take
+//! microseconds. One that computes on beyond its first slice moves to the *lane*: few threads, of low priority, on which
+//! those that compute take turns. So neither a thread nor a processor that others wait for is theirs.
+//!
+//! What a call sends goes out from its caller's executor in either case: connections are shared, and must not be served
+//! at low priority.
+
+use std::{
+    future::poll_fn,
+    io,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::Poll,
+    thread,
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::{
+    runtime::{Builder, Handle, Runtime as Executor},
+    task::JoinSet,
+};
+
+use super::{engine::TICK, store::CALL_CPU};
+use crate::clock;
+
+/// How much lower the lane's priority is. A processor that is wanted by others as well is theirs for 29 of 30 parts.
+const NICE: i32 = 15;
+
+/// What a call may compute on its caller's thread, at least; at most one tick more.
+pub(super) const FIRST_SLICE: Duration = TICK;
+
+/// The lane's threads: half of the processors.
+fn threads() -> usize {
+    (thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
+}
+
+/// The threads of guests that compute for long.
+pub(super) struct Lane {
+    handle: Handle,
+    executor: Option<Executor>,
+}
+
+/// The work was lost: the host panicked in it, or stops.
+#[derive(Debug)]
+pub(super) struct Lost;
+
+impl Lane {
+    pub(super) fn start() -> io::Result<Self> {
+        let executor = Builder::new_multi_thread()
+            .worker_threads(threads())
+            .thread_name("lane")
+            .enable_time()
+            .on_thread_start(|| {
+                if let Err(error) = rustix::process::nice(NICE) {
+                    tracing::warn!(%error, "the threads of guests that compute for long have the priority of all others");
+                }
+            })
+            .build()?;
+        Ok(Self { handle: executor.handle().clone(), executor: Some(executor) })
+    }
+
+    /// Does a guest's work, here for its first slice and on the lane from then on. If this future is dropped, so is the
+    /// work.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        pace: Arc<Pace>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Lost> {
+        // The last net: what a guest says must not take down more than its call.
+        let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
+        if !pace.on_lane.load(Relaxed) {
+            let begun = poll_fn(|context| match work.as_mut().poll(context) {
+                Poll::Ready(done) => Poll::Ready(Some(done)),
+                Poll::Pending if pace.on_lane.load(Relaxed) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
+            if let Some(done) = begun.await {
+                return done.map_err(|_| Lost);
+            }
+        }
+        // Aborts what it holds when it is dropped.
+        let mut lane = JoinSet::new();
+        lane.spawn_on(poll_fn(move |context| pace.slice(|| work.as_mut().poll(context))), &self.handle);
+        let done = lane.join_next().await;
+        done.and_then(Result::ok).and_then(Result::ok).ok_or(Lost)
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if let Some(executor) = self.executor.take() {
+            // An executor must not be waited for on a thread of another one.
+            executor.shutdown_background();
+        }
+    }
+}
+
+/// What a tick finds when it interrupts a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tick {
+    /// It may go on, after others.
+    GoOn,
+    /// It has had its time.
+    Spent,
+}
+
+/// How fast one guest goes, and where. Only one thread at a time looks at it.
+pub(super) struct Pace {
+    /// Serves what the guest sends.
+    home: Handle,
+    /// Set when the guest has computed beyond its first slice.
+    on_lane: AtomicBool,
+    /// Processor time of finished slices on the lane, in nanoseconds.
+    spent_ns: AtomicU64,
+    /// The thread's processor time when this slice began.
+    began_ns: AtomicU64,
+}
+
+impl Pace {
+    /// For one call, made on the caller's executor. One that is known to compute for long begins on the lane.
+    pub(super) fn of_call(known_slow: bool) -> Arc<Self> {
+        Arc::new(Self {
+            home: Handle::current(),
+            on_lane: AtomicBool::new(known_slow),
+            spent_ns: AtomicU64::new(0),
+            began_ns: AtomicU64::new(0),
+        })
+    }
+
+    /// Called from inside a slice.
+    pub(super) fn tick(&self) -> Tick {
+        if !self.on_lane.swap(true, Relaxed) {
+            return Tick::GoOn;
+        }
+        if self.spent() >= CALL_CPU { Tick::Spent } else { Tick::GoOn }
+    }
+
+    /// True when the call has taken more than a first slice on its caller's thread would be.
+    pub(super) fn was_slow(&self) -> bool {
+        self.on_lane.load(Relaxed) && Duration::from_nanos(self.spent_ns.load(Relaxed)) > FIRST_SLICE
+    }
+
+    /// Processor time, and not time: on a busy machine the lane waits for the others, and no guest shall pay for that.
+    fn spent(&self) -> Duration {
+        let slice = clock::thread_cpu_ns().saturating_sub(self.began_ns.load(Relaxed));
+        Duration::from_nanos(self.spent_ns.load(Relaxed) + slice)
+    }
+
+    fn slice<T>(&self, compute: impl FnOnce() -> T) -> T {
+        let began = clock::thread_cpu_ns();
+        self.began_ns.store(began, Relaxed);
+        let computed = compute();
+        self.spent_ns.fetch_add(clock::thread_cpu_ns().saturating_sub(began), Relaxed);
+        computed
+    }
+
+    /// Does on the caller's executor what must not wait for the lane. Nothing when that executor stops.
+    pub(super) async fn at_home<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        if !self.on_lane.load(Relaxed) {
+            return Some(work.await);
+        }
+        let mut home = JoinSet::new();
+        home.spawn_on(work, &self.home);
+        home.join_next().await.and_then(Result::ok)
+    }
+}
