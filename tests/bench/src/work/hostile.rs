@@ -144,7 +144,7 @@ async fn neighbours(lab: &Lab, report: &mut Report) -> Result<()> {
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for round in 0..lab.rounds.max(lab.or_quick(3, 1)) {
         eprintln!("hostile, neighbours, round {round} …");
-        let mut delay = async |report: &mut Report, delays: &mut Vec<f64>, side| -> Result<()> {
+        let delay = async |report: &mut Report, delays: &mut Vec<f64>, side| -> Result<()> {
             let run = load.run(&world, &world.through).await.with_context(|| world.last_words())?;
             report.cpu("hostile", side, run.used);
             if let Some(problem) = run.problem(events) {
@@ -187,6 +187,10 @@ fn computing() -> Vec<u8> {
     let event = r#"{"type":"session.status_running","id":"begun"}"#;
     let data = format!(
         r#"(data (i32.const 10000) "\00\00\00\00\03\00\00\00\00\00\00\00\40\1f\00\00\0a\00\00\00")
+           (data (i32.const 10028) "\30\75\00\00\01\00\00\00")
+           (data (i32.const 30000) "\94\75\00\00\11\00\00\00\f8\75\00\00\0a\00\00\00")
+           (data (i32.const 30100) "anthropic-version")
+           (data (i32.const 30200) "2023-06-01")
            (data (i32.const 10048) "\64\00\00\00")
            (data (i32.const 8000) "/v1/models")
            (data (i32.const 12016) "\20\4e\00\00\01\00\00\00")
@@ -196,7 +200,7 @@ fn computing() -> Vec<u8> {
         event.replace('"', "\\22"),
     );
     let spin = format!(
-        "(local $n i32) (local.set $n (i32.const 60000000))
+        "(local $n i32) (local.set $n (i32.const 20000000))
          (loop (br_if 0 (local.tee $n (i32.sub (local.get $n) (i32.const 1))))) {NOTHING}"
     );
     let calls = [("listen", "(i32.const 10000)"), ("send", "(i32.const 12000)"), ("on-frames", spin.as_str())];
@@ -207,7 +211,9 @@ fn computing() -> Vec<u8> {
 pub(crate) fn serve(directory: &Path) -> Result<()> {
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     executor.block_on(async {
-        let config = Config::demo(([127, 0, 0, 1], 0).into(), directory, HOST_KEY);
+        let mut config = Config::demo(([127, 0, 0, 1], 0).into(), directory, HOST_KEY);
+        config.guests_max = 512;
+        lap::telemetry::start(&config.log)?;
         let component = computing();
         let host = Host::start_with(config, &[lap::bundled()[0], (MANIFEST, &component)]).await?;
         println!("http://{}", host.address());
