@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use lap::runtime::{CALL_HOST_CALLS, CallError, Ending, Fault, Frames, HealthState, Input, Instance, LoadError};
+use lap::runtime::{
+    AgentSpec, CALL_HOST_CALLS, CallError, Ending, Fault, Frames, HealthState, Input, Instance, LoadError, SessionSpec,
+};
 use tokio::time::timeout;
 
 use crate::harness::{
@@ -265,6 +267,40 @@ async fn more_events_than_a_call_may_report_break_the_contract() {
     assert!(matches!(send_fault("", &list(4097)).await, Fault::Contract(_)));
     let (mut guest, _) = instance(&Workshop::new(4), "", &[("send", &list(4096))], Silent::default()).await;
     assert_eq!(guest.send("", &[]).await.unwrap().events.len(), 4096);
+}
+
+#[tokio::test]
+async fn a_state_beyond_64_kib_breaks_the_contract() {
+    let text = String::new;
+    let agent = AgentSpec {
+        id: text(),
+        name: text(),
+        model: text(),
+        system: text(),
+        description: None,
+        tools: None,
+        config: "{}".to_owned(),
+    };
+    let session = SessionSpec { id: text(), title: text(), agent, provision: text(), environment: "{}".to_owned() };
+    for (bytes, taken) in [(65_536, true), (65_537, false)] {
+        let state = |at: u32| {
+            let length = at + 4;
+            format!(
+                "(i32.store (i32.const {at}) (i32.const 65536)) (i32.store (i32.const {length}) (i32.const {bytes}))
+                (i32.const 8192)"
+            )
+        };
+        // Of a call, the state is optional.
+        let (sent, opened) = (format!("(i32.store (i32.const 8196) (i32.const 1)) {}", state(8200)), state(8196));
+        let calls = [("send", sent.as_str()), ("open", opened.as_str())];
+        let (mut guest, _) = instance(&Workshop::new(4), "", &calls, Silent::default()).await;
+        for answer in [guest.send("", &[]).await.map(drop), guest.open(&session).await.map(drop)] {
+            match answer {
+                Ok(()) => assert!(taken, "{bytes} bytes"),
+                refused => assert!(!taken && matches!(fault_of(refused), Fault::Contract(_)), "{bytes} bytes"),
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -20,9 +20,6 @@ use crate::{
     session::{Seen, check_event},
 };
 
-/// What a runtime may keep about a session.
-const STATE_BYTES_MAX: usize = 64 * 1024;
-
 /// Pages of history that are asked for. Only a listing that goes in a circle has more in a scenario.
 const PAGES_MAX: usize = 50;
 
@@ -428,10 +425,6 @@ impl Driver<'_> {
 
     fn keep_state(&mut self, state: String) {
         self.run.state_bytes = self.run.state_bytes.max(state.len());
-        if state.len() > STATE_BYTES_MAX {
-            let message = format!("its state is larger than 64 KiB: {} bytes", state.len());
-            self.complain(self.run.calls.len().checked_sub(1), message);
-        }
         self.state = state;
     }
 

@@ -301,10 +301,16 @@ fn within_bounds(outcome: Outcome) -> Result<Outcome, CallError> {
     if outcome.events.len() > CALL_EVENTS {
         return Err(Fault::Contract("it reports more than 4096 events in one call").into());
     }
-    if outcome.state.as_ref().is_some_and(|state| state.len() > STATE_BYTES_MAX) {
-        return Err(Fault::Contract("its state has too many bytes: 65536 are allowed").into());
-    }
+    outcome.state.as_deref().map_or(Ok(()), check_state)?;
     Ok(outcome)
+}
+
+/// Refuses a state that goes beyond the contract: it is written with every change of its session.
+fn check_state(state: &str) -> Result<(), CallError> {
+    if state.len() > STATE_BYTES_MAX {
+        return Err(Fault::Contract("its state is larger than 64 KiB").into());
+    }
+    Ok(())
 }
 
 impl Instance {
@@ -393,7 +399,10 @@ impl Instance {
     pub async fn open(&mut self, session: &SessionSpec) -> Result<SessionOpened, CallError> {
         let named = || Call::Open { session: session.clone() };
         let owned = session.clone();
-        self.noted(named, |adapter, store| Box::pin(async move { adapter.call_open(store, &owned).await })).await
+        let opened =
+            self.noted(named, |adapter, store| Box::pin(async move { adapter.call_open(store, &owned).await })).await?;
+        check_state(&opened.state)?;
+        Ok(opened)
     }
 
     /// `describe`.
