@@ -86,6 +86,24 @@ async fn a_runtime_in_quarantine_is_refused_by_name_and_its_neighbour_works() {
 }
 
 #[tokio::test]
+async fn a_prompt_for_a_runtime_in_quarantine_waits_and_is_answered() {
+    let (data, answer) = reporting(&[(r#"{"type":"session.status_idle","id":"end"}"#, true)]);
+    let calls = [("send", answer), ("models", "unreachable")];
+    let world = World::with_guest(&guest(&data, &calls), Script::default()).await;
+    let agent = world.client.agent(&json!({"runtime": "hostile"})).await;
+    let session = world.client.session_on("hostile", &agent, None).await;
+    for _ in 0..5 {
+        assert_eq!(world.client.get("/v1/models?runtime=hostile").await.code(), "runtime_fault");
+    }
+    assert_eq!(health(&world, "hostile").await["state"], "quarantined");
+    assert_eq!(world.client.prompt(&session, "Hi").await.status, StatusCode::NO_CONTENT);
+    let turn = world.client.turn(&session).await;
+    let names: Vec<_> = turn.iter().map(|event| &*event.name).collect();
+    assert!(names.ends_with(&["session.status_idle"]) && !names.contains(&"session.error"), "{names:?}");
+    assert_eq!(health(&world, "hostile").await, json!({"state": "well", "crashes": 5, "retry_after_ms": null}));
+}
+
+#[tokio::test]
 async fn a_turn_that_computes_for_ever_ends_in_an_error_and_the_session_lives_on() {
     let (data, answer) = reporting(&[(r#"{"type":"session.status_idle","id":"end"}"#, true)]);
     // The first prompt loops, and so does each; the session takes the next one all the same.
