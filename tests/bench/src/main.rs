@@ -15,7 +15,7 @@
 
 mod api;
 mod frames;
-#[allow(dead_code, unreachable_pub, reason = "what the tests need of it, too")]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "the file of the tests, which may fail by panicking")]
 #[path = "../../harness/guests.rs"]
 mod guests;
 mod load;

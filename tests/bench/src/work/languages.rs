@@ -210,7 +210,7 @@ fn rate(events: usize, spent: Duration) -> f64 {
 
 /// All must say the same, or they are not the same mapping.
 async fn agree(instance: &mut Instance, frames: &[String]) -> Result<()> {
-    let component = instance.on_frames(&STATE.to_owned(), &packed(frames)).await?;
+    let component = instance.on_frames(STATE, &packed(frames)).await?;
     let native = native(frames).map_err(|error| anyhow::anyhow!(error.message))?;
     let parsed = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap_or_default();
     let theirs = component.events.iter().map(|event| match &event.body {
