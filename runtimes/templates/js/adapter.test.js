@@ -63,6 +63,7 @@ test('each entry is an event with its effect', () => {
     [{ kind: 'done', reason: 'stopped' }, [['session.status_idle', 'ent_7', 'ended']]],
     [{ kind: 'done', reason: 'failed', error: 'no' }, [['session.error', 'ent_7.error', 'failed'], ['session.status_idle', 'ent_7', 'failed']]],
     [{ kind: 'of_next_year' }, []],
+    [{ id: 7, kind: 'answer', text: 'Hello' }, []],
   ]) {
     const data = JSON.stringify({ id: 'ent_7', at: AT, ...entry });
     const { events } = chat.onFrames(script(), STATE, [{ name: 'ping', data: '' }, { name: 'entry', data }]);

@@ -194,6 +194,7 @@ function made(json, effect) {
  * told twice has the same; null leaves it to the host. Content may be text.
  */
 export function event(type, id, members = {}) {
+  if (id !== null && typeof id !== 'string') throw new TypeError(`the id of an event is text, and not ${id}`);
   const { content } = members;
   const blocks = typeof content === 'string' ? { content: [{ type: 'text', text: content }] } : {};
   return made({ type, ...(id === null ? {} : { id }), ...DEFAULTS[type], ...members, ...blocks }, EFFECTS[type] ?? 'none');

@@ -297,6 +297,8 @@ Content = str | list[dict[str, Any]]
 
 
 def event(type: str, id: str | None, effect: str = "none", *, at: str | None = None, **members: Any) -> Event:
+    if id is not None and not isinstance(id, str):
+        raise TypeError(f"the id of an event is text, and not {id!r}")
     given = {"id": id, "processed_at": at}
     return Event({"type": type, **{name: value for name, value in given.items() if value is not None}, **members}, effect)
 

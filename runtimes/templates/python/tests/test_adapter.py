@@ -68,6 +68,7 @@ class Adapter(unittest.TestCase):
                 [("session.error", "ent_7.error", "failed"), ("session.status_idle", "ent_7", "failed")],
             ),
             ({"kind": "of_next_year"}, []),
+            ({"id": 7, "kind": "answer", "text": "Hello"}, []),
         ]:
             data = json.dumps({"id": "ent_7", "at": AT, **entry})
             events = chat.on_frames(Script(), STATE, [("ping", ""), ("entry", data)]).events
