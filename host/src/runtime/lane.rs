@@ -24,14 +24,14 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{engine::TICK, store::CALL_CPU};
+use super::store::CALL_CPU;
 use crate::clock;
 
 /// How much lower the lane's priority is. A processor that is wanted by others as well is theirs for 29 of 30 parts.
 const NICE: i32 = 15;
 
-/// What a call may compute on its caller's thread, at least; at most one tick more.
-pub(super) const FIRST_SLICE: Duration = TICK;
+/// What a call may compute behind its first tick and still be one of the many that take microseconds.
+const SLOW: Duration = Duration::from_millis(1);
 
 /// The lane's threads: half of the processors.
 fn threads() -> usize {
@@ -73,10 +73,14 @@ impl Lane {
         // The last net: what a guest says must not take down more than its call.
         let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
         if !pace.on_lane.load(Relaxed) {
-            let begun = poll_fn(|context| match work.as_mut().poll(context) {
-                Poll::Ready(done) => Poll::Ready(Some(done)),
-                Poll::Pending if pace.on_lane.load(Relaxed) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
+            let begun = poll_fn(|context| {
+                let polled = work.as_mut().poll(context);
+                pace.end_slice();
+                match polled {
+                    Poll::Ready(done) => Poll::Ready(Some(done)),
+                    Poll::Pending if pace.on_lane.load(Relaxed) => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                }
             });
             if let Some(done) = begun.await {
                 return done.map_err(|_| Lost);
@@ -102,7 +106,9 @@ impl Drop for Lane {
 /// What a tick finds when it interrupts a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tick {
-    /// It may go on, after others.
+    /// It may go on where it is.
+    Stay,
+    /// It may go on on the lane, after others.
     GoOn,
     /// It has had its time.
     Spent,
@@ -114,9 +120,9 @@ pub(super) struct Pace {
     home: Handle,
     /// Set when the guest has computed beyond its first slice.
     on_lane: AtomicBool,
-    /// Processor time of finished slices on the lane, in nanoseconds.
+    /// Processor time of finished slices, in nanoseconds; on the caller's thread, of what came behind the first tick.
     spent_ns: AtomicU64,
-    /// The thread's processor time when this slice began.
+    /// The thread's processor time when this slice began; 0 while nothing is counted.
     began_ns: AtomicU64,
 }
 
@@ -133,15 +139,21 @@ impl Pace {
 
     /// Called from inside a slice.
     pub(super) fn tick(&self) -> Tick {
-        if !self.on_lane.swap(true, Relaxed) {
-            return Tick::GoOn;
+        if self.on_lane.load(Relaxed) {
+            return if self.spent() >= CALL_CPU { Tick::Spent } else { Tick::GoOn };
         }
-        if self.spent() >= CALL_CPU { Tick::Spent } else { Tick::GoOn }
+        if self.began_ns.load(Relaxed) == 0 {
+            // The tick may come the moment after the call began. Looking at the clock here costs the many calls nothing.
+            self.began_ns.store(clock::thread_cpu_ns(), Relaxed);
+            return Tick::Stay;
+        }
+        self.on_lane.store(true, Relaxed);
+        Tick::GoOn
     }
 
-    /// True when the call has taken more than a first slice on its caller's thread would be.
+    /// True when the call has computed for so long that the next one shall not begin on its caller's thread.
     pub(super) fn was_slow(&self) -> bool {
-        self.on_lane.load(Relaxed) && Duration::from_nanos(self.spent_ns.load(Relaxed)) > FIRST_SLICE
+        Duration::from_nanos(self.spent_ns.load(Relaxed)) > SLOW
     }
 
     /// Processor time, and not time: on a busy machine the lane waits for the others, and no guest shall pay for that.
@@ -151,11 +163,18 @@ impl Pace {
     }
 
     fn slice<T>(&self, compute: impl FnOnce() -> T) -> T {
-        let began = clock::thread_cpu_ns();
-        self.began_ns.store(began, Relaxed);
+        self.began_ns.store(clock::thread_cpu_ns(), Relaxed);
         let computed = compute();
-        self.spent_ns.fetch_add(clock::thread_cpu_ns().saturating_sub(began), Relaxed);
+        self.end_slice();
         computed
+    }
+
+    /// The thread's clock says nothing on another thread, so each slice is counted where it was computed.
+    fn end_slice(&self) {
+        let began = self.began_ns.swap(0, Relaxed);
+        if began != 0 {
+            self.spent_ns.fetch_add(clock::thread_cpu_ns().saturating_sub(began), Relaxed);
+        }
     }
 
     /// Does on the caller's executor what must not wait for the lane. Nothing when that executor stops.

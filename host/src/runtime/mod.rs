@@ -241,7 +241,7 @@ impl Runtime {
     /// A guest for one turn of one session. It comes to life at its first call.
     #[must_use]
     pub fn instance(&self, outlet: Arc<dyn Outlet>) -> Instance {
-        Instance { component: Arc::clone(&self.component), outlet, live: None, slow: false, recorder: None }
+        Instance { component: Arc::clone(&self.component), outlet, live: None, slow: 0, recorder: None }
     }
 }
 
@@ -250,8 +250,8 @@ pub struct Instance {
     component: Arc<Component>,
     outlet: Arc<dyn Outlet>,
     live: Option<Live>,
-    /// True when its last call computed for long, and the next one probably will.
-    slow: bool,
+    /// How many calls still begin on the lane, because one of the latest computed for long.
+    slow: u8,
     /// Absent unless the operator wants this session recorded.
     recorder: Option<Box<Recorder>>,
 }
@@ -286,6 +286,9 @@ impl Component {
         })
     }
 }
+
+/// A guest that computes for long in one call of so many never does it twice in a row on its caller's thread.
+const SLOW_CALLS: u8 = 16;
 
 /// The answer of a guest that is asked: a value or an error of its own, unless it breaks off.
 type Answering<'a, T> = BoxFuture<'a, wasmtime::Result<Result<T, Error>>>;
@@ -323,7 +326,7 @@ impl Instance {
     ) -> Result<T, CallError> {
         let component = Arc::clone(&self.component);
         let pass = component.watch.admit()?;
-        let (live, outlet, pace) = (self.live.take(), Arc::clone(&self.outlet), Pace::of_call(self.slow));
+        let (live, outlet, pace) = (self.live.take(), Arc::clone(&self.outlet), Pace::of_call(self.slow > 0));
         let work = {
             let (component, pace) = (Arc::clone(&component), Arc::clone(&pace));
             async move {
@@ -341,7 +344,7 @@ impl Instance {
             }
         };
         let answered = timeout(CALL_WALL, component.machine().lane.run(Arc::clone(&pace), work)).await;
-        self.slow = pace.was_slow();
+        self.slow = if pace.was_slow() { SLOW_CALLS } else { self.slow.saturating_sub(1) };
         let answered = answered.unwrap_or(Ok(Err(Fault::Wall))).unwrap_or_else(|Lost| Err(Fault::lost()));
         pass.ended(answered.as_ref().map_or_else(Fault::blame, |_| Fate::Well));
         let (live, answer) = answered?;

@@ -30,9 +30,8 @@ const HANDLES_MAX: usize = 1_000;
 /// Bytes that may come out of a guest in one call, before the values in it are looked at.
 const LIFT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// The first tick that a call meets is the second one: the one that is running is partly spent, and a call that takes
-/// microseconds must not meet any.
-const FIRST_TICKS: u64 = 2;
+/// A call meets the next tick, which may come at once and only begins to count; see [`Pace::tick`].
+const FIRST_TICKS: u64 = 1;
 
 /// What a guest's imports work on.
 pub(super) struct Guest {
@@ -143,8 +142,10 @@ impl Live {
         store.epoch_deadline_callback(|context| {
             let guest = context.data();
             Ok(match guest.pace.tick() {
-                Tick::GoOn if guest.host_calls_left > 0 => UpdateDeadline::Yield(1),
-                Tick::GoOn | Tick::Spent => UpdateDeadline::Interrupt,
+                Tick::Spent => UpdateDeadline::Interrupt,
+                _ if guest.host_calls_left == 0 => UpdateDeadline::Interrupt,
+                Tick::Stay => UpdateDeadline::Continue(1),
+                Tick::GoOn => UpdateDeadline::Yield(1),
             })
         });
         store.set_epoch_deadline(FIRST_TICKS);
