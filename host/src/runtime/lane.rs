@@ -142,7 +142,7 @@ impl Pace {
         if self.on_lane.load(Relaxed) {
             return if self.spent() >= CALL_CPU { Tick::Spent } else { Tick::GoOn };
         }
-        if self.began_ns.load(Relaxed) == 0 {
+        if self.began_ns.load(Relaxed) == 0 && !self.was_slow() {
             // The tick may come the moment after the call began. Looking at the clock here costs the many calls nothing.
             self.began_ns.store(clock::thread_cpu_ns(), Relaxed);
             return Tick::Stay;
