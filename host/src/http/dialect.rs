@@ -39,13 +39,15 @@ pub enum Speaks {
     },
     /// Whichever the headers hint at.
     Both,
+    /// The console's: pages for people. It is no API of its own.
+    Browser,
 }
 
 impl Speaks {
     /// The dialect of the answer to a request.
     pub(super) const fn dialect(self, hinted: Dialect) -> Dialect {
         match self {
-            Self::Lap => Dialect::Lap,
+            Self::Lap | Self::Browser => Dialect::Lap,
             Self::Anthropic { .. } => Dialect::Anthropic,
             Self::Both => hinted,
         }

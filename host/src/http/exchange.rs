@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    anthropic,
+    anthropic, console,
     dialect::{Dialect, Speaks},
     error::{Error, Refusal, Retry},
     json,
@@ -52,9 +52,12 @@ pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> 
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let template = response.extensions().get::<Template>().copied();
-    let dialect = template.map_or(hinted, |template| template.speaks.dialect(hinted));
+    let form = template.map_or(Form::Json(hinted), |template| match template.speaks {
+        Speaks::Browser => Form::Page,
+        speaks => Form::Json(speaks.dialect(hinted)),
+    });
     let template = template.map_or("-", |template| template.path);
-    let (response, refusal) = finish(response, dialect, id);
+    let (response, refusal) = finish(response, form, id);
     let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
     match refusal {
         Some(Error { code, cause: Some(cause), .. }) => {
@@ -73,7 +76,7 @@ pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> 
 pub(super) fn refuse(error: Error) -> Response {
     let id = RequestId::fresh();
     tracing::info!(target: "lap::access", request = %id, status = error.status.as_u16(), code = error.code);
-    finish(error.into_response(), Dialect::Lap, id).0
+    finish(error.into_response(), Form::Json(Dialect::Lap), id).0
 }
 
 /// True when a parameter has one of the names; its value does not matter, for an empty one shows the same habit.
@@ -120,14 +123,25 @@ struct More {
     retryable: bool,
 }
 
+/// What the body of an error is.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Json(Dialect),
+    /// Something that people read.
+    Page,
+}
+
 /// Gives an error its body, and every response the headers that all have.
-fn finish(mut response: Response, dialect: Dialect, id: RequestId) -> (Response, Option<Error>) {
+fn finish(mut response: Response, form: Form, id: RequestId) -> (Response, Option<Error>) {
     let status = response.status();
     let known = response.extensions_mut().remove::<Refusal>().map(|refusal| (*refusal.0).clone());
     let by_framework = || (status.is_client_error() || status.is_server_error()).then(|| Error::of_status(status));
     let refusal = known.or_else(by_framework);
     if let Some(error) = &refusal {
-        response = with_body(&response, error, dialect, id);
+        response = match form {
+            Form::Json(dialect) => with_body(&response, error, dialect, id),
+            Form::Page => console::refusal(error, id),
+        };
     }
     let headers = response.headers_mut();
     // An id is plain ASCII.
@@ -197,7 +211,7 @@ mod tests {
     use super::*;
 
     async fn finished(response: Response) -> (Response, serde_json::Value) {
-        let (response, _) = finish(response, Dialect::Lap, RequestId::fresh());
+        let (response, _) = finish(response, Form::Json(Dialect::Lap), RequestId::fresh());
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, 4096).await.unwrap();
         (Response::from_parts(parts, Body::empty()), serde_json::from_slice(&body).unwrap_or_default())

@@ -10,6 +10,7 @@
 //! * `idempotency.rs` requests that may come twice and shall be carried out once
 //! * `dialect.rs` which API a request speaks · `paced.rs` bodies as they come ·
 //!   `json.rs` bodies of JSON · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
+//! * `console/` pages for people, which do nothing that the API does not do
 //! * `lap/` the dialect of the LiteLLM Agent Platform, `anthropic/` that of Anthropic's official SDKs: a file for each noun
 //! * `probe.rs`, `download.rs`, `call.rs` the other end: ask a running host how it is, for a backup, and for anything else
 //!
@@ -17,6 +18,7 @@
 
 mod anthropic;
 mod call;
+mod console;
 mod dialect;
 mod download;
 mod error;
@@ -216,6 +218,16 @@ const fn shared(method: Method, path: &'static str, handler: Handler) -> RouteIn
     route(method, path, Speaks::Both, handler)
 }
 
+/// A page of the console.
+const fn page(path: &'static str, handler: Handler) -> RouteInfo {
+    route(Method::GET, path, Speaks::Browser, handler)
+}
+
+/// The same for what shows nothing that is anybody's.
+const fn open_page(path: &'static str, handler: Handler) -> RouteInfo {
+    RouteInfo { method: Method::GET, path, access: Access::Anyone, speaks: Speaks::Browser, elsewhere: false, handler }
+}
+
 /// A way in of the Anthropic dialect.
 const fn beta(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
     route(method, path, Speaks::Anthropic { betas: MANAGED }, handler)
@@ -254,6 +266,10 @@ static ROUTES: &[RouteInfo] = &[
     open(Method::GET, "/health", |m| on(m, health::health)),
     open(Method::GET, "/healthz", |m| on(m, health::health)),
     open(Method::GET, "/readyz", |m| on(m, health::ready)),
+    open_page("/", |m| on(m, console::root)),
+    page("/console", |m| on(m, console::overview)),
+    open_page("/console/sign-in", |m| on(m, console::sign_in)),
+    open_page("/console/assets/{digest}/{name}", |m| on(m, console::asset)),
     keyed(Method::GET, "/api/backup", |m| on(m, backup::get)),
     keyed(Method::GET, "/api/capabilities", |m| on(m, capabilities::get)),
     keyed(Method::GET, "/api/agent-runtimes", |m| on(m, runtimes::list)),
@@ -401,6 +417,7 @@ fn router(app: &App) -> Router {
 /// Lets a request pass to its handler, or not. Nothing of the body is read before that.
 async fn guard(State((app, route)): State<(App, &'static RouteInfo)>, mut request: Request, next: Next) -> Response {
     let mut response = match (route.access, Principal::prove(&app.services.master_key, request.headers())) {
+        (Access::Key, None) if route.speaks == Speaks::Browser => console::to_sign_in(request.uri()),
         (Access::Key, None) => Error::unauthorized().into_response(),
         (Access::Key, Some(principal)) => {
             request.extensions_mut().insert(principal);
@@ -466,7 +483,10 @@ mod tests {
     #[test]
     fn only_what_tells_nothing_is_open_to_anyone() {
         let open = routes().iter().filter(|route| route.access == Access::Anyone).map(|route| route.path);
-        assert_eq!(open.collect::<Vec<_>>(), ["/health", "/healthz", "/readyz"]);
+        assert_eq!(
+            open.collect::<Vec<_>>(),
+            ["/health", "/healthz", "/readyz", "/", "/console/sign-in", "/console/assets/{digest}/{name}"]
+        );
     }
 
     #[test]
