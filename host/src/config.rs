@@ -163,6 +163,10 @@ struct Settings {
     /// such as http://gateway.internal:8080; may be repeated [default: none]
     #[arg(long, env = "LAP_ALLOW_UPSTREAM", value_delimiter = ',', value_name = "NETWORK|ORIGIN")]
     allow_upstream: Option<Vec<String>>,
+    /// A name by which browsers may call the host, such as lap.example.com, beside addresses and localhost; may be repeated
+    /// [default: none]
+    #[arg(long = "console-host", env = "LAP_CONSOLE_HOSTS", value_delimiter = ',', value_name = "NAME")]
+    console_hosts: Option<Vec<String>>,
     /// How many connections may be open at the same time [default: 16384]
     #[arg(long, env = "LAP_CONNECTIONS_MAX", value_name = "NUMBER")]
     connections_max: Option<usize>,
@@ -203,6 +207,7 @@ impl Settings {
             master_key_file: self.master_key_file.or(other.master_key_file),
             vault_key_file: self.vault_key_file.or(other.vault_key_file),
             allow_upstream: self.allow_upstream.or(other.allow_upstream),
+            console_hosts: self.console_hosts.or(other.console_hosts),
             connections_max: self.connections_max.or(other.connections_max),
             connections_per_ip_max: self.connections_per_ip_max.or(other.connections_per_ip_max),
             default_runtime: self.default_runtime.or(other.default_runtime),
@@ -249,6 +254,8 @@ pub struct Config {
     pub vault_key_file: PathBuf,
     /// Where upstreams may be, beyond the internet and this machine.
     pub networks: NetworkPolicy,
+    /// The names by which browsers may call it, in lower case.
+    pub console_hosts: Vec<String>,
     /// How many connections may be open.
     pub connections_max: usize,
     /// How many of them may come from one address.
@@ -290,6 +297,11 @@ pub enum ConfigError {
     /// An entry of the list of upstreams is none.
     #[error("allow-upstream: {0}")]
     Networks(#[from] NetworkPolicyError),
+    /// A name of the host is none.
+    #[error(
+        "console-host: {0:?} is no name of a host; give it without a scheme and without a port, as in lap.example.com"
+    )]
+    ConsoleHost(String),
     /// Nobody could connect.
     #[error("{setting} must be at least 1")]
     NoConnections {
@@ -327,6 +339,7 @@ impl Config {
             master_key: MasterKeySource::Given(Zeroizing::new(master_key.to_owned())),
             vault_key_file: data_dir.join("vault.key"),
             networks: NetworkPolicy::default(),
+            console_hosts: Vec::new(),
             connections_max: CONNECTIONS_MAX,
             connections_per_ip_max: CONNECTIONS_PER_IP_MAX,
             default_runtime: DEFAULT_RUNTIME.to_owned(),
@@ -368,6 +381,7 @@ impl Config {
             master_key: key.unwrap_or_else(|| MasterKeySource::Own(data_dir.join("master.key"))),
             vault_key_file: settings.vault_key_file.unwrap_or_else(|| data_dir.join("vault.key")),
             networks: NetworkPolicy::parse(settings.allow_upstream.iter().flatten().map(String::as_str))?,
+            console_hosts: settings.console_hosts.into_iter().flatten().map(console_host).collect::<Result<_, _>>()?,
             connections_max,
             connections_per_ip_max,
             default_runtime: settings.default_runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
@@ -382,6 +396,14 @@ impl Config {
             data_dir,
         })
     }
+}
+
+fn console_host(name: String) -> Result<String, ConfigError> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    if name.is_empty() || name.len() > 253 || !name.bytes().all(allowed) {
+        return Err(ConfigError::ConsoleHost(name));
+    }
+    Ok(name.to_ascii_lowercase())
 }
 
 fn read(path: &Path) -> Result<Settings, ConfigError> {
@@ -425,6 +447,8 @@ mod tests {
             "listen = \"127.0.0.1:2\"\ndata_dir = \"/d\"\nallow_upstream = [\"10.0.0.0/8\"]\nlog_format = \"json\"";
         let config = merged(listening(1), Some(file), &[]).unwrap();
         assert_eq!((config.listen.port(), &*config.data_dir), (1, Path::new("/d")));
+        let names = merged(Settings::default(), Some("console_hosts = [\"Lap.Example\"]"), &[]).unwrap().console_hosts;
+        assert_eq!(names, ["lap.example"]);
         assert_eq!((config.vault_key_file, config.log.format), ("/d/vault.key".into(), LogFormat::Json));
     }
 
@@ -445,6 +469,10 @@ mod tests {
         assert!(refused("connections_max = 0").contains("connections-max"));
         assert!(refused("retain_days = 0").contains("retain-days") && refused("retain_mib = 0").contains("at least 1"));
         assert!(refused("connections_per_ip_max = 0").contains("connections-per-ip-max"));
+        for name in ["", "https://lap.example", "lap.example:443", "*.example", "läp.example"] {
+            let text = refused(&format!("console_hosts = [\"a\", {name:?}]"));
+            assert!(text.contains("console-host") && text.contains(&format!("{name:?}")), "{text}");
+        }
         let missing = ServeArgs { config: Some("/nowhere/lap.toml".into()), ..ServeArgs::default() };
         assert!(matches!(Config::new(missing), Err(ConfigError::Unreadable { .. })));
     }

@@ -21,12 +21,12 @@ use crate::{
     backup::Backups,
     config::{Config, MasterKeyError},
     events::{self, EventLog},
-    http::{self, App, MasterKey, Services},
+    http::{self, App, ConsoleHosts, Services},
     registry::Registry,
     runtime::{self, CacheKey, Loader, LoaderSettings, Recordings, Runtimes},
     session::Sessions,
     upstream::{Client, ClientError},
-    vault::{InitError, KeyFileError, OpenError, Presence, RowError, Vault, VaultKey},
+    vault::{ClientKeys, InitError, KeyFileError, OpenError, Presence, RowError, Vault, VaultKey},
 };
 
 include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
@@ -102,9 +102,9 @@ pub enum StartError {
     /// The key of the API cannot be used.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
-    /// The system gives no random bytes.
-    #[error(transparent)]
-    NoRandom(#[from] http::NoRandom),
+    /// Clients' keys cannot be read.
+    #[error("the keys of clients cannot be read: {0}; restore a backup")]
+    ClientKeys(#[source] RowError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -138,6 +138,8 @@ pub struct Host {
     stop: oneshot::Sender<()>,
     server: Task,
     retention: Option<Task>,
+    keys: ClientKeys,
+    notes: Task,
     guests: Guests,
 }
 
@@ -201,7 +203,7 @@ impl Host {
     /// As [`Self::start`].
     pub async fn start_with(config: Config, runtimes: &[(&str, &[u8])]) -> Result<Self, StartError> {
         let vault = open_vault(&config)?;
-        let master_key = MasterKey::new(&config.master_key.load()?)?;
+        let keys = ClientKeys::open(&vault, &config.master_key.load()?).map_err(StartError::ClientKeys)?;
         let log = open_log(&config.data_dir, &vault)?;
         let cache = config.data_dir.join("cache");
         make_directory(&cache).map_err(|source| StartError::DataDirectory { path: cache.clone(), source })?;
@@ -242,7 +244,8 @@ impl Host {
             backups: Backups::new(config.data_dir, log.clone(), vault.clone()),
             vault: Arc::new(vault),
             registry,
-            master_key,
+            keys: keys.clone(),
+            console_hosts: ConsoleHosts::new(config.console_hosts),
             networks: config.networks,
             fenced: log.fenced(),
             connections_max: config.connections_max,
@@ -253,7 +256,8 @@ impl Host {
         // The other end going away means the same as a word from it.
         let stopped = async { drop(stopped.await) };
         let server = Task(tokio::spawn(http::serve(listener, app, stopped)));
-        Ok(Self { address, log, stop, server, retention, guests })
+        let notes = Task(tokio::spawn(keys.clone().keep_notes()));
+        Ok(Self { address, log, stop, server, retention, keys, notes, guests })
     }
 
     /// Where it listens.
@@ -271,10 +275,13 @@ impl Host {
     /// Stops: takes no more connections, ends streams after a word on when to come back, lets requests finish. What
     /// runs upstream runs on, and the next start goes on with it.
     pub async fn shutdown(self) {
-        let Self { log, stop, mut server, retention, mut guests, .. } = self;
-        drop((stop, retention));
+        let Self { log, stop, mut server, retention, keys, notes, mut guests, .. } = self;
+        drop((stop, retention, notes));
         if (&mut server.0).await.is_err() {
             tracing::error!("the server crashed");
+        }
+        if !matches!(tokio::task::spawn_blocking(move || keys.note()).await, Ok(Ok(()))) {
+            tracing::warn!("when keys were used last could not be noted");
         }
         if let Some(executor) = guests.executor.take() {
             let left = tokio::task::spawn_blocking(move || executor.shutdown_timeout(LEAVE)).await;

@@ -158,6 +158,11 @@ id!(
     "rtref_"
 );
 id!(
+    /// A client's key, without its text.
+    ClientKeyId,
+    "key_"
+);
+id!(
     /// One HTTP request to the host, for finding it again in the log.
     RequestId,
     "req_"

@@ -21,7 +21,7 @@
 //! * [`conformance`]: what authors of runtimes ask of them, offline; [`manage`]: what operators do with those of a running
 //!   host; [`commands`] calls both
 //! * [`kit`]: a new project for an author of a runtime
-//! * [`config`], [`telemetry`], [`id`], [`clock`]
+//! * [`config`], [`telemetry`], [`id`], [`access`], [`clock`]
 //!
 //! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
 //! environment · only `clock` asks the time · only `runtime` names wasmtime, and only its `cache.rs` is unsafe
@@ -29,6 +29,7 @@
 //! opens a secret · only `main`, `demo` and `simulate` use `anyhow`. Code points downwards: `session` never names
 //! `http`, and nobody names a vendor.
 
+pub mod access;
 pub mod agents;
 pub mod backup;
 pub mod clock;

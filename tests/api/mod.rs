@@ -7,5 +7,7 @@ mod dialect;
 mod flow;
 mod forward;
 mod idempotency;
+mod keys;
 mod refusals;
 mod sessions;
+mod sign_in;

@@ -45,7 +45,9 @@ impl Client {
     pub fn new(address: SocketAddr, key: &str) -> Self {
         // reqwest wants a provider though nothing is encrypted here; that one is there already is no error.
         drop(rustls::crypto::ring::default_provider().install_default());
-        Self { http: reqwest::Client::new(), base: format!("http://{address}"), key: Some(key.to_owned()) }
+        // Where an answer leads is part of the answer.
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { http, base: format!("http://{address}"), key: Some(key.to_owned()) }
     }
 
     /// The same client with another key, or with none.
@@ -240,6 +242,21 @@ impl Stream {
         let (before, _) = text.rsplit_once(&whole).unwrap_or_else(|| panic!("not on one line: {}", frame.data));
         let id = before.rsplit_once("id: ").unwrap().1;
         Event { seq: id.parse().unwrap(), name: frame.name, json }
+    }
+
+    /// Reads on until the host breaks the stream off, which it must: the last event's number, or 0.
+    pub async fn broken_off(&mut self) -> u64 {
+        while let Some(chunk) = self.response.chunk().await.transpose() {
+            match chunk {
+                Ok(chunk) => self.raw.extend_from_slice(&chunk),
+                Err(_) => {
+                    let text = String::from_utf8_lossy(&self.raw);
+                    let last = text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back();
+                    return last.map_or(0, |last| last.parse().unwrap());
+                }
+            }
+        }
+        panic!("the stream ended as if it were whole");
     }
 
     pub async fn take(&mut self, count: usize) -> Vec<Event> {

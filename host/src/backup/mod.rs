@@ -15,10 +15,13 @@ mod format;
 mod restore;
 mod spool;
 
-use crate::{agents, registry, vault::StoredTable};
+use crate::{
+    agents, registry,
+    vault::{CLIENT_KEY_TABLES, StoredTable},
+};
 
-/// What others than the vault have in its file.
-static IN_VAULT: &[&[&dyn StoredTable]] = &[agents::TABLES, registry::TABLES];
+/// What is in the vault's file beside credentials.
+static IN_VAULT: &[&[&dyn StoredTable]] = &[agents::TABLES, registry::TABLES, CLIENT_KEY_TABLES];
 
 pub use self::{
     format::{Contents, FormatError, check},

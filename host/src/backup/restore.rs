@@ -17,7 +17,7 @@ use crate::{
     agents,
     events::{self, Counts, EventLog},
     registry,
-    vault::{FillError, KeyFileError, OpenError, Vault, VaultKey},
+    vault::{FillError, KeyFileError, OpenError, Vault, VaultKey, verify_client_keys},
 };
 
 const EVENTS_FILE: &str = "events.redb";
@@ -159,6 +159,7 @@ pub fn restore(file: &Path, directory: &Path, key_file: Option<&Path>) -> Result
             let vault = Vault::open_copy(directory, &contents.store_file, key)?;
             agents::verify(&vault).map_err(|error| RestoreError::Damaged(error.to_string()))?;
             registry::verify(&vault).map_err(|error| RestoreError::Damaged(error.to_string()))?;
+            verify_client_keys(&vault).map_err(|error| RestoreError::Damaged(error.to_string()))?;
             EventLog::verify(&log, &vault.sealer()).map_err(|error| RestoreError::Damaged(error.to_string()))?;
             Some(path)
         }

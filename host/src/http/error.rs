@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde_json::value::RawValue;
 
 use crate::{
+    access::Role,
     agents,
     backup::SpoolError,
     events::{AppendError, ReadError, ReserveError},
@@ -94,6 +95,13 @@ impl Error {
 
     pub(super) fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "unauthorized")
+    }
+
+    /// A key that is valid and not enough.
+    pub(super) fn role_required(asked: Role, role: Role) -> Self {
+        let (asked, role) = (asked.as_str(), role.as_str());
+        let message = format!("this is for the role `{asked}`, and the key has the role `{role}`: use another key");
+        Self::new(StatusCode::FORBIDDEN, "role_required", message)
     }
 
     pub(super) fn too_many_connections() -> Self {

@@ -123,6 +123,10 @@ struct More {
     retryable: bool,
 }
 
+/// In the extensions of a response that says for itself what is wrong, whatever its status.
+#[derive(Clone, Copy)]
+pub(super) struct Whole;
+
 /// What the body of an error is.
 #[derive(Debug, Clone, Copy)]
 enum Form {
@@ -135,7 +139,9 @@ enum Form {
 fn finish(mut response: Response, form: Form, id: RequestId) -> (Response, Option<Error>) {
     let status = response.status();
     let known = response.extensions_mut().remove::<Refusal>().map(|refusal| (*refusal.0).clone());
-    let by_framework = || (status.is_client_error() || status.is_server_error()).then(|| Error::of_status(status));
+    let whole = response.extensions_mut().remove::<Whole>().is_some();
+    let failed = !whole && (status.is_client_error() || status.is_server_error());
+    let by_framework = || failed.then(|| Error::of_status(status));
     let refusal = known.or_else(by_framework);
     if let Some(error) = &refusal {
         response = match form {

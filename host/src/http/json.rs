@@ -31,8 +31,13 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
 /// A whole body, within the limits. It is copied together as it comes: pieces of a byte each would cost many times what
 /// they hold.
 pub(super) async fn read(body: Body) -> Result<Bytes, Error> {
+    read_within(body, BODY_BYTES_MAX).await
+}
+
+/// The same for a body that is no JSON and has a limit of its own.
+pub(super) async fn read_within(body: Body, bytes_max: u64) -> Result<Bytes, Error> {
     let mut all = BytesMut::new();
-    let mut body = Paced::new(body, BODY_BYTES_MAX)?;
+    let mut body = Paced::new(body, bytes_max)?;
     while let Some(piece) = body.next().await? {
         all.extend_from_slice(&piece);
     }

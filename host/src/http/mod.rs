@@ -5,8 +5,8 @@
 //!
 //! * `serve.rs` connections · `room.rs` how many · `stall.rs` for how long one may take nothing ·
 //!   `farewell.rs` how one ends
-//! * `exchange.rs` what every request and response have in common · `principal.rs` who asks · `unread.rs` whether a body
-//!   was read to its end
+//! * `exchange.rs` what every request and response have in common · `principal.rs` who asks · `tenure.rs` for how long ·
+//!   `browser.rs` what browsers add to that · `unread.rs` whether a body was read to its end
 //! * `idempotency.rs` requests that may come twice and shall be carried out once
 //! * `dialect.rs` which API a request speaks · `paced.rs` bodies as they come ·
 //!   `json.rs` bodies of JSON · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
@@ -17,6 +17,7 @@
 //! Must not decide anything about a session, an agent or a credential; handlers translate and delegate.
 
 mod anthropic;
+mod browser;
 mod call;
 mod console;
 mod dialect;
@@ -35,6 +36,7 @@ mod room;
 mod serve;
 mod sse;
 mod stall;
+mod tenure;
 mod unread;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
@@ -59,17 +61,18 @@ use self::{
     error::Error,
     exchange::Template,
     idempotency::Underway,
-    lap::{agents, backup, capabilities, events, health, runtimes, sessions, versions},
+    lap::{agents, backup, capabilities, events, health, keys, runtimes, sessions, versions},
     principal::Principal,
 };
 pub use self::{
+    browser::ConsoleHosts,
     call::{CallError, Refused, Unanswered, call},
     download::{DownloadError, download},
-    principal::{MasterKey, NoRandom},
     probe::{ProbeError, probe},
     serve::serve,
 };
 use crate::{
+    access::Role,
     agents::{Agents, Environments},
     backup::Backups,
     events::Reservations,
@@ -78,7 +81,7 @@ use crate::{
     runtime::Profile,
     session::Sessions,
     upstream::NetworkPolicy,
-    vault::Vault,
+    vault::{ClientKeys, Vault},
 };
 
 /// What an [`App`] is made of.
@@ -97,8 +100,10 @@ pub struct Services {
     pub backups: Backups,
     /// The runtimes that there are.
     pub registry: Registry,
-    /// The key that clients must show.
-    pub master_key: MasterKey,
+    /// The keys that clients may show.
+    pub keys: ClientKeys,
+    /// The names by which browsers may call the host.
+    pub console_hosts: ConsoleHosts,
     /// Which base URLs a credential may be stored for.
     pub networks: NetworkPolicy,
     /// Turns true when the event log takes no more writes.
@@ -172,6 +177,8 @@ handles! {
     Arc<Vault>: app => Arc::clone(&app.services.vault);
     Backups: app => app.services.backups.clone();
     Registry: app => app.services.registry.clone();
+    ClientKeys: app => app.services.keys.clone();
+    ConsoleHosts: app => app.services.console_hosts.clone();
     NetworkPolicy: app => app.services.networks.clone();
 }
 
@@ -180,8 +187,8 @@ handles! {
 pub enum Access {
     /// Anybody who can reach the port.
     Anyone,
-    /// Whoever shows a valid key.
-    Key,
+    /// Whoever shows a valid key, or what a browser got for one, of this role or a higher one.
+    Key(Role),
 }
 
 /// One way in.
@@ -201,26 +208,30 @@ pub struct RouteInfo {
 
 type Handler = fn(MethodFilter) -> MethodRouter<App>;
 
-const fn route(method: Method, path: &'static str, speaks: Speaks, handler: Handler) -> RouteInfo {
-    RouteInfo { method, path, access: Access::Key, speaks, elsewhere: false, handler }
+const READER: Role = Role::Reader;
+const MEMBER: Role = Role::Member;
+const ADMIN: Role = Role::Admin;
+
+const fn route(role: Role, method: Method, path: &'static str, speaks: Speaks, handler: Handler) -> RouteInfo {
+    RouteInfo { method, path, access: Access::Key(role), speaks, elsewhere: false, handler }
 }
 
 const fn open(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
     RouteInfo { method, path, access: Access::Anyone, speaks: Speaks::Lap, elsewhere: false, handler }
 }
 
-const fn keyed(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
-    route(method, path, Speaks::Lap, handler)
+const fn keyed(role: Role, method: Method, path: &'static str, handler: Handler) -> RouteInfo {
+    route(role, method, path, Speaks::Lap, handler)
 }
 
 /// A way in that both dialects have.
-const fn shared(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
-    route(method, path, Speaks::Both, handler)
+const fn shared(role: Role, method: Method, path: &'static str, handler: Handler) -> RouteInfo {
+    route(role, method, path, Speaks::Both, handler)
 }
 
 /// A page of the console.
-const fn page(path: &'static str, handler: Handler) -> RouteInfo {
-    route(Method::GET, path, Speaks::Browser, handler)
+const fn page(role: Role, path: &'static str, handler: Handler) -> RouteInfo {
+    route(role, Method::GET, path, Speaks::Browser, handler)
 }
 
 /// The same for what shows nothing that is anybody's.
@@ -228,29 +239,35 @@ const fn open_page(path: &'static str, handler: Handler) -> RouteInfo {
     RouteInfo { method: Method::GET, path, access: Access::Anyone, speaks: Speaks::Browser, elsewhere: false, handler }
 }
 
+/// A form that somebody sends who need not have signed in. Its handler checks where it comes from.
+const fn open_form(path: &'static str, handler: Handler) -> RouteInfo {
+    RouteInfo { method: Method::POST, path, access: Access::Anyone, speaks: Speaks::Browser, elsewhere: false, handler }
+}
+
 /// A way in of the Anthropic dialect.
-const fn beta(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
-    route(method, path, Speaks::Anthropic { betas: MANAGED }, handler)
+const fn beta(role: Role, method: Method, path: &'static str, handler: Handler) -> RouteInfo {
+    route(role, method, path, Speaks::Anthropic { betas: MANAGED }, handler)
 }
 
 /// A way through this host to the vendor's API.
-const fn onward(method: Method, path: &'static str, betas: Betas, handler: Handler) -> RouteInfo {
-    RouteInfo { method, path, access: Access::Key, speaks: Speaks::Anthropic { betas }, elsewhere: true, handler }
+const fn onward(role: Role, method: Method, path: &'static str, betas: Betas, handler: Handler) -> RouteInfo {
+    let access = Access::Key(role);
+    RouteInfo { method, path, access, speaks: Speaks::Anthropic { betas }, elsewhere: true, handler }
 }
 
-/// The same for what belongs to the account as a whole.
+/// The same for what belongs to the account as a whole: it has no owner here, so it is for admins.
 const fn account(method: Method, path: &'static str, betas: Betas) -> RouteInfo {
-    onward(method, path, betas, |m| on(m, forward::of_account))
+    onward(ADMIN, method, path, betas, |m| on(m, forward::of_account))
 }
 
 /// The same for what belongs to a session.
-const fn session(method: Method, path: &'static str) -> RouteInfo {
-    onward(method, path, MANAGED, |m| on(m, forward::of_session))
+const fn session(role: Role, method: Method, path: &'static str) -> RouteInfo {
+    onward(role, method, path, MANAGED, |m| on(m, forward::of_session))
 }
 
 /// What the vendor's API has and this host refuses.
 const fn refused(method: Method, path: &'static str, betas: Betas) -> RouteInfo {
-    onward(method, path, betas, |m| on(m, forward::refused))
+    onward(READER, method, path, betas, |m| on(m, forward::refused))
 }
 
 /// The betas of which a request must ask for one.
@@ -267,61 +284,69 @@ static ROUTES: &[RouteInfo] = &[
     open(Method::GET, "/healthz", |m| on(m, health::health)),
     open(Method::GET, "/readyz", |m| on(m, health::ready)),
     open_page("/", |m| on(m, console::root)),
-    page("/console", |m| on(m, console::overview)),
+    page(READER, "/console", |m| on(m, console::overview)),
     open_page("/console/sign-in", |m| on(m, console::sign_in)),
+    open_form("/console/sign-in", |m| on(m, console::signed_in)),
+    open_form("/console/sign-out", |m| on(m, console::sign_out)),
     open_page("/console/assets/{digest}/{name}", |m| on(m, console::asset)),
-    keyed(Method::GET, "/api/backup", |m| on(m, backup::get)),
-    keyed(Method::GET, "/api/capabilities", |m| on(m, capabilities::get)),
-    keyed(Method::GET, "/api/agent-runtimes", |m| on(m, runtimes::list)),
-    keyed(Method::POST, "/api/agent-runtimes", |m| on(m, versions::add)),
-    keyed(Method::GET, "/api/agent-runtimes/{id}", |m| on(m, versions::get)),
-    keyed(Method::DELETE, "/api/agent-runtimes/{id}", |m| on(m, versions::remove)),
-    keyed(Method::POST, "/api/agent-runtimes/{id}/rollback", |m| on(m, versions::roll_back)),
-    keyed(Method::DELETE, "/api/agent-runtimes/{id}/versions/{component}", |m| on(m, versions::remove_version)),
-    keyed(Method::PUT, "/api/components/{digest}", |m| on(m, versions::upload)),
-    keyed(Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),
-    keyed(Method::DELETE, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::remove_credential)),
-    shared(Method::GET, "/v1/models", |m| on(m, anthropic::models::list)),
-    keyed(Method::GET, "/api/agents", |m| on(m, agents::list)),
-    keyed(Method::POST, "/api/agents", |m| on(m, agents::create)),
-    keyed(Method::GET, "/api/agents/{id}", |m| on(m, agents::get)),
-    keyed(Method::PATCH, "/api/agents/{id}", |m| on(m, agents::update)),
-    keyed(Method::DELETE, "/api/agents/{id}", |m| on(m, agents::delete)),
-    keyed(Method::POST, "/api/agents/{id}/pause", |m| on(m, agents::pause)),
-    keyed(Method::POST, "/api/agents/{id}/resume", |m| on(m, agents::resume)),
-    keyed(Method::GET, "/session", |m| on(m, sessions::list)),
-    keyed(Method::POST, "/session", |m| on(m, sessions::create)),
-    keyed(Method::GET, "/session/{id}", |m| on(m, sessions::get)),
-    keyed(Method::DELETE, "/session/{id}", |m| on(m, sessions::delete)),
-    keyed(Method::GET, "/session/{id}/message", |m| on(m, sessions::messages)),
-    keyed(Method::POST, "/session/{id}/message", |m| on(m, sessions::message)),
-    keyed(Method::POST, "/session/{id}/prompt_async", |m| on(m, sessions::prompt)),
-    keyed(Method::POST, "/session/{id}/interrupt", |m| on(m, sessions::interrupt)),
-    keyed(Method::POST, "/session/{id}/abort", |m| on(m, sessions::interrupt)),
-    keyed(Method::GET, "/session/{id}/runtime_events", |m| on(m, events::stream)),
-    keyed(Method::GET, "/session/{id}/runtime_events/list", |m| on(m, events::list)),
-    beta(Method::POST, "/v1/agents", |m| on(m, anthropic::agents::create)),
-    beta(Method::GET, "/v1/agents", |m| on(m, anthropic::agents::list_all)),
-    beta(Method::GET, "/v1/agents/{id}", |m| on(m, anthropic::agents::retrieve)),
-    beta(Method::POST, "/v1/agents/{id}", |m| on(m, anthropic::agents::update)),
-    beta(Method::POST, "/v1/agents/{id}/archive", |m| on(m, anthropic::agents::archive)),
-    beta(Method::GET, "/v1/agents/{id}/versions", |m| on(m, anthropic::agents::versions)),
-    beta(Method::POST, "/v1/environments", |m| on(m, anthropic::environments::create)),
-    beta(Method::GET, "/v1/environments", |m| on(m, anthropic::environments::list)),
-    beta(Method::GET, "/v1/environments/{id}", |m| on(m, anthropic::environments::retrieve)),
-    beta(Method::POST, "/v1/environments/{id}", |m| on(m, anthropic::environments::update)),
-    beta(Method::DELETE, "/v1/environments/{id}", |m| on(m, anthropic::environments::delete)),
-    beta(Method::POST, "/v1/environments/{id}/archive", |m| on(m, anthropic::environments::archive)),
-    beta(Method::POST, "/v1/sessions", |m| on(m, anthropic::sessions::create)),
-    beta(Method::GET, "/v1/sessions", |m| on(m, anthropic::sessions::list)),
-    beta(Method::GET, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::retrieve)),
-    beta(Method::POST, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::update)),
-    beta(Method::DELETE, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::delete)),
-    beta(Method::POST, "/v1/sessions/{id}/archive", |m| on(m, anthropic::sessions::archive)),
-    shared(Method::GET, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::page)),
-    shared(Method::POST, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::send)),
-    shared(Method::GET, "/v1/sessions/{id}/events/stream", |m| on(m, anthropic::events::stream)),
-    route(Method::GET, "/v1/models/{id}", Speaks::Anthropic { betas: FREE }, |m| on(m, anthropic::models::retrieve)),
+    keyed(ADMIN, Method::GET, "/api/backup", |m| on(m, backup::get)),
+    keyed(READER, Method::GET, "/api/capabilities", |m| on(m, capabilities::get)),
+    keyed(READER, Method::GET, "/api/me", |m| on(m, keys::me)),
+    keyed(ADMIN, Method::GET, "/api/keys", |m| on(m, keys::list)),
+    keyed(ADMIN, Method::POST, "/api/keys", |m| on(m, keys::mint)),
+    keyed(ADMIN, Method::DELETE, "/api/keys/{id}", |m| on(m, keys::revoke)),
+    keyed(READER, Method::GET, "/api/agent-runtimes", |m| on(m, runtimes::list)),
+    keyed(ADMIN, Method::POST, "/api/agent-runtimes", |m| on(m, versions::add)),
+    keyed(READER, Method::GET, "/api/agent-runtimes/{id}", |m| on(m, versions::get)),
+    keyed(ADMIN, Method::DELETE, "/api/agent-runtimes/{id}", |m| on(m, versions::remove)),
+    keyed(ADMIN, Method::POST, "/api/agent-runtimes/{id}/rollback", |m| on(m, versions::roll_back)),
+    keyed(ADMIN, Method::DELETE, "/api/agent-runtimes/{id}/versions/{component}", |m| on(m, versions::remove_version)),
+    keyed(ADMIN, Method::PUT, "/api/components/{digest}", |m| on(m, versions::upload)),
+    keyed(ADMIN, Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),
+    keyed(ADMIN, Method::DELETE, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::remove_credential)),
+    shared(READER, Method::GET, "/v1/models", |m| on(m, anthropic::models::list)),
+    keyed(READER, Method::GET, "/api/agents", |m| on(m, agents::list)),
+    keyed(MEMBER, Method::POST, "/api/agents", |m| on(m, agents::create)),
+    keyed(READER, Method::GET, "/api/agents/{id}", |m| on(m, agents::get)),
+    keyed(MEMBER, Method::PATCH, "/api/agents/{id}", |m| on(m, agents::update)),
+    keyed(MEMBER, Method::DELETE, "/api/agents/{id}", |m| on(m, agents::delete)),
+    keyed(MEMBER, Method::POST, "/api/agents/{id}/pause", |m| on(m, agents::pause)),
+    keyed(MEMBER, Method::POST, "/api/agents/{id}/resume", |m| on(m, agents::resume)),
+    keyed(READER, Method::GET, "/session", |m| on(m, sessions::list)),
+    keyed(MEMBER, Method::POST, "/session", |m| on(m, sessions::create)),
+    keyed(READER, Method::GET, "/session/{id}", |m| on(m, sessions::get)),
+    keyed(MEMBER, Method::DELETE, "/session/{id}", |m| on(m, sessions::delete)),
+    keyed(READER, Method::GET, "/session/{id}/message", |m| on(m, sessions::messages)),
+    keyed(MEMBER, Method::POST, "/session/{id}/message", |m| on(m, sessions::message)),
+    keyed(MEMBER, Method::POST, "/session/{id}/prompt_async", |m| on(m, sessions::prompt)),
+    keyed(MEMBER, Method::POST, "/session/{id}/interrupt", |m| on(m, sessions::interrupt)),
+    keyed(MEMBER, Method::POST, "/session/{id}/abort", |m| on(m, sessions::interrupt)),
+    keyed(READER, Method::GET, "/session/{id}/runtime_events", |m| on(m, events::stream)),
+    keyed(READER, Method::GET, "/session/{id}/runtime_events/list", |m| on(m, events::list)),
+    beta(MEMBER, Method::POST, "/v1/agents", |m| on(m, anthropic::agents::create)),
+    beta(READER, Method::GET, "/v1/agents", |m| on(m, anthropic::agents::list_all)),
+    beta(READER, Method::GET, "/v1/agents/{id}", |m| on(m, anthropic::agents::retrieve)),
+    beta(MEMBER, Method::POST, "/v1/agents/{id}", |m| on(m, anthropic::agents::update)),
+    beta(MEMBER, Method::POST, "/v1/agents/{id}/archive", |m| on(m, anthropic::agents::archive)),
+    beta(READER, Method::GET, "/v1/agents/{id}/versions", |m| on(m, anthropic::agents::versions)),
+    beta(MEMBER, Method::POST, "/v1/environments", |m| on(m, anthropic::environments::create)),
+    beta(READER, Method::GET, "/v1/environments", |m| on(m, anthropic::environments::list)),
+    beta(READER, Method::GET, "/v1/environments/{id}", |m| on(m, anthropic::environments::retrieve)),
+    beta(MEMBER, Method::POST, "/v1/environments/{id}", |m| on(m, anthropic::environments::update)),
+    beta(MEMBER, Method::DELETE, "/v1/environments/{id}", |m| on(m, anthropic::environments::delete)),
+    beta(MEMBER, Method::POST, "/v1/environments/{id}/archive", |m| on(m, anthropic::environments::archive)),
+    beta(MEMBER, Method::POST, "/v1/sessions", |m| on(m, anthropic::sessions::create)),
+    beta(READER, Method::GET, "/v1/sessions", |m| on(m, anthropic::sessions::list)),
+    beta(READER, Method::GET, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::retrieve)),
+    beta(MEMBER, Method::POST, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::update)),
+    beta(MEMBER, Method::DELETE, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::delete)),
+    beta(MEMBER, Method::POST, "/v1/sessions/{id}/archive", |m| on(m, anthropic::sessions::archive)),
+    shared(READER, Method::GET, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::page)),
+    shared(MEMBER, Method::POST, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::send)),
+    shared(READER, Method::GET, "/v1/sessions/{id}/events/stream", |m| on(m, anthropic::events::stream)),
+    route(READER, Method::GET, "/v1/models/{id}", Speaks::Anthropic { betas: FREE }, |m| {
+        on(m, anthropic::models::retrieve)
+    }),
     account(Method::POST, "/v1/files", FREE),
     account(Method::GET, "/v1/files", FREE),
     account(Method::GET, "/v1/files/{id}", FREE),
@@ -363,16 +388,16 @@ static ROUTES: &[RouteInfo] = &[
     account(Method::GET, "/v1/memory_stores/{id}/memory_versions", MEMORY),
     account(Method::GET, "/v1/memory_stores/{id}/memory_versions/{version}", MEMORY),
     account(Method::POST, "/v1/memory_stores/{id}/memory_versions/{version}/redact", MEMORY),
-    session(Method::GET, "/v1/sessions/{id}/threads"),
-    session(Method::GET, "/v1/sessions/{id}/threads/{thread}"),
-    session(Method::POST, "/v1/sessions/{id}/threads/{thread}/archive"),
-    session(Method::GET, "/v1/sessions/{id}/threads/{thread}/events"),
-    session(Method::GET, "/v1/sessions/{id}/threads/{thread}/stream"),
-    session(Method::POST, "/v1/sessions/{id}/resources"),
-    session(Method::GET, "/v1/sessions/{id}/resources"),
-    session(Method::GET, "/v1/sessions/{id}/resources/{resource}"),
-    session(Method::POST, "/v1/sessions/{id}/resources/{resource}"),
-    session(Method::DELETE, "/v1/sessions/{id}/resources/{resource}"),
+    session(READER, Method::GET, "/v1/sessions/{id}/threads"),
+    session(READER, Method::GET, "/v1/sessions/{id}/threads/{thread}"),
+    session(MEMBER, Method::POST, "/v1/sessions/{id}/threads/{thread}/archive"),
+    session(READER, Method::GET, "/v1/sessions/{id}/threads/{thread}/events"),
+    session(READER, Method::GET, "/v1/sessions/{id}/threads/{thread}/stream"),
+    session(MEMBER, Method::POST, "/v1/sessions/{id}/resources"),
+    session(READER, Method::GET, "/v1/sessions/{id}/resources"),
+    session(READER, Method::GET, "/v1/sessions/{id}/resources/{resource}"),
+    session(MEMBER, Method::POST, "/v1/sessions/{id}/resources/{resource}"),
+    session(MEMBER, Method::DELETE, "/v1/sessions/{id}/resources/{resource}"),
     refused(Method::POST, "/v1/deployments", MANAGED),
     refused(Method::GET, "/v1/deployments", MANAGED),
     refused(Method::GET, "/v1/deployments/{id}", MANAGED),
@@ -416,24 +441,39 @@ fn router(app: &App) -> Router {
 
 /// Lets a request pass to its handler, or not. Nothing of the body is read before that.
 async fn guard(State((app, route)): State<(App, &'static RouteInfo)>, mut request: Request, next: Next) -> Response {
-    let mut response = match (route.access, Principal::prove(&app.services.master_key, request.headers())) {
-        (Access::Key, None) if route.speaks == Speaks::Browser => console::to_sign_in(request.uri()),
-        (Access::Key, None) => Error::unauthorized().into_response(),
-        (Access::Key, Some(principal)) => {
-            request.extensions_mut().insert(principal);
-            match route.speaks.check(request.headers()) {
-                Ok(()) if route.elsewhere => match idempotency::refuse(&request) {
-                    Ok(()) => unharmed(next.run(request)).await,
-                    Err(error) => error.into_response(),
-                },
-                Ok(()) => unharmed(idempotency::answer(&app, principal, request, next)).await,
-                Err(error) => error.into_response(),
-            }
+    let mut response = match admit(&app, route, &request) {
+        Err(refusal) => *refusal,
+        Ok(None) => unharmed(next.run(request)).await,
+        Ok(Some(principal)) => {
+            request.extensions_mut().insert(principal.clone());
+            let answered = if route.elsewhere {
+                unharmed(next.run(request)).await
+            } else {
+                unharmed(idempotency::answer(&app, principal.clone(), request, next)).await
+            };
+            tenure::bounded(answered, principal)
         }
-        (Access::Anyone, _) => unharmed(next.run(request)).await,
     };
     response.extensions_mut().insert(Template { path: route.path, speaks: route.speaks });
     response
+}
+
+/// Who asks, where the route wants to know that, if they may; otherwise what they are told.
+fn admit(app: &App, route: &RouteInfo, request: &Request) -> Result<Option<Principal>, Box<Response>> {
+    let Access::Key(role) = route.access else { return Ok(None) };
+    let refused = |error: Error| Box::new(error.into_response());
+    let (services, headers) = (&app.services, request.headers());
+    let proven = Principal::prove(&services.keys, &services.console_hosts, request.method(), headers);
+    let Some(principal) = proven.map_err(refused)? else {
+        let page = route.speaks == Speaks::Browser;
+        return Err(if page { Box::new(console::to_sign_in(request.uri())) } else { refused(Error::unauthorized()) });
+    };
+    principal.must_be(role).map_err(refused)?;
+    route.speaks.check(headers).map_err(refused)?;
+    if route.elsewhere {
+        idempotency::refuse(request).map_err(refused)?;
+    }
+    Ok(Some(principal))
 }
 
 /// The response of a handler, also of one that panics. That is a defect of the host's, and no other request's concern.
@@ -485,7 +525,16 @@ mod tests {
         let open = routes().iter().filter(|route| route.access == Access::Anyone).map(|route| route.path);
         assert_eq!(
             open.collect::<Vec<_>>(),
-            ["/health", "/healthz", "/readyz", "/", "/console/sign-in", "/console/assets/{digest}/{name}"]
+            [
+                "/health",
+                "/healthz",
+                "/readyz",
+                "/",
+                "/console/sign-in",
+                "/console/sign-in",
+                "/console/sign-out",
+                "/console/assets/{digest}/{name}"
+            ]
         );
     }
 

@@ -1,58 +1,91 @@
 //! Proof of who asks. Only this file makes a [`Principal`]; a handler that needs one takes it as an argument.
 
 use axum::extract::FromRequestParts;
-use http::{HeaderMap, header, request::Parts};
-use ring::{hmac, rand::SystemRandom};
+use http::{HeaderMap, Method, header, request::Parts};
+use zeroize::Zeroizing;
 
-use super::error::Error;
+use super::{
+    browser::{self, ConsoleHosts},
+    error::Error,
+};
+use crate::{
+    access::{Role, Scope},
+    vault::{Client, ClientKeys, RowError, Shown},
+};
 
-/// A longer key is refused before it is looked at.
-const KEY_BYTES_MAX: usize = 128;
-
-/// The key of the API, in a form that only tells whether another key is the same.
-pub struct MasterKey {
-    /// Of this process alone, so that the tag says nothing to who reads it elsewhere.
-    key: hmac::Key,
-    tag: hmac::Tag,
-}
-
-/// The system has no source of random bits.
-#[derive(Debug, thiserror::Error)]
-#[error("the system gives no random bytes")]
-pub struct NoRandom;
-
-impl MasterKey {
-    /// Takes the key over; its text is the caller's to clear.
-    ///
-    /// # Errors
-    /// When the system gives no random bytes.
-    pub fn new(text: &str) -> Result<Self, NoRandom> {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).map_err(|_| NoRandom)?;
-        let tag = hmac::sign(&key, text.as_bytes());
-        Ok(Self { key, tag })
-    }
-
-    /// True for the same key. The time that this takes depends on the length of `presented` alone.
-    #[must_use]
-    pub fn verify(&self, presented: &str) -> bool {
-        presented.len() <= KEY_BYTES_MAX && hmac::verify(&self.key, presented.as_bytes(), self.tag.as_ref()).is_ok()
-    }
-}
-
-/// Somebody who has shown a valid key.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Principal(());
+/// Somebody who has shown a valid key. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Principal(Client);
 
 impl Principal {
-    /// The principal of a request; nothing when its key is missing or wrong.
-    pub(super) fn prove(master: &MasterKey, headers: &HeaderMap) -> Option<Self> {
-        presented(headers).is_some_and(|key| master.verify(key)).then_some(Self(()))
+    /// The principal of a request; nothing when it shows nothing, or what it shows is wrong. With the cookie it is a
+    /// browser's.
+    ///
+    /// # Errors
+    /// When a browser may not send it: it was led here, or made to change something, by somebody else's page.
+    pub(super) fn prove(
+        keys: &ClientKeys,
+        hosts: &ConsoleHosts,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Option<Self>, Error> {
+        if let Some(key) = presented(headers) {
+            return Ok(Self::of_key(keys, key));
+        }
+        let Some(pass) = browser::pass(headers) else { return Ok(None) };
+        hosts.check(headers)?;
+        browser::check_origin(method, headers)?;
+        Ok(keys.find(Shown::SignIn(pass)).map(Self))
+    }
+
+    /// The principal of a key.
+    pub(super) fn of_key(keys: &ClientKeys, key: &str) -> Option<Self> {
+        keys.find(Shown::Key(key)).map(Self)
+    }
+
+    /// What a browser shows from now on in place of the key. Blocks on the disk.
+    pub(super) fn sign_in(&self, keys: &ClientKeys) -> Result<Zeroizing<String>, RowError> {
+        keys.sign_in(&self.0)
+    }
+
+    /// Ends what [`Self::sign_in`] began. Blocks on the disk.
+    pub(super) fn sign_out(&self, keys: &ClientKeys) -> Result<(), RowError> {
+        keys.sign_out(&self.0)
     }
 
     /// A name that stays the same when the key is changed, and that no other principal has.
-    #[expect(clippy::unused_self, reason = "all keys belong to one principal so far")]
-    pub(super) const fn name(self) -> &'static str {
-        "master"
+    pub(super) fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// What people call it.
+    pub(super) fn label(&self) -> Option<&str> {
+        self.0.label()
+    }
+
+    /// What it may do.
+    pub(super) fn role(&self) -> Role {
+        self.0.role()
+    }
+
+    /// Whose things it sees.
+    pub(super) fn scope(&self) -> &Scope {
+        self.0.scope()
+    }
+
+    /// Refuses a principal that may not do what is for `role`.
+    pub(super) fn must_be(&self, role: Role) -> Result<(), Error> {
+        if self.role().includes(role) { Ok(()) } else { Err(Error::role_required(role, self.role())) }
+    }
+
+    /// False for one that is a principal for as long as the host runs.
+    pub(super) fn can_end(&self) -> bool {
+        self.0.can_end()
+    }
+
+    /// Returns once its key was revoked or has expired.
+    pub(super) async fn ended(&self) {
+        self.0.ended().await;
     }
 }
 
@@ -74,7 +107,7 @@ impl<S: Sync> FromRequestParts<S> for Principal {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        parts.extensions.get().copied().ok_or_else(Error::unauthorized)
+        parts.extensions.get().cloned().ok_or_else(Error::unauthorized)
     }
 }
 
@@ -82,12 +115,15 @@ impl<S: Sync> FromRequestParts<S> for Principal {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::agents::tests::vault;
 
     const KEY: &str = "sk-lap-0123456789";
 
     fn proven(headers: &[(&'static str, &str)]) -> bool {
+        let (_directory, vault) = vault();
         let pairs = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        Principal::prove(&MasterKey::new(KEY).unwrap(), &pairs.collect()).is_some()
+        let keys = ClientKeys::open(&vault, KEY).unwrap();
+        Principal::prove(&keys, &ConsoleHosts::default(), &Method::GET, &pairs.collect()).unwrap().is_some()
     }
 
     #[test]
@@ -108,7 +144,5 @@ mod tests {
         assert!(!proven(&[("x-api-key", "")]));
         assert!(!proven(&[("x-api-key", "sk-lap-01234567890")]));
         assert!(!proven(&[("authorization", "Bearer wrong"), ("x-api-key", KEY)]), "one key is looked at, not each");
-        let long = "k".repeat(KEY_BYTES_MAX + 1);
-        assert!(!MasterKey::new(&long).unwrap().verify(&long), "an overlong key is refused unseen");
     }
 }

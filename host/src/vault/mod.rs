@@ -8,12 +8,14 @@
 //! * `seal.rs`, `aead.rs`: sealed values, bound to store, table, owner, id, field and version
 //! * `credentials.rs`, `manifest.rs`: the records, and the sealed list that says which of them must exist
 //! * `secret.rs`: a credential in memory
+//! * `access/`: clients' keys, of which the store has no text
 //! * `table.rs`: sealed rows of other modules in the same file
 //! * `rows.rs`, `copy.rs`: what a backup holds, sealed as it is
 //!
 //! What this protects against is somebody who reads or edits the files. Putting back the whole directory of an earlier
 //! day is not found out.
 
+mod access;
 mod aead;
 mod copy;
 mod credentials;
@@ -39,7 +41,15 @@ use std::{
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
 use zeroize::Zeroizing;
 
-pub use self::table::RowError;
+pub(crate) use self::{
+    access::TABLES as CLIENT_KEY_TABLES,
+    rows::{StoredTable, copy as copy_rows},
+    table::{Also, Row, SealedRows, Table, verify as verify_rows},
+};
+pub use self::{
+    access::{Client, ClientKeys, KeyView, MintError, NewKey, Shown, verify as verify_client_keys},
+    table::RowError,
+};
 use self::{
     aead::Algorithm,
     identity::{Identity, IdentityError},
@@ -55,10 +65,6 @@ pub use self::{
     rows::{CopyError, Fill, FillError, Item, Sink},
     seal::{IntegrityError, IntegrityFault, Place, Sealer, StreamKey, version},
     secret::{Secret, UnusableSecret},
-};
-pub(crate) use self::{
-    rows::{StoredTable, copy as copy_rows},
-    table::{Also, Row, SealedRows, Table, verify as verify_rows},
 };
 
 const DATABASE_FILE: &str = "vault.redb";

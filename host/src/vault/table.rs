@@ -186,6 +186,8 @@ impl Table {
         let removed = self.transact(|transaction| {
             let mut table = transaction.open_table(self.definition).map_err(RowError::database)?;
             let removed = table.remove(key).map_err(RowError::database)?.is_some();
+            // What else is written may be of the same table.
+            drop(table);
             if removed {
                 also.write(transaction)?;
             }
@@ -208,6 +210,8 @@ impl Table {
             let Some((plain, also, done)) = decide(row)? else { return Ok(None) };
             let sealed = self.sealer.seal(&self.place(&hex(key)), version, &plain);
             table.insert(key, &sealed[..]).map_err(RowError::database)?;
+            // What else is written may be of the same table.
+            drop(table);
             also.write(transaction)?;
             Ok(Some(done))
         })

@@ -110,7 +110,10 @@ fn document(title: &str, scripts: &[&str], body: &Markup) -> Markup {
 /// A page with the headers that keep it to itself.
 pub(super) fn respond(page: Markup) -> Response {
     let mut response = Html(page.into_string()).into_response();
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    // Under `no-referrer` the forms of a page have no origin either, which is checked.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     response
 }
 

@@ -5,7 +5,7 @@
 //!
 //! * `layout.rs` what all pages have in common · `assets.rs` style and scripts · `sign_in.rs` the way in
 //!
-//! Must not change anything, nor show what the principal could not get from the API.
+//! Must not change anything but who has signed in, nor show what the principal could not get from the API.
 
 mod assets;
 mod layout;
@@ -34,7 +34,7 @@ pub(super) async fn asset(Path((digest, name)): Path<(String, String)>) -> Resul
     assets::serve(&digest, &name)
 }
 
-pub(super) use self::sign_in::sign_in;
+pub(super) use self::sign_in::{sign_in, sign_out, signed_in};
 
 pub(super) async fn overview(_: Principal) -> Response {
     let frame = Frame { section: Section::Overview, title: "Overview", scripts: &[] };

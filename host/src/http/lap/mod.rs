@@ -8,6 +8,7 @@ pub(super) mod backup;
 pub(super) mod capabilities;
 pub(super) mod events;
 pub(super) mod health;
+pub(super) mod keys;
 pub(super) mod runtimes;
 pub(super) mod sessions;
 pub(super) mod versions;
