@@ -112,5 +112,6 @@ macro_rules! flows {
 }
 
 flows! {
+    a_key_is_shown_once_and_then_a_cookie_that_no_script_reads plays "sign-in.mjs";
     strangers_are_led_to_the_sign_in_and_the_frame_is_for_everybody plays "frame.mjs";
 }
