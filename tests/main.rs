@@ -1,6 +1,6 @@
 //! All behaviour tests in one binary. `api` and `stream` go through HTTP, as users do; `guest` and `conformance` go
 //! through the contract; `registry` adds, changes and removes runtimes; `crash` runs the real program and kills it,
-//! `front` runs it and is rude to it; `kit` follows the tutorial for authors.
+//! `front` runs it and is rude to it; `pages` reads the console's pages; `kit` follows the tutorial for authors.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "a test fails by panicking")]
 
 mod api;
@@ -15,6 +15,7 @@ mod kit {
     #[allow(dead_code, reason = "the other languages use the rest of it")]
     mod tutorial;
 }
+mod pages;
 mod registry;
 mod stream;
 mod tidy;

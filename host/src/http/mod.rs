@@ -42,7 +42,7 @@ mod unread;
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{FromRef, FromRequestParts, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -285,6 +285,14 @@ static ROUTES: &[RouteInfo] = &[
     open(Method::GET, "/readyz", |m| on(m, health::ready)),
     open_page("/", |m| on(m, console::root)),
     page(READER, "/console", |m| on(m, console::overview)),
+    page(READER, "/console/agents", |m| on(m, console::agents)),
+    page(MEMBER, "/console/agents/new", |m| on(m, console::new_agent)),
+    page(READER, "/console/agents/{id}", |m| on(m, console::agent)),
+    page(READER, "/console/runtimes", |m| on(m, console::runtimes)),
+    page(READER, "/console/runtimes/{id}", |m| on(m, console::runtime)),
+    page(ADMIN, "/console/settings/credentials", |m| on(m, console::credentials)),
+    page(ADMIN, "/console/keys", |m| on(m, console::keys)),
+    page(READER, "/console/{*rest}", |m| on(m, console::lost)),
     open_page("/console/sign-in", |m| on(m, console::sign_in)),
     open_form("/console/sign-in", |m| on(m, console::signed_in)),
     open_form("/console/sign-out", |m| on(m, console::sign_out)),
@@ -430,7 +438,14 @@ pub fn routes() -> &'static [RouteInfo] {
 }
 
 fn router(app: &App) -> Router {
-    let table = routes().iter().fold(Router::new(), |router, route| {
+    let api = table(app, |route| route.speaks != Speaks::Browser);
+    let pages = table(app, |route| route.speaks == Speaks::Browser);
+    pages.layer(Extension(console::Routes(api.clone()))).merge(api)
+}
+
+/// Some of the routes.
+fn table(app: &App, wanted: fn(&RouteInfo) -> bool) -> Router {
+    let table = routes().iter().filter(|route| wanted(route)).fold(Router::new(), |router, route| {
         // The table's methods are the standard ones, for each of which there is a filter.
         let filter = MethodFilter::try_from(route.method.clone()).unwrap_or(MethodFilter::GET);
         let guard = middleware::from_fn_with_state((app.clone(), route), guard);

@@ -16,6 +16,7 @@ struct Asset {
 }
 
 const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 macro_rules! assets {
@@ -25,8 +26,16 @@ macro_rules! assets {
 }
 
 static ASSETS: &[Asset] = assets! {
+    "agents.js" JS;
+    "api.js" JS;
     "console.css" CSS;
+    "credentials.js" JS;
+    "dialog.js" JS;
+    "form.js" JS;
     "icon.svg" SVG;
+    "keys.js" JS;
+    "runtimes.js" JS;
+    "view.js" JS;
 };
 
 /// Of all files, with their names.

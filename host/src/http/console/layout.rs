@@ -4,7 +4,11 @@ use axum::response::{Html, IntoResponse, Response};
 use http::{HeaderValue, header};
 use maud::{DOCTYPE, Markup, html};
 
-use super::{super::error::Error, assets};
+use super::{
+    super::{Access, error::Error, routes},
+    assets,
+    viewer::Viewer,
+};
 use crate::id::RequestId;
 
 /// Nothing of anybody else's, nothing inline, in no frame.
@@ -47,6 +51,15 @@ impl Section {
             Self::Keys => "/console/keys",
         }
     }
+
+    /// True where the guard of its route lets a viewer pass.
+    fn is_for(self, Viewer(role): Viewer) -> bool {
+        let mut routes = routes().iter().filter(|route| route.path == self.path());
+        routes.any(|route| match route.access {
+            Access::Anyone => true,
+            Access::Key(asked) => role.includes(asked),
+        })
+    }
 }
 
 /// A page but for what is on it.
@@ -55,8 +68,10 @@ pub(super) struct Frame<'a> {
     pub(super) section: Section,
     /// What it is called, in the window's title.
     pub(super) title: &'a str,
-    /// The modules that it runs, by the names of their files.
+    /// The modules that it runs beside `view.js`, by the names of their files.
     pub(super) scripts: &'a [&'a str],
+    /// Who looks at it.
+    pub(super) viewer: Viewer,
 }
 
 /// A page of the console.
@@ -64,18 +79,25 @@ pub(super) fn page(frame: &Frame<'_>, content: &Markup) -> Response {
     let body = html! {
         a.skip href="#content" { "Skip to content" }
         header.side {
-            a.brand href="/console" { "lap" }
-            nav aria-label="Console" {
-                ul { @for section in Section::WORK { (entry(section, frame.section)) } }
-                h2 { "Settings" }
-                ul { @for section in Section::SETTINGS { (entry(section, frame.section)) } }
+            div {
+                a.brand href="/console" { "lap" }
+                nav aria-label="Console" {
+                    @let open = |section: &Section| section.is_for(frame.viewer);
+                    @let settings: Vec<_> = Section::SETTINGS.into_iter().filter(open).collect();
+                    ul { @for section in Section::WORK.into_iter().filter(open) { (entry(section, frame.section)) } }
+                    @if !settings.is_empty() {
+                        h2 { "Settings" }
+                        ul { @for section in settings { (entry(section, frame.section)) } }
+                    }
+                }
+                form.sign-out method="post" action="/console/sign-out" { button.plain type="submit" { "Sign out" } }
             }
-            form.sign-out method="post" action="/console/sign-out" { button.plain type="submit" { "Sign out" } }
         }
         main #content tabindex="-1" { (content) }
         div #notices role="status" aria-live="polite" {}
     };
-    respond(document(frame.title, frame.scripts, &body))
+    let scripts: Vec<_> = ["view.js"].iter().chain(frame.scripts).copied().collect();
+    respond(document(frame.title, &scripts, &body))
 }
 
 fn entry(section: Section, current: Section) -> Markup {
@@ -128,4 +150,21 @@ pub(super) fn refusal(error: &Error, request: RequestId) -> Response {
     let mut response = respond(bare("Error", &content));
     *response.status_mut() = error.status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Role;
+
+    #[test]
+    fn the_menu_has_what_the_guard_lets_pass_and_no_more() {
+        let open = |role| {
+            let all = Section::WORK.into_iter().chain(Section::SETTINGS);
+            all.filter(|section| section.is_for(Viewer(role))).map(Section::name).collect::<Vec<_>>()
+        };
+        let sections = ["Overview", "Agents", "Runtimes", "Credentials", "Keys"];
+        assert_eq!(open(Role::Admin), sections);
+        assert_eq!((open(Role::Member), open(Role::Reader)), (sections[..3].to_vec(), sections[..3].to_vec()));
+    }
 }

@@ -3,23 +3,45 @@
 //! For operators and for those who watch sessions. A page shows what the API tells the same principal; whatever it changes,
 //! its scripts change through the public API. So there is nothing here that a client cannot do.
 //!
-//! * `layout.rs` what all pages have in common · `assets.rs` style and scripts · `sign_in.rs` the way in
+//! * `layout.rs` what all pages have in common · `elements.rs` what they are made of · `assets.rs` style and scripts ·
+//!   `viewer.rs` what is for whom
+//! * `api.rs` the API as a page asks it · `answers.rs` what it tells
+//! * a file for each page: `runtimes.rs`, `credentials.rs`, `agents.rs`, `keys.rs` · `sign_in.rs` the way in
 //!
 //! Must not change anything but who has signed in, nor show what the principal could not get from the API.
 
+mod agents;
+mod answers;
+mod api;
 mod assets;
+mod credentials;
+mod elements;
+mod keys;
 mod layout;
+mod runtimes;
 mod sign_in;
+mod viewer;
 
 use axum::{
     extract::Path,
     response::{IntoResponse, Redirect, Response},
 };
-use http::Uri;
+use http::{StatusCode, Uri};
 use maud::html;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use self::layout::{Frame, Section, page};
+pub(super) use self::{
+    agents::{agent, agents, new_agent},
+    api::Routes,
+    credentials::credentials,
+    keys::keys,
+    runtimes::{runtime, runtimes},
+    sign_in::{sign_in, sign_out, signed_in},
+};
+use self::{
+    api::Api,
+    layout::{Frame, Section, page},
+};
 use super::{error::Error, principal::Principal};
 use crate::id::RequestId;
 
@@ -34,11 +56,14 @@ pub(super) async fn asset(Path((digest, name)): Path<(String, String)>) -> Resul
     assets::serve(&digest, &name)
 }
 
-pub(super) use self::sign_in::{sign_in, sign_out, signed_in};
-
-pub(super) async fn overview(_: Principal) -> Response {
-    let frame = Frame { section: Section::Overview, title: "Overview", scripts: &[] };
+pub(super) async fn overview(api: Api) -> Response {
+    let frame = Frame { section: Section::Overview, title: "Overview", scripts: &[], viewer: api.viewer };
     page(&frame, &html! { h1 { "Overview" } })
+}
+
+/// What stands at no path of the console.
+pub(super) async fn lost(_: Principal) -> Error {
+    Error::new(StatusCode::NOT_FOUND, "not_found", "There is no such page.")
 }
 
 /// Sends somebody who has not signed in to where that is done, and from there back.
