@@ -29,6 +29,7 @@ async fn a_session_looks_as_lap_s_clients_expect() {
         "status",
         "time",
         "title",
+        "usage",
     ];
     let mut sorted = keys.clone();
     sorted.sort_unstable();
@@ -148,4 +149,83 @@ async fn a_terminated_session_takes_no_prompt() {
     assert_eq!(world.client.status(&id).await, "terminated");
     let refused = world.client.prompt(&id, "one more").await;
     assert_eq!(refused.status, 409, "{}", refused.text);
+}
+
+fn ids(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|session| session["id"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_session_shows_what_its_runtime_reports_that_it_has_used() {
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let id = world.client.session(&agent, None).await;
+    let path = format!("/session/{id}");
+    assert_eq!(
+        world.client.get(&path).await.ok()["usage"],
+        json!(null),
+        "nothing was reported, and nothing is guessed"
+    );
+    assert_eq!(world.client.prompt(&id, "Hello").await.status, 204);
+    let events = world.client.turn(&id).await;
+    let request = events.iter().find(|event| event.name == "span.model_request_end").unwrap();
+    let usage = world.client.get(&path).await.ok()["usage"].clone();
+    for field in ["input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"] {
+        assert_eq!(usage[field], request.json["model_usage"][field], "{field} of {usage}");
+    }
+    assert!(usage["active_ms"].is_u64() && usage.get("reported").is_none(), "{usage}");
+    assert_eq!(world.client.get("/session").await.ok()[0]["usage"], usage);
+}
+
+#[tokio::test]
+async fn sessions_are_found_by_status_agent_runtime_and_part_of_title_or_id() {
+    let world = World::start(long_turn()).await;
+    let (one, other) = (world.agent().await, world.agent().await);
+    let titled = json!({"runtime": RUNTIME, "agent_id": one, "title": "Fix the Build"});
+    let titled = world.client.post("/session", &titled).await.ok()["id"].as_str().unwrap().to_owned();
+    let idle = world.client.session(&other, None).await;
+    let running = world.client.session(&other, Some("Hello")).await;
+    let part = &titled[4..];
+    for (query, expected) in [
+        ("status=running".to_owned(), vec![&running]),
+        ("status=idle".to_owned(), vec![&idle, &titled]),
+        ("status=idle,running".to_owned(), vec![&running, &idle, &titled]),
+        ("status=terminated,error".to_owned(), vec![]),
+        (format!("agent={other}"), vec![&running, &idle]),
+        (format!("agent={other}&status=idle"), vec![&idle]),
+        ("agent=nobody".to_owned(), vec![]),
+        (format!("runtime={RUNTIME}&q="), vec![&running, &idle, &titled]),
+        ("runtime=another".to_owned(), vec![]),
+        ("q=the%20bUILD".to_owned(), vec![&titled]),
+        (format!("q={}", part.to_uppercase()), vec![&titled]),
+        ("q=nothing+like+it".to_owned(), vec![]),
+    ] {
+        let answer = world.client.get(&format!("/session?{query}")).await;
+        assert_eq!(ids(&answer.ok()), expected, "{query}");
+        assert!(!answer.headers.contains_key("x-next-page"), "{query}");
+    }
+    let refused = world.client.get("/session?status=busy").await;
+    assert_eq!((refused.status.as_u16(), &*refused.code()), (400, "query_invalid"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn pages_of_what_was_looked_for_have_all_of_it_once() {
+    let world = World::start(Script::default()).await;
+    let (one, other) = (world.agent().await, world.agent().await);
+    let mut wanted = Vec::new();
+    for _ in 0..5 {
+        wanted.insert(0, world.client.session(&one, None).await);
+        world.client.session(&other, None).await;
+    }
+    let (mut found, mut after) = (Vec::new(), String::new());
+    for expected in [2, 2, 1] {
+        let answer = world.client.get(&format!("/session?agent={one}&limit=2{after}")).await;
+        let page = answer.ok();
+        assert_eq!(ids(&page).len(), expected);
+        found.extend(ids(&page).into_iter().map(str::to_owned));
+        assert_eq!(answer.headers.contains_key("x-next-page"), expected == 2);
+        after =
+            answer.headers.get("x-next-page").map_or_else(String::new, |id| format!("&after={}", id.to_str().unwrap()));
+    }
+    assert_eq!(found, wanted);
 }

@@ -87,6 +87,10 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every one.
+    pub const ALL: [Self; 6] =
+        [Self::Idle, Self::Running, Self::Rescheduling, Self::RequiresAction, Self::Error, Self::Terminated];
+
     /// As it is spelt on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

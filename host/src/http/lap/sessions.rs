@@ -1,4 +1,9 @@
 //! Sessions: started, listed, prompted, interrupted, deleted.
+//!
+//! `item.rs` what is shown of one · `list.rs` all of them, page by page
+
+mod item;
+mod list;
 
 use std::sync::Arc;
 
@@ -6,12 +11,13 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use self::item::{Item, Time};
+pub(in super::super) use self::list::list;
 use super::super::{
-    Query,
     anthropic::agents::snapshot,
     error::{Error, no_credential},
     idempotency::{Attempt, replayed},
@@ -21,112 +27,15 @@ use super::super::{
 };
 use crate::{
     agents::{Agent, Agents, Status},
-    events::Span,
-    id::{AgentId, ComponentDigest, MessageId, ProvisionId, RuntimeId, SessionId},
+    id::{MessageId, SessionId},
     registry::Registry,
     runtime::Profile,
-    session::{self, CreateError, Facts, LinkError, Message, NewSession, Session, Sessions},
+    session::{self, CreateError, Facts, LinkError, Message, NewSession, Sessions},
 };
-
-/// How many sessions a list has, and at the most.
-const LIMIT: usize = 1000;
 
 /// The session that a path names.
 pub(in super::super) fn named(id: &str) -> Result<SessionId, Error> {
     id.parse().map_err(|_| Error::session_not_found())
-}
-
-/// A session as clients see it. What is not known is absent, not null.
-#[derive(Serialize)]
-struct Item<'a> {
-    id: SessionId,
-    title: &'a str,
-    agent: AgentId,
-    agent_id: AgentId,
-    harness: &'a RuntimeId,
-    runtime: &'a RuntimeId,
-    /// The version of the runtime that it is on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    component: Option<ComponentDigest>,
-    runtime_agent_ref_id: ProvisionId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider_session_id: Option<&'a str>,
-    status: &'static str,
-    /// How many of its messages wait for the turn to end.
-    #[serde(skip_serializing_if = "is_zero")]
-    queued: u64,
-    environment: &'a RawValue,
-    time: Time,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it serializes by reference")]
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-#[derive(Serialize)]
-struct Time {
-    created: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    updated: Option<u64>,
-}
-
-impl<'a> From<&'a Session> for Item<'a> {
-    fn from(session: &'a Session) -> Self {
-        Self {
-            id: session.id,
-            title: &session.title,
-            agent: session.agent,
-            agent_id: session.agent,
-            harness: &session.runtime,
-            runtime: &session.runtime,
-            component: session.component,
-            runtime_agent_ref_id: session.provision,
-            provider_session_id: session.upstream_id.as_deref(),
-            status: session.status().as_str(),
-            queued: session.waiting().end - session.waiting().start,
-            environment: &session.environment,
-            time: Time { created: session.created_ms, updated: Some(session.updated_ms) },
-        }
-    }
-}
-
-#[derive(Deserialize)]
-pub(in super::super) struct Wish {
-    #[serde(default)]
-    limit: Option<usize>,
-    /// The last session of the page before.
-    #[serde(default)]
-    after: Option<String>,
-}
-
-/// The latest first. A list that goes on names its last session in `x-next-page`.
-pub(in super::super) async fn list(
-    _: Principal,
-    State(sessions): State<Sessions>,
-    Query(wish): Query<Wish>,
-) -> Result<Response, Error> {
-    let limit = wish.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
-    let before = wish.after.as_deref().map(str::parse).transpose().map_err(|_| {
-        Error::new(
-            StatusCode::BAD_REQUEST,
-            "cursor_invalid",
-            "`after` must be the id of a session, as in `x-next-page`",
-        )
-    })?;
-    on_disk(move || {
-        // One more tells whether there are more.
-        let mut page = sessions.list(Span::Before(before), limit + 1)?;
-        let more = page.len() > limit;
-        page.truncate(limit);
-        let mut response = json::json(StatusCode::OK, &page.iter().map(Item::from).collect::<Vec<_>>());
-        let next = page.last().filter(|_| more).and_then(|last| HeaderValue::from_str(&last.id.to_string()).ok());
-        if let Some(next) = next {
-            response.headers_mut().insert("x-next-page", next);
-        }
-        Ok(response)
-    })
-    .await?
 }
 
 #[derive(Deserialize)]
