@@ -19,9 +19,10 @@ use tokio::{
 use crate::{
     agents::{Agents, Environments, Provisions},
     backup::Backups,
+    clock,
     config::{Config, MasterKeyError},
     events::{self, EventLog},
-    http::{self, App, ConsoleHosts, Services},
+    http::{self, App, ConsoleHosts, Services, StoreFiles},
     registry::Registry,
     runtime::{self, CacheKey, Loader, LoaderSettings, Recordings, Runtimes},
     session::Sessions,
@@ -236,6 +237,7 @@ impl Host {
         guests.handle.spawn(registry.clone().load_all());
         let limited = config.retention.is_limited();
         let retention = limited.then(|| Task(tokio::spawn(sessions.clone().retain(config.retention))));
+        let files = StoreFiles { events: config.data_dir.join(EVENTS_FILE), vault: Vault::file(&config.data_dir) };
         let app = App::new(Services {
             sessions,
             agents: Agents::new(&vault),
@@ -251,6 +253,8 @@ impl Host {
             connections_max: config.connections_max,
             connections_per_ip_max: config.connections_per_ip_max,
             default_runtime,
+            started_ms: clock::unix_ms(),
+            files,
         });
         let (stop, stopped) = oneshot::channel::<()>();
         // The other end going away means the same as a word from it.

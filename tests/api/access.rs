@@ -28,8 +28,9 @@ async fn every_route_lets_in_who_may_and_nobody_else() {
                 assert_eq!(answer.json()["error"]["message"], "unauthorized");
             }
         }
-        let answer = world.client.send(route.method.clone(), &path, &[], None).await;
-        assert_ne!(answer.status, 401, "{} {path} with the key", route.method);
+        // The head is enough: a stream has no end.
+        let answer = world.client.request(route.method.clone(), &path, &[], None).send().await.unwrap();
+        assert_ne!(answer.status(), 401, "{} {path} with the key", route.method);
     }
 }
 

@@ -11,3 +11,4 @@ mod keys;
 mod refusals;
 mod sessions;
 mod sign_in;
+mod status;

@@ -5,5 +5,6 @@ mod log;
 mod readers;
 mod responses;
 mod retention;
+mod sessions;
 mod toxic;
 mod turns;

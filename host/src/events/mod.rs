@@ -210,6 +210,14 @@ impl EventLog {
         table::sessions(&self.shared, span, limit)
     }
 
+    /// How many sessions there are. Costs the same however many that is.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn session_count(&self) -> Result<u64, ReadError> {
+        table::session_count(&self.shared.db)
+    }
+
     /// The sessions whose last record said that they were not settled. Costs as much as there are of them, however large
     /// the log is.
     ///

@@ -12,7 +12,8 @@ use std::{
 };
 
 use redb::{
-    Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction, backends::FileBackend,
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
+    WriteTransaction, backends::FileBackend,
 };
 
 pub use self::copy::{Counts, Moment, VerifyError};
@@ -505,6 +506,12 @@ pub(super) fn sessions(shared: &Shared, span: Span, limit: usize) -> Result<Vec<
         Ok(found)
     };
     read()?.into_iter().map(|(id, sealed)| Ok((id, open_session(shared, id, &sealed)?))).collect()
+}
+
+/// The table knows its length.
+pub(super) fn session_count(db: &Database) -> Result<u64, ReadError> {
+    let read = || -> DatabaseResult<u64> { Ok(db.begin_read()?.open_table(SESSIONS)?.len()?) };
+    Ok(read()?)
 }
 
 /// The sessions that have something to do.

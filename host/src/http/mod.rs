@@ -39,7 +39,7 @@ mod stall;
 mod tenure;
 mod unread;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
 
 use axum::{
     Extension, Router,
@@ -61,7 +61,7 @@ use self::{
     error::Error,
     exchange::Template,
     idempotency::Underway,
-    lap::{agents, backup, capabilities, events, health, keys, runtimes, sessions, versions},
+    lap::{agents, backup, capabilities, events, health, keys, runtimes, sessions, status, versions},
     principal::Principal,
 };
 pub use self::{
@@ -110,10 +110,22 @@ pub struct Services {
     pub fenced: watch::Receiver<bool>,
     /// The runtime of what is made without naming one.
     pub default_runtime: RuntimeId,
+    /// When the host started, in milliseconds since the epoch.
+    pub started_ms: u64,
+    /// What the store is on disk.
+    pub files: StoreFiles,
     /// How many connections may be open.
     pub connections_max: usize,
     /// How many of them one client may have open.
     pub connections_per_ip_max: usize,
+}
+
+/// The files of a store.
+pub struct StoreFiles {
+    /// The log.
+    pub events: PathBuf,
+    /// The vault.
+    pub vault: PathBuf,
 }
 
 /// What handlers work with. A handle: clones share everything.
@@ -298,6 +310,7 @@ static ROUTES: &[RouteInfo] = &[
     open_form("/console/sign-out", |m| on(m, console::sign_out)),
     open_page("/console/assets/{digest}/{name}", |m| on(m, console::asset)),
     keyed(ADMIN, Method::GET, "/api/backup", |m| on(m, backup::get)),
+    keyed(ADMIN, Method::GET, "/api/status", |m| on(m, status::get)),
     keyed(READER, Method::GET, "/api/capabilities", |m| on(m, capabilities::get)),
     keyed(READER, Method::GET, "/api/me", |m| on(m, keys::me)),
     keyed(ADMIN, Method::GET, "/api/keys", |m| on(m, keys::list)),
@@ -320,6 +333,7 @@ static ROUTES: &[RouteInfo] = &[
     keyed(MEMBER, Method::DELETE, "/api/agents/{id}", |m| on(m, agents::delete)),
     keyed(MEMBER, Method::POST, "/api/agents/{id}/pause", |m| on(m, agents::pause)),
     keyed(MEMBER, Method::POST, "/api/agents/{id}/resume", |m| on(m, agents::resume)),
+    keyed(READER, Method::GET, "/api/sessions/stream", |m| on(m, sessions::feed)),
     keyed(READER, Method::GET, "/session", |m| on(m, sessions::list)),
     keyed(MEMBER, Method::POST, "/session", |m| on(m, sessions::create)),
     keyed(READER, Method::GET, "/session/{id}", |m| on(m, sessions::get)),

@@ -31,7 +31,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 const CHUNK_EVENTS: u64 = 256;
 
 /// Proxies close what is silent for a minute, some after 15 seconds.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Clients reconnect after a time between these, so that after a restart they do not come in one wave.
 const RETRY_MS: std::ops::Range<u64> = 2000..5000;
@@ -124,13 +124,18 @@ pub(super) fn respond(
     };
     let over = sessions.get(session)?.is_some_and(|session| session.status() == Status::Terminated);
     let frames = Frames { reader, draining, until: wish.until, end, over, stage: Stage::Greeting };
-    let mut response = Response::new(Body::from_stream(stream::unfold(frames, Frames::next)));
+    Ok(response(Body::from_stream(stream::unfold(frames, Frames::next))))
+}
+
+/// The answer that a stream of events is.
+pub(super) fn response(stream: Body) -> Response {
+    let mut response = Response::new(stream);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     // nginx would collect the frames of a minute before it sends one.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 struct Frames {
@@ -219,10 +224,10 @@ impl Frames {
             };
             match woken {
                 Woken::Log => {}
-                Woken::Silence => return Some((Ok(Bytes::from_static(b": hb\n\n")), self)),
+                Woken::Silence => return Some((Ok(heartbeat()), self)),
                 Woken::Shutdown => {
                     self.stage = Stage::Over;
-                    return Some((Ok(format!("retry: {}\n\n", retry_ms()).into()), self));
+                    return Some((Ok(farewell()), self));
                 }
             }
         }
@@ -250,7 +255,17 @@ fn deleted(session: SessionId) -> Bytes {
     format!("event: {KIND}\ndata: {event}\n\n").into()
 }
 
-fn retry_ms() -> u64 {
+/// A sign of life.
+pub(super) const fn heartbeat() -> Bytes {
+    Bytes::from_static(b": hb\n\n")
+}
+
+/// The last words of a stream whose host shuts down.
+pub(super) fn farewell() -> Bytes {
+    format!("retry: {}\n\n", retry_ms()).into()
+}
+
+pub(super) fn retry_ms() -> u64 {
     // Each hasher has keys of its own, which the system's random source has a part in.
     let random = RandomState::new().hash_one(());
     RETRY_MS.start + random % (RETRY_MS.end - RETRY_MS.start)

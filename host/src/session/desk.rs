@@ -7,6 +7,7 @@ use tokio::{select, sync::mpsc};
 
 use super::{
     Core, InputError, PromptError,
+    changes::Changed,
     event::{self, OwnIds},
     intake::{Intake, Sought, Taken},
     live::{Command, INBOX},
@@ -138,8 +139,7 @@ impl Desk {
         let (message, record) = self.session.take_prompt(id, prompt)?;
         let mut records = self.changed_record();
         records.push(record);
-        self.writer.append(Draft::default(), records, self.session.settled()).await?;
-        self.stored = self.session.state;
+        self.append(Draft::default(), records).await?;
         Ok(message)
     }
 
@@ -214,8 +214,7 @@ impl Desk {
             draft.push(&head.kind, &event::with_id(&event::with_time(&json, &at), &id));
         }
         self.session.bytes += draft.text_bytes();
-        self.writer.append(draft, records, self.session.settled()).await?;
-        self.stored = self.session.state;
+        self.append(draft, records).await?;
         Ok(self.session.clone())
     }
 
@@ -268,7 +267,9 @@ impl Desk {
 
     /// Removes the session with all that is stored of it.
     pub(super) async fn delete(&self) -> Result<(), AppendError> {
-        self.core.log.delete(self.session.id).await
+        self.core.log.delete(self.session.id).await?;
+        self.core.changes.announce(Changed::of(&self.session));
+        Ok(())
     }
 
     /// Appends events, with the session's record when its state or something else of it has changed. All of it or
@@ -284,9 +285,17 @@ impl Desk {
         if draft.is_empty() && records.is_empty() {
             return Ok(());
         }
-        let state = self.session.state;
-        self.writer.append(draft, records, state.settled()).await?;
-        self.stored = state;
+        Ok(self.append(draft, records).await?)
+    }
+
+    /// One commit, of which whoever listens for changes hears if the session's own record is in it.
+    async fn append(&mut self, draft: Draft, records: Vec<Record>) -> Result<(), AppendError> {
+        let changed = records.iter().any(|record| matches!(record, Record::Session { .. }));
+        self.writer.append(draft, records, self.session.settled()).await?;
+        self.stored = self.session.state;
+        if changed {
+            self.core.changes.announce(Changed::of(&self.session));
+        }
         Ok(())
     }
 

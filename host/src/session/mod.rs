@@ -8,11 +8,13 @@
 //! * `pump.rs` carries that out between `desk.rs`, the session's side, and `line.rs`, the upstream's · `feed.rs` what is
 //!   read
 //! * `passage.rs` the way to an upstream for what is no session's turn · `versions.rs` who needs which version of a runtime
-//! * `stored.rs` what is kept · `retention.rs` for how long · `live.rs` who runs now · `error.rs` why something was not done
+//! * `stored.rs` what is kept · `retention.rs` for how long · `live.rs` who runs now · `changes.rs` who wants to know of changes ·
+//!   `error.rs` why something was not done
 //!
 //! Must not know `http`, nor any vendor. Only this module appends to the log.
 
 mod backoff;
+mod changes;
 mod course;
 mod desk;
 mod error;
@@ -44,14 +46,15 @@ use tokio::{
     task::block_in_place,
 };
 
+pub(crate) use self::{changes::Changes, event::check as check_event, seen::Seen};
 pub use self::{
+    changes::{Changed, Listener, News},
     error::{CreateError, DeleteError, InputError, InterruptError, LinkError, ModelsError, PromptError},
     retention::Retention,
     state::Refused,
     stored::{Amendment, Change, Facts, Message, Prompt, Session, Status},
     usage::{Tokens, Usage},
 };
-pub(crate) use self::{event::check as check_event, seen::Seen};
 use self::{
     live::{Command, Delivery, Live},
     pump::Pump,
@@ -110,6 +113,7 @@ struct Core {
     provisions: Provisions,
     client: Client,
     live: Live,
+    changes: Changes,
     /// The way to each runtime's upstream, opened once for each credential and for each place that it may have in a request.
     ways: Mutex<HashMap<(RuntimeId, Auth), Upstream>>,
     /// Provisions under way, so that sessions that start together make one.
@@ -160,6 +164,7 @@ impl Sessions {
             provisions,
             client,
             live: Live::default(),
+            changes: Changes::default(),
             ways: Mutex::default(),
             provisioning: Mutex::default(),
             executor,
@@ -210,6 +215,20 @@ impl Sessions {
     pub fn list(&self, span: Span, limit: usize) -> Result<Vec<Session>, ReadError> {
         let stored = self.core.log.sessions(span, limit)?;
         stored.into_iter().map(|(id, bytes)| Session::read(id, &bytes)).collect()
+    }
+
+    /// How many there are.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn count(&self) -> Result<u64, ReadError> {
+        self.core.log.session_count()
+    }
+
+    /// Tells of every change of a session's record from now on: of new ones, changed ones and deleted ones.
+    #[must_use]
+    pub fn changes(&self) -> Listener {
+        self.core.changes.listen()
     }
 
     /// What is large about a session; nothing for one that was made before such facts were kept.
@@ -454,6 +473,7 @@ impl Core {
         }
         if session.settled() {
             writer.append(Draft::default(), records, true).await?;
+            self.changes.announce(Changed::of(&session));
             return Ok(session);
         }
         // On the list before it can be found in the log: whoever finds it there would start a second pump.
@@ -463,6 +483,7 @@ impl Core {
             self.live.remove(id);
             return Err(error.into());
         }
+        self.changes.announce(Changed::of(&session));
         if let Some(inbox) = inbox {
             // Making a session dirties more of a guest's memory than a turn does, so the turn gets a guest of its own.
             drop(instance);

@@ -180,6 +180,7 @@ pub enum OpenError {
 pub struct Vault {
     db: Arc<Database>,
     sealer: Sealer,
+    key: KeyId,
 }
 
 impl fmt::Debug for Vault {
@@ -280,13 +281,25 @@ impl Vault {
             KeysError::WrongKey(needed) => OpenError::WrongKey { given: key.id(), needed },
             KeysError::Damaged(reason) => OpenError::Damaged { path: path(), reason },
         })?;
-        let vault = Self { db: Arc::new(db), sealer };
+        let vault = Self { db: Arc::new(db), sealer, key: key.id() };
         vault.verify().map_err(|error| match error {
             StoreError::Integrity(source) => OpenError::Integrity { path: path(), source },
             StoreError::Database(source) => OpenError::Database { path: path(), source },
             other => OpenError::Damaged { path: path(), reason: other.to_string() },
         })?;
         Ok(vault)
+    }
+
+    /// The name of the key that opened the store.
+    #[must_use]
+    pub const fn key_id(&self) -> KeyId {
+        self.key
+    }
+
+    /// The vault's file in the directory of a store.
+    #[must_use]
+    pub fn file(directory: &Path) -> PathBuf {
+        directory.join(DATABASE_FILE)
     }
 
     /// What seals and opens values of this store.

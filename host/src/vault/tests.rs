@@ -457,7 +457,7 @@ fn a_failed_commit_is_an_unknown_outcome_and_the_last_change() {
     let identity = Identity::fresh(key.id());
     fill(&db, &identity, &key).unwrap();
     let Ok(sealer) = read_keys(&db, &identity, &key) else { unreachable!("it was just written") };
-    let vault = Vault { db: Arc::new(db), sealer };
+    let vault = Vault { db: Arc::new(db), sealer, key: key.id() };
     let put = || vault.put_credential(&runtime("claude"), secret(KEY), "https://api.example.com".parse().unwrap());
     assert_eq!(put().unwrap().version, 1);
     fails.store(true, Ordering::Relaxed);

@@ -11,4 +11,5 @@ pub(super) mod health;
 pub(super) mod keys;
 pub(super) mod runtimes;
 pub(super) mod sessions;
+pub(super) mod status;
 pub(super) mod versions;

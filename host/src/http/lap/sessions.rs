@@ -1,7 +1,8 @@
 //! Sessions: started, listed, prompted, interrupted, deleted.
 //!
-//! `item.rs` what is shown of one · `list.rs` all of them, page by page
+//! `item.rs` what is shown of one · `list.rs` all of them, page by page · `feed.rs` all of them, as they change
 
+mod feed;
 mod item;
 mod list;
 
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use self::item::{Item, Time};
-pub(in super::super) use self::list::list;
+pub(in super::super) use self::{feed::feed, list::list};
 use super::super::{
     anthropic::agents::snapshot,
     error::{Error, no_credential},

@@ -106,20 +106,19 @@ impl<'a> From<&'a Session> for Item<'a> {
 mod tests {
     use super::*;
 
-    fn shown(usage: &session::Usage) -> String {
-        serde_json::to_string(&Usage::of(usage)).unwrap()
-    }
-
     #[test]
     fn what_was_not_reported_is_not_shown_as_zero() {
-        let none = session::Usage::default();
-        assert_eq!(shown(&none), "null");
-        let timed = session::Usage { active_us: Some(1_500_999), ..none.clone() };
-        assert_eq!(shown(&timed), r#"{"active_ms":1500}"#);
-        let tokens = session::Tokens { input_tokens: 3, ..session::Tokens::default() };
-        let reported = RawValue::from_string(r#"{"x":1}"#.to_owned()).unwrap();
-        let all = session::Usage { tokens: Some(tokens), reported: Some(reported), ..none };
+        let shown = |usage: &str| {
+            let usage: session::Usage = serde_json::from_str(usage).unwrap();
+            serde_json::to_string(&Usage::of(&usage)).unwrap()
+        };
+        assert_eq!(shown("{}"), "null");
+        assert_eq!(shown(r#"{"since_us":7}"#), "null", "its first turn runs still");
+        assert_eq!(shown(r#"{"active_us":1500999}"#), r#"{"active_ms":1500}"#);
         let counted = r#""output_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0"#;
-        assert_eq!(shown(&all), format!(r#"{{"input_tokens":3,{counted},"reported":{{"x":1}}}}"#));
+        assert_eq!(
+            shown(r#"{"tokens":{"input_tokens":3},"reported":{"x": 1}}"#),
+            format!(r#"{{"input_tokens":3,{counted},"reported":{{"x": 1}}}}"#)
+        );
     }
 }

@@ -1,0 +1,59 @@
+//! How the host is, for its operator: what it serves and what that takes on disk. Nothing here reads more than a few numbers.
+
+use std::{fs, path::Path};
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use serde::Serialize;
+
+use super::super::{App, error::Error, json, on_disk, principal::Principal};
+use crate::id::RuntimeId;
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    /// In milliseconds since the epoch.
+    started_at: u64,
+    sessions: Sessions,
+    store: Store,
+    vault: Vault,
+    /// The runtime of what is made without naming one.
+    default_runtime: &'a RuntimeId,
+}
+
+#[derive(Serialize)]
+struct Sessions {
+    /// Those that have something to do, or had a moment ago.
+    live: usize,
+    stored: u64,
+}
+
+#[derive(Serialize)]
+struct Store {
+    bytes: u64,
+    /// True when the log takes no more writes until the host is restarted.
+    fenced: bool,
+}
+
+#[derive(Serialize)]
+struct Vault {
+    key_id: String,
+    bytes: u64,
+}
+
+pub(in super::super) async fn get(_: Principal, State(app): State<App>) -> Result<Response, Error> {
+    on_disk(move || {
+        let services = &app.services;
+        let bytes = |file: &Path| Ok::<_, Error>(fs::metadata(file).map_err(Error::of_disk)?.len());
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: services.started_ms,
+            sessions: Sessions { live: services.sessions.running(), stored: services.sessions.count()? },
+            store: Store { bytes: bytes(&services.files.events)?, fenced: *services.fenced.borrow() },
+            vault: Vault { key_id: services.vault.key_id().to_string(), bytes: bytes(&services.files.vault)? },
+            default_runtime: &services.default_runtime,
+        };
+        Ok(json::json(StatusCode::OK, &status))
+    })
+    .await?
+}

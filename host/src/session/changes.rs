@@ -1,0 +1,99 @@
+//! Who wants to know that something about a session has changed, and is told which one; what it is now, they look up.
+//!
+//! For lists that are kept up to date. Nothing is kept for those who do not keep up: they are told that they missed
+//! something. While nobody listens, a change costs one look at a counter.
+
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::stored::Session;
+use crate::id::{AgentId, SessionId};
+
+/// How many changes wait for the slowest listener; more are missed by it.
+const KEPT: usize = 4096;
+
+/// That a session is new, another, or gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Changed {
+    /// Which session.
+    pub session: SessionId,
+    /// The agent that it runs, also when it is gone.
+    pub agent: AgentId,
+}
+
+impl Changed {
+    pub(super) const fn of(session: &Session) -> Self {
+        Self { session: session.id, agent: session.agent }
+    }
+}
+
+/// Where changes are announced.
+pub(crate) struct Changes(broadcast::Sender<Changed>);
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(KEPT))
+    }
+}
+
+impl Changes {
+    /// Says that the record of a session is durable, or that the session is durably gone. Whoever looks after this sees
+    /// it.
+    pub(crate) fn announce(&self, change: Changed) {
+        if self.0.receiver_count() > 0 {
+            // An error says that the last listener has just left.
+            drop(self.0.send(change));
+        }
+    }
+
+    pub(crate) fn listen(&self) -> Listener {
+        Listener(self.0.subscribe())
+    }
+}
+
+/// Hears of every change from now on, unless it is too slow.
+pub struct Listener(broadcast::Receiver<Changed>);
+
+/// What a listener hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// A session has changed.
+    Changed(Changed),
+    /// Some changes are not told of: the listener was too slow.
+    Missed,
+}
+
+impl Listener {
+    /// The next change. May be dropped without losing one. Never returns once there are no sessions any more.
+    pub async fn next(&mut self) -> News {
+        match self.0.recv().await {
+            Ok(change) => News::Changed(change),
+            Err(RecvError::Lagged(_)) => News::Missed,
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(number: u8) -> Changed {
+        Changed { session: SessionId::from_bytes([number; 16]), agent: AgentId::from_bytes([1; 16]) }
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_too_slow_is_told_and_hears_what_comes_after() {
+        let changes = Changes::default();
+        let mut listener = changes.listen();
+        for _ in 0..=KEPT {
+            changes.announce(change(1));
+        }
+        changes.announce(change(2));
+        assert_eq!(listener.next().await, News::Missed);
+        let mut heard = Vec::new();
+        while heard.last() != Some(&News::Changed(change(2))) {
+            heard.push(listener.next().await);
+        }
+        assert_eq!(heard.len(), KEPT);
+    }
+}
