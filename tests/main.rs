@@ -19,3 +19,4 @@ mod pages;
 mod registry;
 mod stream;
 mod tidy;
+mod watcher;

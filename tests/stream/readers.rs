@@ -79,7 +79,11 @@ async fn the_list_has_pages_and_the_same_events() {
     let next = format!("/session/{id}/runtime_events/list?limit=2&page={}", page["next_page"].as_str().unwrap());
     assert_eq!(world.client.get(&next).await.ok()["data"].as_array().unwrap()[..], streamed[5..7]);
     let end = format!("/v1/sessions/{id}/events?after={}", streamed.len());
-    assert_eq!(world.client.get(&end).await.ok(), serde_json::json!({"data": [], "next_page": null}));
+    assert_eq!(
+        world.client.get(&end).await.ok(),
+        serde_json::json!({"data": [], "next_page": null, "last_seq": streamed.len()})
+    );
+    assert_eq!(page["last_seq"], streamed.len(), "also where the page is not the last");
 }
 
 #[tokio::test]

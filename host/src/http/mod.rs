@@ -304,11 +304,12 @@ static ROUTES: &[RouteInfo] = &[
     page(READER, "/console/runtimes/{id}", |m| on(m, console::runtime)),
     page(ADMIN, "/console/settings/credentials", |m| on(m, console::credentials)),
     page(ADMIN, "/console/keys", |m| on(m, console::keys)),
+    page(READER, "/console/sessions/{id}", |m| on(m, console::watcher)),
     page(READER, "/console/{*rest}", |m| on(m, console::lost)),
     open_page("/console/sign-in", |m| on(m, console::sign_in)),
     open_form("/console/sign-in", |m| on(m, console::signed_in)),
     open_form("/console/sign-out", |m| on(m, console::sign_out)),
-    open_page("/console/assets/{digest}/{name}", |m| on(m, console::asset)),
+    open_page("/console/assets/{digest}/{*name}", |m| on(m, console::asset)),
     keyed(ADMIN, Method::GET, "/api/backup", |m| on(m, backup::get)),
     keyed(ADMIN, Method::GET, "/api/status", |m| on(m, status::get)),
     keyed(READER, Method::GET, "/api/capabilities", |m| on(m, capabilities::get)),
@@ -562,7 +563,7 @@ mod tests {
                 "/console/sign-in",
                 "/console/sign-in",
                 "/console/sign-out",
-                "/console/assets/{digest}/{name}"
+                "/console/assets/{digest}/{*name}"
             ]
         );
     }

@@ -36,6 +36,25 @@ static ASSETS: &[Asset] = assets! {
     "keys.js" JS;
     "runtimes.js" JS;
     "view.js" JS;
+    "watcher.css" CSS;
+    "watcher/axis.js" JS;
+    "watcher/composer.js" JS;
+    "watcher/conversation.js" JS;
+    "watcher/decisions.js" JS;
+    "watcher/download.js" JS;
+    "watcher/events.js" JS;
+    "watcher/feed.js" JS;
+    "watcher/header.js" JS;
+    "watcher/keys.js" JS;
+    "watcher/log.js" JS;
+    "watcher/prose.js" JS;
+    "watcher/sse.js" JS;
+    "watcher/story.js" JS;
+    "watcher/timeline.js" JS;
+    "watcher/view.js" JS;
+    "watcher/watcher.js" JS;
+    "watcher/window.js" JS;
+    "watcher/words.js" JS;
 };
 
 /// Of all files, with their names.

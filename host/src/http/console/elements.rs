@@ -9,6 +9,7 @@ use crate::clock;
 pub(super) enum Tone {
     Plain,
     Good,
+    Busy,
     Warn,
     Bad,
 }
@@ -18,6 +19,7 @@ impl Tone {
         match self {
             Self::Plain => "badge",
             Self::Good => "badge good",
+            Self::Busy => "badge busy",
             Self::Warn => "badge warn",
             Self::Bad => "badge bad",
         }

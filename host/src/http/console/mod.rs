@@ -6,7 +6,8 @@
 //! * `layout.rs` what all pages have in common · `elements.rs` what they are made of · `assets.rs` style and scripts ·
 //!   `viewer.rs` what is for whom
 //! * `api.rs` the API as a page asks it · `answers.rs` what it tells
-//! * a file for each page: `runtimes.rs`, `credentials.rs`, `agents.rs`, `keys.rs` · `sign_in.rs` the way in
+//! * a file for each page: `runtimes.rs`, `credentials.rs`, `agents.rs`, `keys.rs` · `watcher/` a session and its
+//!   log · `sign_in.rs` the way in
 //!
 //! Must not change anything but who has signed in, nor show what the principal could not get from the API.
 
@@ -21,6 +22,7 @@ mod layout;
 mod runtimes;
 mod sign_in;
 mod viewer;
+mod watcher;
 
 use axum::{
     extract::Path,
@@ -37,6 +39,7 @@ pub(super) use self::{
     keys::keys,
     runtimes::{runtime, runtimes},
     sign_in::{sign_in, sign_out, signed_in},
+    watcher::watcher,
 };
 use self::{
     api::Api,

@@ -62,11 +62,9 @@ fn page(sessions: &Sessions, session: SessionId, after: u64, limit: u64) -> Resu
             body.push_str(event.json);
         }
     }
-    if reader.after() < reader.head().seq {
-        body.push_str(&format!("],\"next_page\":\"{}\"}}", reader.after()));
-    } else {
-        body.push_str("],\"next_page\":null}");
-    }
+    let (shown, last) = (reader.after(), reader.head().seq);
+    let next = if shown < last { format!("\"{shown}\"") } else { "null".to_owned() };
+    body.push_str(&format!("],\"next_page\":{next},\"last_seq\":{last}}}"));
     Ok(body)
 }
 
