@@ -113,5 +113,19 @@ macro_rules! flows {
 
 flows! {
     a_key_is_shown_once_and_then_a_cookie_that_no_script_reads plays "sign-in.mjs";
+    a_turn_is_watched_live_to_its_end plays "live.mjs";
+    a_lost_network_and_a_killed_host_cost_no_event_and_double_none plays "lost-network.mjs";
+    tools_are_approved_and_denied plays "decisions.mjs";
+    ten_thousand_events_stay_smooth_and_each_has_an_address plays "long.mjs";
     strangers_are_led_to_the_sign_in_and_the_frame_is_for_everybody plays "frame.mjs";
+}
+
+/// The modules that compute without a browser.
+#[tokio::test]
+async fn what_the_modules_compute_is_right() {
+    let mut units = Command::new("node");
+    let ended = units.arg("--test").arg(here().join("units")).stdin(Stdio::null()).output().await.unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{said}\n{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(!said.contains("# tests 0\n"), "there are no units");
 }

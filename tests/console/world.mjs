@@ -124,8 +124,8 @@ export async function test(flow, { expected = [], context: options = {}, signedI
   };
   try {
     const { context, page } = await open();
-    if (signedIn) await signIn(page);
     try {
+      if (signedIn) await signIn(page);
       await flow({ page, context, open });
     } catch (error) {
       for (const page of contexts.flatMap(({ context }) => context.pages())) {
