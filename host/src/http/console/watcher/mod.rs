@@ -9,7 +9,7 @@ mod record;
 use axum::{extract::Path, response::Response};
 use maud::{Markup, html};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use self::record::Record;
 use super::{
@@ -93,10 +93,21 @@ struct Session {
 
 #[derive(Deserialize)]
 struct Usage {
+    #[serde(flatten)]
+    sum: Sum,
+    #[serde(default)]
+    active_ms: Option<u64>,
+    /// The runtime's own sum, in a form of its own.
+    #[serde(default)]
+    reported: Value,
+}
+
+#[derive(Deserialize)]
+struct Sum {
     #[serde(default)]
     input_tokens: Option<u64>,
     #[serde(default)]
-    output_tokens: Option<u64>,
+    output_tokens: u64,
     #[serde(default)]
     cache_creation_input_tokens: u64,
     #[serde(default)]
@@ -184,9 +195,9 @@ fn head(session: &Session, agent: Option<&str>) -> Markup {
                     }
                 }
                 div { dt { "Started" } dd { (moment(session.time.created)) } }
-                div { dt { "Elapsed" } dd #elapsed { "n/a" } }
+                div { dt { "Elapsed" } dd #elapsed { (active(session.usage.as_ref())) } }
                 div { dt { "Tokens" } dd #tokens { (tokens(session.usage.as_ref())) } }
-                div { dt { "Cost" } dd #cost { "n/a" } }
+                div { dt { "Cost" } dd #cost { (cost(session.usage.as_ref())) } }
                 @if session.queued > 0 { div.without-scripts { dt { "Queued" } dd { (grouped(session.queued)) } } }
             }
             (controls::connection())
@@ -206,19 +217,36 @@ fn status(status: &str) -> Markup {
     badge(tone, words)
 }
 
-/// What was read and written; what no runtime reports is not zero.
+/// What was read and written; what no runtime reports is not zero. The runtime's own sum beats the host's.
 fn tokens(usage: Option<&Usage>) -> String {
-    let Some(Usage {
-        input_tokens: Some(input),
-        output_tokens,
-        cache_creation_input_tokens: made,
-        cache_read_input_tokens: cached,
-    }) = usage
-    else {
+    // An array would pass for a struct whose fields it lists.
+    let own = usage.map(|usage| &usage.reported).filter(|reported| reported.is_object());
+    let own = own.and_then(|reported| Sum::deserialize(reported).ok());
+    let sums = [own.as_ref(), usage.map(|usage| &usage.sum)];
+    let known = |sum: &Sum| {
+        Some((sum.input_tokens?, sum.cache_creation_input_tokens, sum.cache_read_input_tokens, sum.output_tokens))
+    };
+    let Some((input, made, cached, output)) = sums.into_iter().flatten().find_map(known) else {
         return "n/a".to_owned();
     };
-    let share = if *cached > 0 { format!(" ({} cached)", grouped(*cached)) } else { String::new() };
-    format!("{} in{share} / {} out", grouped(input + made + cached), grouped(output_tokens.unwrap_or_default()))
+    let share = if cached > 0 { format!(" ({} cached)", grouped(cached)) } else { String::new() };
+    format!("{} in{share} / {} out", grouped(input.saturating_add(made).saturating_add(cached)), grouped(output))
+}
+
+/// What the runtime says that it has cost. Nothing is reckoned from tokens.
+fn cost(usage: Option<&Usage>) -> String {
+    let usd = usage.and_then(|usage| usage.reported["cost_usd"].as_f64());
+    usd.map_or_else(|| "n/a".to_owned(), |usd| format!("${usd:.4}"))
+}
+
+/// For how long its turns have run.
+fn active(usage: Option<&Usage>) -> String {
+    let seconds = usage.and_then(|usage| usage.active_ms).map(|ms| ms / 1000);
+    match seconds {
+        None => "n/a".to_owned(),
+        Some(seconds) if seconds < 60 => format!("{seconds} s in turns"),
+        Some(seconds) => format!("{} min {} s in turns", seconds / 60, seconds % 60),
+    }
 }
 
 #[cfg(test)]
@@ -241,11 +269,11 @@ mod tests {
         assert_eq!(wish(None, Some(999)).start(1000), 800);
     }
 
-    fn session(json: &serde_json::Value) -> Session {
+    fn session(json: &Value) -> Session {
         serde_json::from_value(json.clone()).unwrap()
     }
 
-    fn base() -> serde_json::Value {
+    fn base() -> Value {
         serde_json::json!({
             "id": "sesn_1", "title": "<b>title</b>", "agent": "agent_1", "runtime": "r", "status": "running",
             "component": "sha256:0123456789abcdef", "time": {"created": 0},
@@ -269,10 +297,17 @@ mod tests {
 
     #[test]
     fn usage_that_nobody_reports_is_not_zero() {
-        let of = |usage: serde_json::Value| tokens(serde_json::from_value::<Option<Usage>>(usage).unwrap().as_ref());
-        assert_eq!(of(serde_json::json!(null)), "n/a");
-        assert_eq!(of(serde_json::json!({"active_ms": 5})), "n/a");
-        let all = serde_json::json!({"input_tokens": 1000, "output_tokens": 5, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 200});
-        assert_eq!(of(all), "1,210 in (200 cached) / 5 out");
+        let of = |usage: Value| {
+            let usage: Option<Usage> = serde_json::from_value(usage).unwrap();
+            [tokens(usage.as_ref()), cost(usage.as_ref()), active(usage.as_ref())]
+        };
+        assert_eq!(of(serde_json::json!(null)), ["n/a", "n/a", "n/a"]);
+        assert_eq!(of(serde_json::json!({"active_ms": 61_900, "reported": [1]})), ["n/a", "n/a", "1 min 1 s in turns"]);
+        let all = serde_json::json!({
+            "input_tokens": 1000, "output_tokens": 5, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 200,
+        });
+        assert_eq!(of(all), ["1,210 in (200 cached) / 5 out", "n/a", "n/a"]);
+        let own = serde_json::json!({"input_tokens": 1, "reported": {"input_tokens": 7, "output_tokens": 8, "cost_usd": 0.25}});
+        assert_eq!(of(own), ["7 in / 8 out", "$0.2500", "n/a"]);
     }
 }

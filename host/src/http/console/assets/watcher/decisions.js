@@ -97,8 +97,11 @@ export class Decisions {
     button.addEventListener("click", async () => {
       const controls = /** @type {NodeListOf<HTMLButtonElement>} */ (form.querySelectorAll("button, input, textarea"));
       for (const control of controls) control.disabled = true;
-      const words = form.querySelector("[role=status]") ?? form.appendChild(element("p", { role: "status", class: "quiet" }));
+      const words = /** @type {HTMLElement} */ (form.querySelector("[role=status]")) ?? form.appendChild(element("p", { role: "status", class: "quiet" }));
       words.textContent = "Sending…";
+      // A button that is off loses the focus, and what the focus was on would not be known.
+      words.tabIndex = -1;
+      words.focus();
       try {
         await call("POST", `/v1/sessions/${this.session}/events`, { body: { events: [event()] }, key });
         words.textContent = done;

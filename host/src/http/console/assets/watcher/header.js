@@ -63,9 +63,15 @@ export class Header {
     badge.textContent = words;
     this.interrupt.disabled = !STOPPABLE.has(this.status);
     this.kill.disabled = this.status === "terminated";
-    const { usage } = this.record ?? {};
-    if (this.record) place("tokens").textContent = usage && usage.input_tokens !== undefined ? tokenWords(usage) : "n/a";
-    if (this.record) place("cost").textContent = costWords(usage?.reported);
+    if (this.record) {
+      const { usage } = this.record;
+      // The runtime's own sum beats the host's.
+      const sum = [usage?.reported, usage].find((sum) => typeof sum?.input_tokens === "number");
+      const usd = usage?.reported?.cost_usd;
+      place("tokens").textContent = sum ? tokenWords(sum) : "n/a";
+      // Nothing is reckoned from tokens.
+      place("cost").textContent = typeof usd === "number" ? `$${usd.toFixed(4)}` : "n/a";
+    }
     place("elapsed").textContent = this.#elapsed(story.turn);
   }
 
@@ -145,10 +151,4 @@ export class Header {
       button.disabled = false;
     }
   }
-}
-
-/** What a runtime says that it costs. Nothing is reckoned from tokens. @param {any} reported */
-function costWords(reported) {
-  const usd = reported?.cost_usd ?? reported?.total_cost_usd;
-  return typeof usd === "number" ? `$${usd.toFixed(usd < 1 ? 4 : 2)}` : "n/a";
 }

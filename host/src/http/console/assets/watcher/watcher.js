@@ -158,10 +158,17 @@ function moved() {
   if (!rows.follows && log.base > 0 && rows.scroller.scrollTop < 2000) fill(log.base - 2000);
 }
 
-/** @param {number} until */
+/** Loads what was before. A wish that failed comes again, and none is made meanwhile. @param {number} until */
 function fill(until) {
-  feed.backfill(Math.max(1, until)).catch(() => setTimeout(() => fill(until), 5000));
+  if (refill) return;
+  feed.backfill(Math.max(1, until)).catch(() => {
+    refill = window.setTimeout(() => {
+      refill = 0;
+      fill(wanted ?? until);
+    }, 5000);
+  });
 }
+let refill = 0;
 
 /** @param {string} name @param {boolean} [focus] */
 function choose(name, focus = false) {
@@ -277,6 +284,8 @@ text.addEventListener("keydown", ({ key }) => key === "Escape" && current.window
 addEventListener("hashchange", follow);
 addEventListener("popstate", follow);
 addEventListener("online", () => feed.wake());
+// Somebody comes back, perhaps from signing in.
+addEventListener("focus", () => state.kind === "signed-out" && feed.wake());
 addEventListener("pagehide", ({ persisted }) => persisted || feed.stop());
 const help = /** @type {HTMLDialogElement} */ (place("keys"));
 place("help").addEventListener("click", () => help.showModal());
