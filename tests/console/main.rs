@@ -114,6 +114,7 @@ macro_rules! flows {
 flows! {
     a_key_is_shown_once_and_then_a_cookie_that_no_script_reads plays "sign-in.mjs";
     a_turn_is_watched_live_to_its_end plays "live.mjs";
+    a_reader_at_the_end_stays_there_and_one_who_scrolls_up_too plays "follow.mjs";
     a_lost_network_and_a_killed_host_cost_no_event_and_double_none plays "lost-network.mjs";
     tools_are_approved_and_denied plays "decisions.mjs";
     ten_thousand_events_stay_smooth_and_each_has_an_address plays "long.mjs";

@@ -12,6 +12,9 @@
 const MARGIN = 600;
 /** What of the end may be out of sight for somebody who is at the end. */
 const NEAR = 8;
+/** For how long a scroll may be what a hand has begun, in milliseconds. */
+const HAND_MS = 600;
+const HANDS = ["wheel", "touchmove", "pointerdown", "keydown", "focusin"];
 
 export class Window {
   /** @type {Row[]} */ rows = [];
@@ -28,6 +31,8 @@ export class Window {
   /** What is at the upper edge of the viewport. @type {{key: string, shift: number} | null} */ #anchor = null;
   #frame = 0;
   #top = 0;
+  /** When somebody last did what may scroll. */
+  #handAt = -HAND_MS;
   #seen = new ResizeObserver((changes) => this.#resized(changes));
 
   /**
@@ -40,6 +45,7 @@ export class Window {
     this.painter = painter;
     this.moved = moved;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    for (const hand of HANDS) scroller.addEventListener(hand, () => (this.#handAt = performance.now()), { passive: true });
     this.#seen.observe(scroller);
   }
 
@@ -109,10 +115,17 @@ export class Window {
 
   #scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.scroller;
-    const atEnd = scrollTop + clientHeight >= scrollHeight - NEAR;
-    if (atEnd) this.follows = true;
-    else if (scrollTop < this.#top - 1) this.follows = false;
-    this.#top = scrollTop;
+    const below = scrollHeight - scrollTop - clientHeight;
+    const now = performance.now();
+    const byHand = now - this.#handAt < HAND_MS;
+    // Whatever grows and shrinks below the list within a frame moves it, too, by less than a page; then it goes back to the end.
+    const up = this.#top - scrollTop > (byHand ? 1 : clientHeight);
+    if (below < 1) this.follows = true;
+    else if (up) this.follows = false;
+    else if (below < NEAR) this.follows = true;
+    // A hand that goes on, as at the scroll bar, may do nothing else that shows.
+    if (byHand) this.#handAt = now;
+    if (up || !this.follows) this.#top = scrollTop;
     this.#remember();
     this.request();
     this.moved();
