@@ -101,6 +101,15 @@ impl Scope {
         }
     }
 
+    /// As much of another scope as is in this one. Nobody sees more by asking twice.
+    #[must_use]
+    pub fn narrowed(&self, to: &Self) -> Self {
+        match self {
+            Self::All => to.clone(),
+            Self::Of(_) => self.clone(),
+        }
+    }
+
     /// The one owner that there is in it.
     #[must_use]
     pub const fn owner(&self) -> Option<&OwnerId> {
@@ -108,6 +117,24 @@ impl Scope {
             Self::All => None,
             Self::Of(owner) => Some(owner),
         }
+    }
+}
+
+/// Some of the things in a row: those that somebody may and wants to see.
+#[derive(Debug)]
+pub struct Stretch<T, K> {
+    /// In their order.
+    pub found: Vec<T>,
+    /// The last one that was looked at, found or not, behind which to go on; nothing at the end of the row.
+    pub next: Option<K>,
+}
+
+impl<T, K> Stretch<T, K> {
+    /// What is found in things that were read in a row, as many as `limit` if the row has that many.
+    #[must_use]
+    pub fn of(read: Vec<T>, limit: usize, key: impl Fn(&T) -> K, wanted: impl Fn(&T) -> bool) -> Self {
+        let next = read.last().filter(|_| read.len() >= limit).map(key);
+        Self { found: read.into_iter().filter(wanted).collect(), next }
     }
 }
 
@@ -126,12 +153,28 @@ mod tests {
     }
 
     #[test]
+    fn a_stretch_goes_on_behind_what_was_looked_at_and_not_only_behind_what_was_found() {
+        let stretch = |read: &[u8], limit| {
+            let Stretch { found, next } = Stretch::of(read.to_vec(), limit, |one| *one, |one| one % 2 == 0);
+            (found, next)
+        };
+        assert_eq!(stretch(&[1, 2, 3], 3), (vec![2], Some(3)));
+        assert_eq!(stretch(&[1, 2, 3], 4), (vec![2], None));
+        assert_eq!(stretch(&[], 1), (vec![], None));
+    }
+
+    #[test]
     fn a_scope_of_one_owner_holds_what_is_its_own_alone() {
         let mine = Scope::Of(OwnerId::from("ann".to_owned()));
         assert!(mine.holds("ann"));
         for other in ["", "an", "anna", "Ann", " ann"] {
             assert!(!mine.holds(other) && Scope::All.holds(other), "{other:?}");
         }
+        let theirs = Scope::Of(OwnerId::from("bob".to_owned()));
+        assert_eq!(
+            (Scope::All.narrowed(&mine), mine.narrowed(&Scope::All), mine.narrowed(&theirs)),
+            (mine.clone(), mine.clone(), mine.clone())
+        );
         assert_eq!((mine.owner().map(OwnerId::as_str), Scope::All.owner()), (Some("ann"), None));
     }
 }

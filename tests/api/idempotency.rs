@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use http::Method;
-use lap::http::routes;
+use lap::http::{Access, RouteInfo, routes};
 use lap_simulator::{Endpoint, Faults, Script, fault::RequestFault, script::Step};
 use serde_json::{Value, json};
 
@@ -41,6 +41,7 @@ struct Case {
 
 enum Effect {
     Agents,
+    Keys,
     Sessions,
     /// Messages of this session.
     Messages(String),
@@ -75,6 +76,10 @@ impl Case {
             "/api/agents" => {
                 let body = |name: &str| json!({"name": name, "owner_id": "o", "runtime": RUNTIME});
                 case(route.to_owned(), body("a"), body("b"), Effect::Agents)
+            }
+            "/api/keys" => {
+                let body = |label: &str| json!({"label": label});
+                case(route.to_owned(), body("a"), body("b"), Effect::Keys)
             }
             "/api/agent-runtimes" => {
                 let (old, new) = (Variant::of(1), Variant::of(2));
@@ -163,6 +168,7 @@ impl Case {
         let length = |list: &Value| list.as_array().unwrap().len();
         match &self.effect {
             Effect::Agents => length(&world.client.get("/api/agents").await.ok()["agents"]),
+            Effect::Keys => length(&world.client.get("/api/keys").await.ok()["keys"]),
             Effect::Sessions => length(&world.client.get("/session").await.ok()),
             Effect::Environments => length(&get(world, "/v1/environments").await["data"]),
             Effect::Versions(agent) => length(&get(world, &format!("/v1/agents/{agent}/versions")).await["data"]),
@@ -224,8 +230,9 @@ fn thing(answer: &Answer) -> (u16, Value) {
 }
 
 fn posts() -> impl Iterator<Item = &'static str> {
-    // What goes on to the upstream takes no key.
-    let here = routes().iter().filter(|route| route.method == Method::POST && !route.elsewhere);
+    // What goes on to the upstream takes no key, nor do the forms of people who have not signed in yet.
+    let takes = |route: &&RouteInfo| !route.elsewhere && route.access != Access::Anyone;
+    let here = routes().iter().filter(|route| route.method == Method::POST).filter(takes);
     here.map(|route| route.path)
 }
 

@@ -8,6 +8,8 @@ mod flow;
 mod forward;
 mod idempotency;
 mod keys;
+mod matrix;
+mod owners;
 mod refusals;
 mod sessions;
 mod sign_in;

@@ -187,6 +187,19 @@ async fn what_came_after_a_backup_is_found_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_keys_are_in_a_backup_and_their_text_is_not() {
+    let place = Place::new(Script::default()).await;
+    let minted = place.program.client.post("/api/keys", &json!({"label": "kept"})).await.json();
+    let key = minted["key"].as_str().unwrap();
+    succeeded(&place.backup("lap.backup").await);
+    let bytes = fs::read(place.path("lap.backup")).unwrap();
+    assert!(!bytes.windows(64).any(|window| window == &key.as_bytes()[3..]));
+    succeeded(&place.restore("lap.backup", "other").await);
+    let restored = serve(place.directory.path(), "other").await;
+    assert_eq!(restored.client.with_key(Some(key)).get("/api/me").await.ok()["name"], minted["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_private_and_shows_nothing() {
     let place = Place::new(Script::of([Step::message("You said {prompt}")])).await;
     let id = place.program.client.session(&place.agent().await, Some(PROMPT)).await;

@@ -55,6 +55,11 @@ impl Client {
         Self { http: self.http.clone(), base: self.base.clone(), key: key.map(str::to_owned) }
     }
 
+    /// The same client, of a host elsewhere.
+    pub fn at(&self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self.clone() }
+    }
+
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Answer {
         self.try_send(method, path, headers, body).await.unwrap()
     }

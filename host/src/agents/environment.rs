@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{ENVIRONMENTS, StoreError};
 use crate::{
+    access::{OwnerId, Scope, Stretch},
     clock,
     id::EnvironmentId,
     vault::{Also, Row, Table, Vault},
@@ -17,6 +18,9 @@ use crate::{
 pub struct Environment {
     /// Its name.
     pub id: EnvironmentId,
+    /// Whose it is. The default one is everybody's.
+    #[serde(default = "OwnerId::local")]
+    pub owner: OwnerId,
     /// When it was made, in milliseconds since the epoch.
     pub created_ms: u64,
     /// When it was changed last.
@@ -42,10 +46,11 @@ pub struct Surroundings {
     pub scope: Option<String>,
 }
 
-/// All environments. A handle: clones share everything.
+/// The environments in a scope: for whoever has this handle there are no others. Clones share everything.
 #[derive(Clone)]
 pub struct Environments {
     table: Arc<Table>,
+    scope: Scope,
 }
 
 impl Environments {
@@ -53,19 +58,30 @@ impl Environments {
     /// it is.
     pub const DEFAULT: EnvironmentId = EnvironmentId::from_bytes([0; 16]);
 
-    /// The environments in the vault's database.
+    /// All environments in the vault's database.
     #[must_use]
     pub fn new(vault: &Vault) -> Self {
-        Self { table: Arc::new(Table::new(vault, ENVIRONMENTS)) }
+        Self { table: Arc::new(Table::new(vault, ENVIRONMENTS)), scope: Scope::All }
     }
 
-    /// Makes an environment, whose id is a new one.
+    /// Those of them that are in a scope, too.
+    #[must_use]
+    pub fn within(&self, scope: &Scope) -> Self {
+        Self { table: Arc::clone(&self.table), scope: self.scope.narrowed(scope) }
+    }
+
+    fn holds(&self, environment: &Environment) -> bool {
+        environment.id == Self::DEFAULT || self.scope.holds(environment.owner.as_str())
+    }
+
+    /// Makes an environment, whose id is a new one. In a scope of one owner it is that owner's.
     ///
     /// # Errors
     /// When the store fails; so for all calls.
     pub fn create(&self, id: EnvironmentId, surroundings: Surroundings) -> Result<Environment, StoreError> {
         let now = clock::unix_ms();
-        let environment = Environment { id, created_ms: now, updated_ms: now, archived_ms: None, surroundings };
+        let owner = self.scope.owner().cloned().unwrap_or_else(OwnerId::local);
+        let environment = Environment { id, owner, created_ms: now, updated_ms: now, archived_ms: None, surroundings };
         self.table.put(&id.to_bytes(), &environment, Also::Nothing)?;
         Ok(environment)
     }
@@ -78,15 +94,20 @@ impl Environments {
         if id == Self::DEFAULT {
             return Ok(Some(Environment::default_one()));
         }
-        self.table.get(&id.to_bytes())?.map(|row| row.parse()).transpose()
+        let environment = self.table.get(&id.to_bytes())?.map(|row| row.parse()).transpose()?;
+        Ok(environment.filter(|environment| self.holds(environment)))
     }
 
-    /// Environments, the latest made first, from the one made before `before`; at most `limit`. The default one is the
-    /// last.
+    /// Environments, the latest made first, from the one made before `before`; at most `limit` are looked at. The default
+    /// one is the last.
     ///
     /// # Errors
     /// See [`Self::create`].
-    pub fn before(&self, before: Option<EnvironmentId>, limit: usize) -> Result<Vec<Environment>, StoreError> {
+    pub fn before(
+        &self,
+        before: Option<EnvironmentId>,
+        limit: usize,
+    ) -> Result<Stretch<Environment, EnvironmentId>, StoreError> {
         let end = before.map(EnvironmentId::to_bytes);
         let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
         let rows = self.table.rows((Bound::Unbounded, end), true, limit)?;
@@ -94,7 +115,7 @@ impl Environments {
         if found.len() < limit && before != Some(Self::DEFAULT) {
             found.push(Environment::default_one());
         }
-        Ok(found)
+        Ok(Stretch::of(found, limit, |environment| environment.id, |environment| self.holds(environment)))
     }
 
     /// Changes an environment; nothing when there is none, or it is the default one.
@@ -106,6 +127,9 @@ impl Environments {
         id: EnvironmentId,
         change: impl FnOnce(&mut Environment) -> Result<(), E>,
     ) -> Result<Option<Environment>, E> {
+        if self.get(id)?.is_none() {
+            return Ok(None);
+        }
         self.table.update(&id.to_bytes(), |environment: &mut Environment| {
             change(environment)?;
             environment.updated_ms = clock::unix_ms();
@@ -118,6 +142,9 @@ impl Environments {
     /// # Errors
     /// See [`Self::create`].
     pub fn delete(&self, id: EnvironmentId) -> Result<bool, StoreError> {
+        if self.scope != Scope::All && self.get(id)?.is_none() {
+            return Ok(false);
+        }
         self.table.remove(&id.to_bytes(), Also::Nothing)
     }
 }
@@ -129,6 +156,7 @@ impl Environment {
         let config = format!(r#"{{"type":"cloud","networking":{{"type":"unrestricted"}},"packages":{packages}}}"#);
         Self {
             id: Environments::DEFAULT,
+            owner: OwnerId::local(),
             created_ms: 0,
             updated_ms: 0,
             archived_ms: None,
@@ -152,8 +180,8 @@ mod tests {
     fn there_is_always_a_default_environment_and_it_stays_as_it_is() {
         let (_directory, vault) = vault();
         let environments = Environments::new(&vault);
-        let named = |found: Vec<Environment>| {
-            found.into_iter().map(|environment| environment.surroundings.name).collect::<Vec<_>>()
+        let named = |stretch: Stretch<Environment, EnvironmentId>| {
+            stretch.found.into_iter().map(|environment| environment.surroundings.name).collect::<Vec<_>>()
         };
         assert_eq!(named(environments.before(None, 9).unwrap()), ["Default"]);
         let surroundings = Surroundings { name: "mine".to_owned(), ..Environment::default_one().surroundings };
@@ -161,9 +189,19 @@ mod tests {
         assert_eq!(named(environments.before(None, 9).unwrap()), ["mine", "Default"]);
         assert_eq!(named(environments.before(None, 1).unwrap()), ["mine"]);
         assert_eq!(named(environments.before(Some(mine), 1).unwrap()), ["Default"]);
-        assert!(environments.before(Some(Environments::DEFAULT), 9).unwrap().is_empty());
+        assert!(environments.before(Some(Environments::DEFAULT), 9).unwrap().found.is_empty());
         assert!(!environments.delete(Environments::DEFAULT).unwrap());
         assert!(environments.update::<StoreError>(Environments::DEFAULT, |_| Ok(())).unwrap().is_none());
+        let [local, bob] =
+            ["local-user", "bob"].map(|owner| environments.within(&Scope::Of(OwnerId::from(owner.to_owned()))));
+        assert_eq!(
+            named(local.before(None, 9).unwrap()),
+            ["mine", "Default"],
+            "what no owner has made is the documented one's"
+        );
+        assert_eq!(named(bob.before(None, 9).unwrap()), ["Default"]);
+        assert!(bob.get(mine).unwrap().is_none() && !bob.delete(mine).unwrap());
+        assert!(bob.update::<StoreError>(mine, |_| Ok(())).unwrap().is_none());
         assert!(environments.delete(mine).unwrap() && environments.get(mine).unwrap().is_none());
     }
 }

@@ -19,6 +19,7 @@ pub use self::{
     provision::{Provision, Provisions},
 };
 use crate::{
+    access::{OwnerId, Scope, Stretch},
     clock,
     id::{AgentId, RuntimeId},
     runtime::AgentSpec,
@@ -193,6 +194,12 @@ impl Agent {
         Self { id, created_ms: 0, updated_ms: 0, version: 1, archived_ms: None, definition }
     }
 
+    /// Whose it is, and whose its sessions are.
+    #[must_use]
+    pub fn owner(&self) -> OwnerId {
+        OwnerId::from(self.definition.owner_id.clone())
+    }
+
     /// When it was changed last, in milliseconds since the epoch.
     #[must_use]
     pub fn updated_ms(&self) -> u64 {
@@ -244,11 +251,12 @@ pub fn verify(vault: &Vault) -> Result<(), StoreError> {
     vault::verify_rows(vault, &[AGENTS, VERSIONS, ENVIRONMENTS, PROVISIONS])
 }
 
-/// All agents. A handle: clones share everything.
+/// The agents in a scope: for whoever has this handle there are no others. Clones share everything.
 #[derive(Clone)]
 pub struct Agents {
     table: Arc<Table>,
     versions: Arc<Table>,
+    scope: Scope,
 }
 
 /// Why an agent was not changed.
@@ -274,17 +282,36 @@ impl<E> From<StoreError> for UpdateError<E> {
 }
 
 impl Agents {
-    /// The agents in the vault's database.
+    /// All agents in the vault's database.
     #[must_use]
     pub fn new(vault: &Vault) -> Self {
-        Self { table: Arc::new(Table::new(vault, AGENTS)), versions: Arc::new(Table::new(vault, VERSIONS)) }
+        let table = |definition| Arc::new(Table::new(vault, definition));
+        Self { table: table(AGENTS), versions: table(VERSIONS), scope: Scope::All }
+    }
+
+    /// Those of them that are in a scope, too.
+    #[must_use]
+    pub fn within(&self, scope: &Scope) -> Self {
+        Self { scope: self.scope.narrowed(scope), ..self.clone() }
+    }
+
+    fn holds(&self, agent: &Agent) -> bool {
+        self.scope.holds(&agent.definition.owner_id)
+    }
+
+    /// In a scope of one owner everything is that owner's and stays so.
+    fn own(&self, definition: &mut Definition) {
+        if let Some(owner) = self.scope.owner() {
+            owner.as_str().clone_into(&mut definition.owner_id);
+        }
     }
 
     /// Makes an agent, whose id is a new one.
     ///
     /// # Errors
     /// When the store fails; so for all calls.
-    pub fn create(&self, id: AgentId, definition: Definition) -> Result<Agent, StoreError> {
+    pub fn create(&self, id: AgentId, mut definition: Definition) -> Result<Agent, StoreError> {
+        self.own(&mut definition);
         let agent =
             Agent { id, created_ms: clock::unix_ms(), updated_ms: 0, version: 1, archived_ms: None, definition };
         self.table.put(&agent.id.to_bytes(), &agent, self.versions.row(version_key(&agent), &agent)?)?;
@@ -296,28 +323,34 @@ impl Agents {
     /// # Errors
     /// See [`Self::create`].
     pub fn get(&self, id: AgentId) -> Result<Option<Agent>, StoreError> {
-        self.table.get(&id.to_bytes())?.map(|row| row.parse()).transpose()
+        let agent = self.table.get(&id.to_bytes())?.map(|row| row.parse()).transpose()?;
+        Ok(agent.filter(|agent| self.holds(agent)))
     }
 
-    /// Agents, the first made first, from the one made after `after`; at most `limit`.
+    /// Agents, the first made first, from the one made after `after`; at most `limit` are looked at.
     ///
     /// # Errors
     /// See [`Self::create`].
-    pub fn after(&self, after: Option<AgentId>, limit: usize) -> Result<Vec<Agent>, StoreError> {
+    pub fn after(&self, after: Option<AgentId>, limit: usize) -> Result<Stretch<Agent, AgentId>, StoreError> {
         // Ids sort by the time they were made, and the rows by their ids.
         let start = after.map(AgentId::to_bytes);
         let start = start.as_ref().map_or(Bound::Unbounded, |start| Bound::Excluded(&start[..]));
-        self.table.rows((start, Bound::Unbounded), false, limit)?.iter().map(Row::parse).collect()
+        self.stretch(&self.table.rows((start, Bound::Unbounded), false, limit)?, limit)
     }
 
-    /// Agents, the latest made first, from the one made before `before`; at most `limit`.
+    /// Agents, the latest made first, from the one made before `before`; at most `limit` are looked at.
     ///
     /// # Errors
     /// See [`Self::create`].
-    pub fn before(&self, before: Option<AgentId>, limit: usize) -> Result<Vec<Agent>, StoreError> {
+    pub fn before(&self, before: Option<AgentId>, limit: usize) -> Result<Stretch<Agent, AgentId>, StoreError> {
         let end = before.map(AgentId::to_bytes);
         let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
-        self.table.rows((Bound::Unbounded, end), true, limit)?.iter().map(Row::parse).collect()
+        self.stretch(&self.table.rows((Bound::Unbounded, end), true, limit)?, limit)
+    }
+
+    fn stretch(&self, rows: &[Row], limit: usize) -> Result<Stretch<Agent, AgentId>, StoreError> {
+        let agents = rows.iter().map(Row::parse).collect::<Result<_, _>>()?;
+        Ok(Stretch::of(agents, limit, |agent: &Agent| agent.id, |agent| self.holds(agent)))
     }
 
     /// A version of an agent; nothing when there is none of this number.
@@ -330,7 +363,8 @@ impl Agents {
         }
         let mut key = agent.id.to_bytes().to_vec();
         key.extend(version.to_be_bytes());
-        self.versions.get(&key)?.map(|row| row.parse()).transpose()
+        let version = self.versions.get(&key)?.map(|row| row.parse()).transpose()?;
+        Ok(version.map(|version| of_same_owner(version, agent)))
     }
 
     /// The versions of an agent, the latest first, from the one before `before`; at most `limit`.
@@ -342,8 +376,9 @@ impl Agents {
         start.extend(0_u32.to_be_bytes());
         end.extend(before.unwrap_or(u32::MAX).to_be_bytes());
         let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
-        let mut versions: Vec<Agent> =
-            self.versions.rows(range, true, limit)?.iter().map(Row::parse).collect::<Result<_, _>>()?;
+        let rows = self.versions.rows(range, true, limit)?;
+        let versions = rows.iter().map(|row| Ok(of_same_owner(row.parse()?, agent)));
+        let mut versions = versions.collect::<Result<Vec<_>, StoreError>>()?;
         // An agent that was made before versions were kept.
         if versions.is_empty() && before.is_none() {
             versions.push(agent.clone());
@@ -362,6 +397,9 @@ impl Agents {
         expected: Option<u32>,
         change: impl FnOnce(&mut Definition) -> Result<(), E>,
     ) -> Result<Option<Agent>, UpdateError<E>> {
+        if self.get(id)?.is_none() {
+            return Ok(None);
+        }
         self.table.update(&id.to_bytes(), |agent: &mut Agent| {
             if agent.archived_ms.is_some() {
                 return Err(UpdateError::Archived);
@@ -371,6 +409,7 @@ impl Agents {
             }
             let before = to_json(&agent.definition);
             change(&mut agent.definition).map_err(UpdateError::Refused)?;
+            self.own(&mut agent.definition);
             if to_json(&agent.definition) == before {
                 return Ok(None);
             }
@@ -385,6 +424,9 @@ impl Agents {
     /// # Errors
     /// See [`Self::create`].
     pub fn archive(&self, id: AgentId) -> Result<Option<Agent>, StoreError> {
+        if self.get(id)?.is_none() {
+            return Ok(None);
+        }
         self.table.update(&id.to_bytes(), |agent: &mut Agent| {
             let archived = agent.archived_ms.is_some();
             agent.archived_ms.get_or_insert_with(clock::unix_ms);
@@ -397,6 +439,9 @@ impl Agents {
     /// # Errors
     /// See [`Self::create`].
     pub fn set_status(&self, id: AgentId, status: Status) -> Result<Option<Agent>, StoreError> {
+        if self.get(id)?.is_none() {
+            return Ok(None);
+        }
         self.table.update(&id.to_bytes(), |agent: &mut Agent| {
             agent.definition.status = status;
             Ok(Some(Also::Nothing))
@@ -408,8 +453,17 @@ impl Agents {
     /// # Errors
     /// See [`Self::create`].
     pub fn delete(&self, id: AgentId) -> Result<bool, StoreError> {
+        if self.scope != Scope::All && self.get(id)?.is_none() {
+            return Ok(false);
+        }
         self.table.remove(&id.to_bytes(), Also::Remove(&self.versions, id.to_bytes().to_vec()))
     }
+}
+
+/// A version of an agent, which is whoever's the agent is now.
+fn of_same_owner(mut version: Agent, agent: &Agent) -> Agent {
+    agent.definition.owner_id.clone_into(&mut version.definition.owner_id);
+    version
 }
 
 fn version_key(agent: &Agent) -> Vec<u8> {
@@ -509,18 +563,46 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_is_another_s_is_not_there_and_what_is_made_is_one_s_own() {
+        let (_directory, vault) = vault();
+        let all = Agents::new(&vault);
+        let [ann, bob] = ["ann", "bob"].map(|owner| all.within(&Scope::Of(OwnerId::from(owner.to_owned()))));
+        let id = ann.create(AgentId::fresh(), definition("bob")).unwrap().id;
+        assert_eq!(ann.get(id).unwrap().unwrap().owner().as_str(), "ann");
+        let give_away = |definition: &mut Definition| {
+            definition.owner_id = "bob".to_owned();
+            Ok::<_, ()>(())
+        };
+        assert_eq!(ann.update(id, None, give_away).unwrap().unwrap().owner().as_str(), "ann");
+        for none in [bob.clone(), bob.within(&Scope::All), bob.within(&ann.scope)] {
+            assert!(none.get(id).unwrap().is_none() && none.archive(id).unwrap().is_none());
+            assert!(none.set_status(id, Status::Paused).unwrap().is_none());
+            assert!(none.update(id, None, |_| Err::<(), _>("looked at")).unwrap().is_none());
+            assert!(!none.delete(id).unwrap());
+            let listed = none.after(None, 1).unwrap();
+            assert!(listed.found.is_empty() && listed.next == Some(id));
+        }
+        let moved = all.update(id, None, give_away).unwrap().unwrap();
+        assert!(ann.get(id).unwrap().is_none());
+        assert_eq!(bob.version(&moved, 1).unwrap().unwrap().owner().as_str(), "bob", "with all its versions");
+        assert!(bob.delete(id).unwrap() && all.get(id).unwrap().is_none());
+    }
+
+    #[test]
     fn agents_are_paged_in_either_order() {
         let (_directory, vault) = vault();
         let agents = Agents::new(&vault);
         let mut ids: Vec<_> = (0..3).map(|_| agents.create(AgentId::fresh(), definition("ann")).unwrap().id).collect();
         ids.sort();
         ids.reverse();
-        let page =
-            |before, limit| agents.before(before, limit).unwrap().into_iter().map(|agent| agent.id).collect::<Vec<_>>();
+        let page = |before, limit| {
+            agents.before(before, limit).unwrap().found.into_iter().map(|agent| agent.id).collect::<Vec<_>>()
+        };
         assert_eq!((page(None, 2), page(Some(ids[1]), 2)), (ids[..2].to_vec(), ids[2..].to_vec()));
         ids.reverse();
-        let page =
-            |after, limit| agents.after(after, limit).unwrap().into_iter().map(|agent| agent.id).collect::<Vec<_>>();
+        let page = |after, limit| {
+            agents.after(after, limit).unwrap().found.into_iter().map(|agent| agent.id).collect::<Vec<_>>()
+        };
         assert_eq!((page(None, 2), page(Some(ids[1]), 2)), (ids[..2].to_vec(), ids[2..].to_vec()));
     }
 }

@@ -88,8 +88,8 @@ async fn once(app: &App, principal: Principal, key: &str, request: Request, next
     let (parts, body) = request.into_parts();
     let body = json::read(body).await?;
     let row = row(principal.name(), &parts.method, parts.uri.path(), key);
-    let turn = app.underway.turn(row).await;
-    let reservations = app.services.reservations.clone();
+    let turn = app.underway().turn(row).await;
+    let reservations = app.reservations().clone();
     // Goes on when the client leaves: the next request of this key must find it over.
     let carried = tokio::spawn(async move {
         let response = carry_out(&reservations, row, Request::from_parts(parts, body), next).await;

@@ -5,6 +5,7 @@
 //!
 //! * `serve.rs` connections · `room.rs` how many · `stall.rs` for how long one may take nothing ·
 //!   `farewell.rs` how one ends
+//! * `app.rs` what handlers work with, each with what its principal may see
 //! * `exchange.rs` what every request and response have in common · `principal.rs` who asks · `tenure.rs` for how long ·
 //!   `browser.rs` what browsers add to that · `unread.rs` whether a body was read to its end
 //! * `idempotency.rs` requests that may come twice and shall be carried out once
@@ -17,6 +18,7 @@
 //! Must not decide anything about a session, an agent or a credential; handlers translate and delegate.
 
 mod anthropic;
+mod app;
 mod browser;
 mod call;
 mod console;
@@ -39,11 +41,11 @@ mod stall;
 mod tenure;
 mod unread;
 
-use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Extension, Router,
-    extract::{FromRef, FromRequestParts, Request, State},
+    extract::{FromRequestParts, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
@@ -51,7 +53,7 @@ use axum::{
 use futures_util::FutureExt;
 use http::{Method, StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 pub use self::dialect::Speaks;
 #[cfg(any(test, feature = "fuzz"))]
@@ -60,139 +62,18 @@ use self::{
     anthropic::forward,
     error::Error,
     exchange::Template,
-    idempotency::Underway,
     lap::{agents, backup, capabilities, events, health, keys, runtimes, sessions, status, versions},
     principal::Principal,
 };
 pub use self::{
+    app::{App, Services, StoreFiles},
     browser::ConsoleHosts,
     call::{CallError, Refused, Unanswered, call},
     download::{DownloadError, download},
     probe::{ProbeError, probe},
     serve::serve,
 };
-use crate::{
-    access::Role,
-    agents::{Agents, Environments},
-    backup::Backups,
-    events::Reservations,
-    id::RuntimeId,
-    registry::Registry,
-    runtime::Profile,
-    session::Sessions,
-    upstream::NetworkPolicy,
-    vault::{ClientKeys, Vault},
-};
-
-/// What an [`App`] is made of.
-pub struct Services {
-    /// The sessions.
-    pub sessions: Sessions,
-    /// The agents.
-    pub agents: Agents,
-    /// The environments.
-    pub environments: Environments,
-    /// What clients have asked for under a key of their own.
-    pub reservations: Reservations,
-    /// Where credentials are stored.
-    pub vault: Arc<Vault>,
-    /// What makes backups.
-    pub backups: Backups,
-    /// The runtimes that there are.
-    pub registry: Registry,
-    /// The keys that clients may show.
-    pub keys: ClientKeys,
-    /// The names by which browsers may call the host.
-    pub console_hosts: ConsoleHosts,
-    /// Which base URLs a credential may be stored for.
-    pub networks: NetworkPolicy,
-    /// Turns true when the event log takes no more writes.
-    pub fenced: watch::Receiver<bool>,
-    /// The runtime of what is made without naming one.
-    pub default_runtime: RuntimeId,
-    /// When the host started, in milliseconds since the epoch.
-    pub started_ms: u64,
-    /// What the store is on disk.
-    pub files: StoreFiles,
-    /// How many connections may be open.
-    pub connections_max: usize,
-    /// How many of them one client may have open.
-    pub connections_per_ip_max: usize,
-}
-
-/// The files of a store.
-pub struct StoreFiles {
-    /// The log.
-    pub events: PathBuf,
-    /// The vault.
-    pub vault: PathBuf,
-}
-
-/// What handlers work with. A handle: clones share everything.
-#[derive(Clone)]
-pub struct App {
-    services: Arc<Services>,
-    /// The keyed requests that are being carried out.
-    underway: Arc<Underway>,
-    /// Turns true when the host shuts down.
-    draining: watch::Sender<bool>,
-}
-
-impl App {
-    /// Ready to be served.
-    #[must_use]
-    pub fn new(services: Services) -> Self {
-        Self { services: Arc::new(services), underway: Arc::default(), draining: watch::Sender::new(false) }
-    }
-
-    fn draining(&self) -> Draining {
-        Draining(self.draining.subscribe())
-    }
-
-    fn drain(&self) {
-        self.draining.send_replace(true);
-    }
-}
-
-/// What waits for the host to shut down.
-#[derive(Clone)]
-struct Draining(watch::Receiver<bool>);
-
-impl Draining {
-    /// True once it does.
-    fn has_begun(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Returns once it does.
-    async fn begun(&mut self) {
-        // An error says that the host is gone already, which is the same to who waits.
-        drop(self.0.wait_for(|draining| *draining).await);
-    }
-}
-
-macro_rules! handles {
-    ($($handle:ty: $app:ident => $from:expr;)*) => {$(
-        impl FromRef<App> for $handle {
-            fn from_ref($app: &App) -> Self {
-                $from
-            }
-        }
-    )*};
-}
-
-// What a handler may ask for: the handle that it needs and no more.
-handles! {
-    Sessions: app => app.services.sessions.clone();
-    Agents: app => app.services.agents.clone();
-    Environments: app => app.services.environments.clone();
-    Arc<Vault>: app => Arc::clone(&app.services.vault);
-    Backups: app => app.services.backups.clone();
-    Registry: app => app.services.registry.clone();
-    ClientKeys: app => app.services.keys.clone();
-    ConsoleHosts: app => app.services.console_hosts.clone();
-    NetworkPolicy: app => app.services.networks.clone();
-}
+use crate::{access::Role, registry::Registry, runtime::Profile};
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -492,8 +373,8 @@ async fn guard(State((app, route)): State<(App, &'static RouteInfo)>, mut reques
 fn admit(app: &App, route: &RouteInfo, request: &Request) -> Result<Option<Principal>, Box<Response>> {
     let Access::Key(role) = route.access else { return Ok(None) };
     let refused = |error: Error| Box::new(error.into_response());
-    let (services, headers) = (&app.services, request.headers());
-    let proven = Principal::prove(&services.keys, &services.console_hosts, request.method(), headers);
+    let headers = request.headers();
+    let proven = Principal::prove(app.keys(), app.console_hosts(), request.method(), headers);
     let Some(principal) = proven.map_err(refused)? else {
         let page = route.speaks == Speaks::Browser;
         return Err(if page { Box::new(console::to_sign_in(request.uri())) } else { refused(Error::unauthorized()) });

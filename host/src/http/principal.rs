@@ -9,7 +9,7 @@ use super::{
     error::Error,
 };
 use crate::{
-    access::{Role, Scope},
+    access::{OwnerId, Role, Scope},
     vault::{Client, ClientKeys, RowError, Shown},
 };
 
@@ -71,6 +71,11 @@ impl Principal {
     /// Whose things it sees.
     pub(super) fn scope(&self) -> &Scope {
         self.0.scope()
+    }
+
+    /// Whose is what it makes without saying whose.
+    pub(super) fn owner(&self) -> OwnerId {
+        self.scope().owner().cloned().unwrap_or_else(OwnerId::local)
     }
 
     /// Refuses a principal that may not do what is for `role`.

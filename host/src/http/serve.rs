@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    App, Draining,
+    app::{App, Draining},
     error::Error,
     exchange::{exchange, refuse},
     farewell::Farewell,
@@ -57,7 +57,8 @@ const REFUSALS_MAX: usize = 64;
 /// Serves until `shutdown` is done, then lets requests under way end, streams at once.
 pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) {
     let router = router(&app);
-    let room = Room::new(room::possible(app.services.connections_max), app.services.connections_per_ip_max);
+    let (most, most_of_one) = app.connections_max();
+    let room = Room::new(room::possible(most), most_of_one);
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use tokio::{task::yield_now, time::sleep};
 
-use super::{Draining, dialect::Dialect, error::Error};
+use super::{app::Draining, dialect::Dialect, error::Error};
 use crate::{
     clock,
     events::{Page, ReadError, Reader},

@@ -6,23 +6,28 @@
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::stored::Session;
-use crate::id::{AgentId, SessionId};
+use crate::{
+    access::{OwnerId, Scope},
+    id::{AgentId, SessionId},
+};
 
 /// How many changes wait for the slowest listener; more are missed by it.
 const KEPT: usize = 4096;
 
 /// That a session is new, another, or gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Changed {
     /// Which session.
     pub session: SessionId,
     /// The agent that it runs, also when it is gone.
     pub agent: AgentId,
+    /// Whose it is.
+    pub owner: OwnerId,
 }
 
 impl Changed {
-    pub(super) const fn of(session: &Session) -> Self {
-        Self { session: session.id, agent: session.agent }
+    pub(super) fn of(session: &Session) -> Self {
+        Self { session: session.id, agent: session.agent, owner: session.owner.clone() }
     }
 }
 
@@ -45,16 +50,19 @@ impl Changes {
         }
     }
 
-    pub(crate) fn listen(&self) -> Listener {
-        Listener(self.0.subscribe())
+    pub(crate) fn listen(&self, scope: &Scope) -> Listener {
+        Listener { told: self.0.subscribe(), scope: scope.clone() }
     }
 }
 
-/// Hears of every change from now on, unless it is too slow.
-pub struct Listener(broadcast::Receiver<Changed>);
+/// Hears of every change in a scope from now on, unless it is too slow.
+pub struct Listener {
+    told: broadcast::Receiver<Changed>,
+    scope: Scope,
+}
 
 /// What a listener hears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     /// A session has changed.
     Changed(Changed),
@@ -65,10 +73,13 @@ pub enum News {
 impl Listener {
     /// The next change. May be dropped without losing one. Never returns once there are no sessions any more.
     pub async fn next(&mut self) -> News {
-        match self.0.recv().await {
-            Ok(change) => News::Changed(change),
-            Err(RecvError::Lagged(_)) => News::Missed,
-            Err(RecvError::Closed) => std::future::pending().await,
+        loop {
+            match self.told.recv().await {
+                Ok(change) if self.scope.holds(change.owner.as_str()) => return News::Changed(change),
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => return News::Missed,
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
         }
     }
 }
@@ -78,13 +89,23 @@ mod tests {
     use super::*;
 
     fn change(number: u8) -> Changed {
-        Changed { session: SessionId::from_bytes([number; 16]), agent: AgentId::from_bytes([1; 16]) }
+        let (session, agent) = (SessionId::from_bytes([number; 16]), AgentId::from_bytes([1; 16]));
+        Changed { session, agent, owner: OwnerId::local() }
+    }
+
+    #[tokio::test]
+    async fn a_listener_hears_nothing_of_what_is_another_s() {
+        let changes = Changes::default();
+        let mut listener = changes.listen(&Scope::Of(OwnerId::local()));
+        changes.announce(Changed { owner: OwnerId::from("ann".to_owned()), ..change(1) });
+        changes.announce(change(2));
+        assert_eq!(listener.next().await, News::Changed(change(2)));
     }
 
     #[tokio::test]
     async fn a_listener_that_is_too_slow_is_told_and_hears_what_comes_after() {
         let changes = Changes::default();
-        let mut listener = changes.listen();
+        let mut listener = changes.listen(&Scope::All);
         for _ in 0..=KEPT {
             changes.announce(change(1));
         }

@@ -61,6 +61,7 @@ use self::{
     state::State,
 };
 use crate::{
+    access::{OwnerId, Scope, Stretch},
     agents::{Provision, Provisions},
     clock,
     events::{AppendError, Draft, EventLog, ReadError, Reader, Span, Writer, WriterError},
@@ -75,6 +76,8 @@ use crate::{
 pub struct NewSession {
     /// A new id, or one that was reserved for this session and may have been used for it already.
     pub id: SessionId,
+    /// Whose it is: the agent's owner.
+    pub owner: OwnerId,
     /// The agent.
     pub agent: AgentId,
     /// The agent as the runtime shall see it.
@@ -99,10 +102,11 @@ pub struct NewSession {
     pub prompts: Vec<Prompt>,
 }
 
-/// All sessions. A handle: clones share everything.
+/// The sessions in a scope: for whoever has this handle there are no others. Clones share everything.
 #[derive(Clone)]
 pub struct Sessions {
     core: Arc<Core>,
+    scope: Scope,
 }
 
 /// What sessions work with.
@@ -170,7 +174,13 @@ impl Sessions {
             executor,
             recordings,
         };
-        Self { core: Arc::new(core) }
+        Self { core: Arc::new(core), scope: Scope::All }
+    }
+
+    /// Those of them that are in a scope, too.
+    #[must_use]
+    pub fn within(&self, scope: &Scope) -> Self {
+        Self { core: Arc::clone(&self.core), scope: self.scope.narrowed(scope) }
     }
 
     /// Goes on with the sessions that had something to do when the last process ended. Returns how many.
@@ -193,8 +203,12 @@ impl Sessions {
     ///
     /// # Errors
     /// When the upstream refuses or the session cannot be stored.
-    pub async fn create(&self, new: NewSession) -> Result<Session, CreateError> {
+    pub async fn create(&self, mut new: NewSession) -> Result<Session, CreateError> {
         let core = Arc::clone(&self.core);
+        // In a scope of one owner everything is that owner's.
+        if let Some(owner) = self.scope.owner() {
+            new.owner = owner.clone();
+        }
         // Goes on when the client leaves: what is made upstream must be stored.
         let made = self.core.executor.spawn(async move { core.create(new).await });
         made.await.unwrap_or(Err(CreateError::Store(AppendError::OutcomeUnknown)))
@@ -205,16 +219,22 @@ impl Sessions {
     /// # Errors
     /// When it cannot be read.
     pub fn get(&self, id: SessionId) -> Result<Option<Session>, ReadError> {
-        self.core.log.session(id)?.map(|bytes| Session::read(id, &bytes)).transpose()
+        let session = self.core.log.session(id)?.map(|bytes| Session::read(id, &bytes)).transpose()?;
+        Ok(session.filter(|session| self.holds(session)))
     }
 
-    /// Sessions in a row, at most `limit`.
+    fn holds(&self, session: &Session) -> bool {
+        self.scope.holds(session.owner.as_str())
+    }
+
+    /// Sessions in a row, of which at most `limit` are looked at.
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn list(&self, span: Span, limit: usize) -> Result<Vec<Session>, ReadError> {
+    pub fn list(&self, span: Span, limit: usize) -> Result<Stretch<Session, SessionId>, ReadError> {
         let stored = self.core.log.sessions(span, limit)?;
-        stored.into_iter().map(|(id, bytes)| Session::read(id, &bytes)).collect()
+        let read = stored.into_iter().map(|(id, bytes)| Session::read(id, &bytes)).collect::<Result<_, _>>()?;
+        Ok(Stretch::of(read, limit, |session: &Session| session.id, |session| self.holds(session)))
     }
 
     /// How many there are.
@@ -228,22 +248,26 @@ impl Sessions {
     /// Tells of every change of a session's record from now on: of new ones, changed ones and deleted ones.
     #[must_use]
     pub fn changes(&self) -> Listener {
-        self.core.changes.listen()
+        self.core.changes.listen(&self.scope)
     }
 
     /// What is large about a session; nothing for one that was made before such facts were kept.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn facts(&self, id: SessionId) -> Result<Option<Facts>, ReadError> {
+    pub fn facts(&self, session: &Session) -> Result<Option<Facts>, ReadError> {
+        let id = session.id;
         self.core.log.facts(id)?.map(|bytes| Facts::read(id, &bytes)).transpose()
     }
 
-    /// The user's messages, in order.
+    /// The user's messages, in order; none where there is no such session.
     ///
     /// # Errors
     /// When one cannot be read.
     pub fn messages(&self, id: SessionId) -> Result<Vec<Message>, ReadError> {
+        if self.get(id)?.is_none() {
+            return Ok(Vec::new());
+        }
         let stored = self.core.log.messages(id, 0)?;
         stored.into_iter().map(|(_, bytes)| Message::read(id, &bytes)).collect()
     }
@@ -435,6 +459,7 @@ impl Core {
             id,
             title: new.title,
             untitled: new.untitled,
+            owner: new.owner,
             agent: new.agent,
             agent_version: new.agent_version,
             environment_id: new.environment_id,

@@ -91,9 +91,11 @@ impl Sessions {
         let (mut all, mut before) = (Vec::new(), None);
         loop {
             let page = self.list(Span::Before(before), PAGE)?;
-            let Some(last) = page.last() else { return Ok(all) };
-            before = Some(last.id);
-            all.extend(page.iter().map(Summary::of));
+            all.extend(page.found.iter().map(Summary::of));
+            before = page.next;
+            if before.is_none() {
+                return Ok(all);
+            }
         }
     }
 }

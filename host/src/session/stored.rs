@@ -11,6 +11,7 @@ use super::{
     usage::Usage,
 };
 use crate::{
+    access::OwnerId,
     clock,
     events::{ReadError, Record},
     id::{AgentId, ComponentDigest, EnvironmentId, MessageId, ProvisionId, RuntimeId, SessionId},
@@ -27,6 +28,9 @@ pub struct Session {
     /// True when nobody has chosen the title.
     #[serde(default)]
     pub untitled: bool,
+    /// Whose it is: the owner that its agent had when it was made.
+    #[serde(default = "OwnerId::local")]
+    pub owner: OwnerId,
     /// The agent that it runs.
     pub agent: AgentId,
     /// The version of the agent that it was made from.

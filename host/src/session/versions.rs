@@ -3,10 +3,13 @@
 //! A session names its version in its record. Counting them reads every record, which takes a second for some hundred
 //! thousand sessions; nothing that happens often waits for it.
 
+use std::sync::Arc;
+
 use tokio::task::spawn_blocking;
 
 use super::{Session, Sessions};
 use crate::{
+    access::Scope,
     events::{ReadError, Span},
     id::{ComponentDigest, RuntimeId, SessionId},
     registry::RemoveError,
@@ -51,15 +54,19 @@ impl Sessions {
     }
 
     async fn count_on(&self, runtime: &RuntimeId, component: ComponentDigest) -> Result<u64, ReadError> {
-        let (sessions, runtime) = (self.clone(), runtime.clone());
+        // Whoever asks: everybody's sessions count.
+        let everybodys = Self { core: Arc::clone(&self.core), scope: Scope::All };
+        let runtime = runtime.clone();
         blocking(move || {
             let (mut count, mut last) = (0, None::<SessionId>);
             loop {
-                let page = sessions.list(Span::After(last), PAGE)?;
-                let Some(end) = page.last() else { return Ok(count) };
-                last = Some(end.id);
+                let page = everybodys.list(Span::After(last), PAGE)?;
                 let on = |session: &&Session| session.runtime == runtime && session.component == Some(component);
-                count += page.iter().filter(on).count() as u64;
+                count += page.found.iter().filter(on).count() as u64;
+                last = page.next;
+                if last.is_none() {
+                    return Ok(count);
+                }
             }
         })
         .await

@@ -26,6 +26,7 @@ use super::{
     tools,
 };
 use crate::{
+    access::Stretch,
     agents::{Agent, Agents, Definition, Status},
     id::AgentId,
     registry::Registry,
@@ -432,7 +433,7 @@ pub(in super::super) async fn create(
     principal: Principal,
     attempt: Attempt,
     chosen: Chosen,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
@@ -446,7 +447,7 @@ pub(in super::super) async fn create(
     if wishes.version.is_some() {
         return Err(Error::invalid("version: a new agent has none yet"));
     }
-    let mut definition = Definition::new(name.clone(), principal.name().to_owned());
+    let mut definition = Definition::new(name.clone(), principal.owner().to_string());
     // In this dialect an agent has the tools that it is given.
     definition.tools = Some(raw(&json!([])));
     wishes.check()?.apply(&mut definition)?;
@@ -459,7 +460,7 @@ pub(in super::super) async fn create(
 
 pub(in super::super) async fn retrieve(
     _: Principal,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
     Path(id): Path<String>,
     parameters: Parameters,
@@ -476,7 +477,7 @@ pub(in super::super) async fn retrieve(
 pub(in super::super) async fn update(
     _: Principal,
     attempt: Attempt,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
     Path(id): Path<String>,
     Json(wishes): Json<Wishes>,
@@ -494,7 +495,7 @@ pub(in super::super) async fn update(
 pub(in super::super) async fn archive(
     _: Principal,
     attempt: Attempt,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
@@ -510,7 +511,7 @@ pub(in super::super) async fn archive(
 /// The latest made first.
 pub(in super::super) async fn list_all(
     _: Principal,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
     parameters: Parameters,
 ) -> Result<Response, Error> {
@@ -523,8 +524,8 @@ pub(in super::super) async fn list_all(
                 && (archived || agent.archived_ms.is_none())
         };
         let found = collect(before, limit, |before, limit| agents.before(before, limit), |agent| agent.id, wanted)?;
-        let key = |agent: &Agent| u128::from_be_bytes(agent.id.to_bytes());
-        Ok(page::answer(&found, limit, key, |agent| Item::new(agent, &registry)))
+        let key = |id: AgentId| u128::from_be_bytes(id.to_bytes());
+        Ok(page::answer(&found, key, |agent| Item::new(agent, &registry)))
     })
     .await?
 }
@@ -532,7 +533,7 @@ pub(in super::super) async fn list_all(
 /// The latest first.
 pub(in super::super) async fn versions(
     _: Principal,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
     Path(id): Path<String>,
     parameters: Parameters,
@@ -542,8 +543,12 @@ pub(in super::super) async fn versions(
     let before = before.map_err(|_| invalid("invalid page cursor"))?;
     on_disk(move || {
         let agent = get(&agents, &id)?;
-        let found = agents.versions(&agent, before, limit + 1)?;
-        Ok(page::answer(&found, limit, |agent| agent.version.into(), |agent| Item::new(agent, &registry)))
+        // One more tells whether there are more.
+        let mut found = agents.versions(&agent, before, limit + 1)?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|last| last.version);
+        Ok(page::answer(&Stretch { found, next }, u128::from, |agent| Item::new(agent, &registry)))
     })
     .await?
 }

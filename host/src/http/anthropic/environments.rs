@@ -1,9 +1,6 @@
 //! Environments: made, shown, changed, put away, deleted.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::Path, response::Response};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json, value::RawValue};
@@ -242,7 +239,7 @@ impl Wishes {
 pub(in super::super) async fn create(
     _: Principal,
     attempt: Attempt,
-    State(environments): State<Environments>,
+    environments: Environments,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
     if let Some(environment) = attempt.made(|id| environments.get(id))? {
@@ -266,7 +263,7 @@ pub(in super::super) async fn create(
 
 pub(in super::super) async fn retrieve(
     _: Principal,
-    State(environments): State<Environments>,
+    environments: Environments,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let known = environments.get(named(&id)?)?;
@@ -276,7 +273,7 @@ pub(in super::super) async fn retrieve(
 pub(in super::super) async fn update(
     _: Principal,
     attempt: Attempt,
-    State(environments): State<Environments>,
+    environments: Environments,
     Path(id): Path<String>,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
@@ -299,7 +296,7 @@ pub(in super::super) async fn update(
 /// The latest made first.
 pub(in super::super) async fn list(
     _: Principal,
-    State(environments): State<Environments>,
+    environments: Environments,
     parameters: Parameters,
 ) -> Result<Response, Error> {
     let (limit, archived) = (parameters.limit(LIMIT, LIMIT_MAX)?, parameters.flag("include_archived")?);
@@ -308,8 +305,8 @@ pub(in super::super) async fn list(
         let wanted = |environment: &Environment| archived || environment.archived_ms.is_none();
         let read = |before, limit| environments.before(before, limit);
         let found = collect(before, limit, read, |environment| environment.id, wanted)?;
-        let key = |environment: &Environment| u128::from_be_bytes(environment.id.to_bytes());
-        Ok(page::answer(&found, limit, key, Item::from))
+        let key = |id: EnvironmentId| u128::from_be_bytes(id.to_bytes());
+        Ok(page::answer(&found, key, Item::from))
     })
     .await?
 }
@@ -317,7 +314,7 @@ pub(in super::super) async fn list(
 pub(in super::super) async fn archive(
     _: Principal,
     attempt: Attempt,
-    State(environments): State<Environments>,
+    environments: Environments,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let environment = own(&id)?;
@@ -334,7 +331,7 @@ pub(in super::super) async fn archive(
 
 pub(in super::super) async fn delete(
     _: Principal,
-    State(environments): State<Environments>,
+    environments: Environments,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let environment = own(&id)?;

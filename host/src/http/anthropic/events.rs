@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     super::{
-        App,
+        app::Draining,
         dialect::Dialect,
         error::Error,
         idempotency::{Attempt, replayed},
@@ -68,7 +68,7 @@ pub(super) fn inputs(name: &str, events: Vec<Box<RawValue>>) -> Result<Vec<Input
 pub(in super::super) async fn send(
     _: Principal,
     attempt: Attempt,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
@@ -191,14 +191,14 @@ fn texts(content: &Value) -> String {
 /// The events in pages, in the dialect of the request.
 pub(in super::super) async fn page(
     principal: Principal,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
     headers: HeaderMap,
     parameters: Parameters,
     lap_wish: super::super::Query<lap::events::Wish>,
 ) -> Result<Response, Error> {
     if Dialect::of(&headers) == Dialect::Lap {
-        return lap::events::list(principal, State(sessions), Path(id), lap_wish).await;
+        return lap::events::list(principal, sessions, Path(id), lap_wish).await;
     }
     let session = named(&id)?;
     let wish = history::Wish::of(&parameters)?;
@@ -212,7 +212,8 @@ pub(in super::super) async fn page(
 /// The events as a stream, in the dialect of the request.
 pub(in super::super) async fn stream(
     _: Principal,
-    State(app): State<App>,
+    sessions: Sessions,
+    State(draining): State<Draining>,
     Path(id): Path<String>,
     headers: HeaderMap,
     parameters: Parameters,
@@ -226,7 +227,7 @@ pub(in super::super) async fn stream(
             named(&id)?
         }
     };
-    sse::respond(&app.services.sessions, session, &headers, &wish, dialect, app.draining())
+    sse::respond(&sessions, session, &headers, &wish, dialect, draining)
 }
 
 fn previews(parameters: &Parameters) -> Result<(), Error> {

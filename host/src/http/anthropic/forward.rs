@@ -12,7 +12,7 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{FromRequestParts, Request, State},
+    extract::{FromRef, FromRequestParts, Request},
     response::Response,
 };
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     super::{
-        App, Draining,
+        app::{App, Draining},
         error::{Error, no_credential},
         offered, on_disk,
         paced::Paced,
@@ -35,8 +35,9 @@ use super::{
 };
 use crate::{
     id::SessionId,
+    registry::Registry,
     runtime::Profile,
-    session::{LinkError, Session},
+    session::{LinkError, Session, Sessions},
     upstream::{self, Answer, FeedError, ForwardError, Outgoing, Renaming, SendError, Upstream},
 };
 
@@ -64,10 +65,27 @@ const SESSION: &str = "{session}";
 /// A segment of a path: all but the unreserved characters of RFC 3986 are encoded.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// What a request is handed on with.
+pub(in super::super) struct Means {
+    registry: Registry,
+    /// Those that the principal sees: nobody else's are named upstream.
+    sessions: Sessions,
+    draining: Draining,
+}
+
+impl FromRequestParts<App> for Means {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        let sessions = Sessions::from_request_parts(parts, app).await?;
+        Ok(Self { registry: Registry::from_ref(app), sessions, draining: app.draining() })
+    }
+}
+
 /// A request that belongs to the account as a whole.
 pub(in super::super) async fn of_account(
     _: Principal,
-    State(app): State<App>,
+    means: Means,
     chosen: Chosen,
     request: Request,
 ) -> Result<Response, Error> {
@@ -80,36 +98,32 @@ pub(in super::super) async fn of_account(
     let way = match named.next() {
         None => {
             let id = chosen.runtime();
-            let runtime = offered(&app.services.registry, id.as_str())?;
+            let runtime = offered(&means.registry, id.as_str())?;
             declared(&runtime, &parts.method, &path, &path)?;
-            let sessions = app.services.sessions.clone();
+            let sessions = means.sessions.clone();
             let upstream = on_disk(move || sessions.upstream(&id)).await?;
             Way { upstream: upstream.map_err(|error| unlinked(error, &runtime))?, session: None }
         }
         Some((id, value)) => {
-            let way = Way::of_session(&app, id, &parts.method, &path, &path).await?;
+            let way = Way::of_session(&means, id, &parts.method, &path, &path).await?;
             way.theirs().clone_into(value);
             way
         }
     };
-    pass_on(&way, &parts, path, query, body, app.draining()).await
+    pass_on(&way, &parts, path, query, body, means.draining).await
 }
 
 /// A request that belongs to one session.
-pub(in super::super) async fn of_session(
-    _: Principal,
-    State(app): State<App>,
-    request: Request,
-) -> Result<Response, Error> {
+pub(in super::super) async fn of_session(_: Principal, means: Means, request: Request) -> Result<Response, Error> {
     let (mut parts, body) = request.into_parts();
     let query = Parameters::from_request_parts(&mut parts, &()).await?.into_pairs();
     let (before, id, behind) =
         around_session(parts.uri.path()).ok_or_else(|| Error::of_status(StatusCode::NOT_FOUND))?;
     let session = id.parse().map_err(|_| not_found(id))?;
     let pattern = format!("{before}{SESSION}{behind}");
-    let way = Way::of_session(&app, session, &parts.method, &pattern, behind).await?;
+    let way = Way::of_session(&means, session, &parts.method, &pattern, behind).await?;
     let path = format!("{before}{}{behind}", utf8_percent_encode(way.theirs(), SEGMENT));
-    pass_on(&way, &parts, path, query, body, app.draining()).await
+    pass_on(&way, &parts, path, query, body, means.draining).await
 }
 
 /// A request that no runtime has: it would let agents run upstream that this host does not know.
@@ -176,17 +190,22 @@ struct Way {
 }
 
 impl Way {
-    async fn of_session(app: &App, id: SessionId, method: &Method, pattern: &str, about: &str) -> Result<Self, Error> {
-        let sessions = app.services.sessions.clone();
+    async fn of_session(
+        means: &Means,
+        id: SessionId,
+        method: &Method,
+        pattern: &str,
+        about: &str,
+    ) -> Result<Self, Error> {
+        let sessions = means.sessions.clone();
         let session = on_disk(move || sessions.get(id)).await??.ok_or_else(|| not_found(&id.to_string()))?;
-        let runtime =
-            app.services.registry.get_for(&session.runtime, session.component).ok_or(LinkError::UnknownRuntime)?;
+        let runtime = means.registry.get_for(&session.runtime, session.component).ok_or(LinkError::UnknownRuntime)?;
         declared(&runtime, method, pattern, about)?;
         let Some(theirs) = session.upstream_id.clone() else {
             let message = format!("the runtime {} does not tell what a session is called upstream", runtime.id());
             return Err(Error::unsupported(message));
         };
-        let sessions = app.services.sessions.clone();
+        let sessions = means.sessions.clone();
         let upstream = on_disk(move || sessions.upstream_of(&session as &Session)).await?;
         let upstream = upstream.map_err(|error| unlinked(error, &runtime))?;
         Ok(Self { upstream, session: Some((id, theirs)) })

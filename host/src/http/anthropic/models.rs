@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     super::{
-        App, Query,
+        Query,
         dialect::Dialect,
         error::{Error, no_credential},
         json, lap, offered,
@@ -21,8 +21,9 @@ use super::{
     runtime::Chosen,
 };
 use crate::{
+    registry::Registry,
     runtime::Model,
-    session::{LinkError, ModelsError},
+    session::{LinkError, ModelsError, Sessions},
     upstream,
 };
 
@@ -81,22 +82,23 @@ impl<'a> From<&'a Model> for Item<'a> {
 /// The models, in the dialect of the request.
 pub(in super::super) async fn list(
     principal: Principal,
-    State(app): State<App>,
+    State(registry): State<Registry>,
+    sessions: Sessions,
+    means: forward::Means,
     chosen: Chosen,
     request: Request,
 ) -> Result<Response, Error> {
     if Dialect::of(request.headers()) == Dialect::Lap {
         let (mut parts, _) = request.into_parts();
         let whose = Query::from_request_parts(&mut parts, &()).await?;
-        let (registry, sessions) = (app.services.registry.clone(), app.services.sessions.clone());
-        return lap::runtimes::models(principal, State(registry), State(sessions), whose).await;
+        return lap::runtimes::models(principal, State(registry), sessions, whose).await;
     }
-    if forwards(&app, &chosen, request.uri().path()) {
-        return forward::of_account(principal, State(app), chosen, request).await;
+    if forwards(&registry, &chosen, request.uri().path()) {
+        return forward::of_account(principal, means, chosen, request).await;
     }
     let (mut parts, _) = request.into_parts();
     let parameters = Parameters::from_request_parts(&mut parts, &()).await?;
-    let models = known(&app, chosen).await?;
+    let models = known(&registry, &sessions, chosen).await?;
     let page =
         page(&models, parameters.text("after_id"), parameters.text("before_id"), parameters.limit(LIMIT, LIMIT_MAX)?)?;
     Ok(json::json(StatusCode::OK, &page))
@@ -105,31 +107,33 @@ pub(in super::super) async fn list(
 /// One model.
 pub(in super::super) async fn retrieve(
     principal: Principal,
-    State(app): State<App>,
+    State(registry): State<Registry>,
+    sessions: Sessions,
+    means: forward::Means,
     Path(id): Path<String>,
     chosen: Chosen,
     request: Request,
 ) -> Result<Response, Error> {
-    if forwards(&app, &chosen, request.uri().path()) {
-        return forward::of_account(principal, State(app), chosen, request).await;
+    if forwards(&registry, &chosen, request.uri().path()) {
+        return forward::of_account(principal, means, chosen, request).await;
     }
-    let models = known(&app, chosen).await?;
+    let models = known(&registry, &sessions, chosen).await?;
     let model = models.iter().find(|model| model.id == id);
     let model =
         model.ok_or_else(|| Error::new(StatusCode::NOT_FOUND, "model_not_found", format!("model {id} not found")))?;
     Ok(json::json(StatusCode::OK, &Item::from(model)))
 }
 
-fn forwards(app: &App, chosen: &Chosen, path: &str) -> bool {
-    let runtime = app.services.registry.get(chosen.id().as_str());
+fn forwards(registry: &Registry, chosen: &Chosen, path: &str) -> bool {
+    let runtime = registry.get(chosen.id().as_str());
     runtime.is_some_and(|runtime| runtime.forwards(upstream::Method::Get, path))
 }
 
 /// The models as the runtime tells them.
-async fn known(app: &App, chosen: Chosen) -> Result<Vec<Model>, Error> {
+async fn known(registry: &Registry, sessions: &Sessions, chosen: Chosen) -> Result<Vec<Model>, Error> {
     let id = chosen.runtime();
-    let runtime = offered(&app.services.registry, id.as_str())?;
-    app.services.sessions.models(&id).await.map_err(|error| match error {
+    let runtime = offered(registry, id.as_str())?;
+    sessions.models(&id).await.map_err(|error| match error {
         ModelsError::Link(LinkError::NoCredential) => no_credential(&runtime.description().provider_name),
         other => other.into(),
     })

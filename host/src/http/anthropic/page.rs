@@ -10,6 +10,7 @@ use super::{
     super::{error::Error, json},
     parameters::{Parameters, invalid},
 };
+use crate::access::Stretch;
 
 /// A page as clients see it.
 #[derive(Serialize)]
@@ -19,42 +20,45 @@ pub(in super::super) struct Page<T> {
     pub(in super::super) next_page: Option<Cursor>,
 }
 
-/// The answer with a page of what was found; one more than its limit tells that there are more.
-pub(in super::super) fn answer<'a, T, I: Serialize>(
-    found: &'a [T],
-    limit: usize,
-    key: impl Fn(&T) -> u128,
+/// The answer with a page of what was found.
+pub(in super::super) fn answer<'a, T, K: Copy, I: Serialize>(
+    page: &'a Stretch<T, K>,
+    key: impl Fn(K) -> u128,
     item: impl Fn(&'a T) -> I,
 ) -> Response {
-    let shown = &found[..found.len().min(limit)];
-    let last = shown.last().filter(|_| found.len() > limit);
-    let next_page = last.map(|last| Cursor { ascending: false, backwards: false, key: key(last) });
-    json::json(StatusCode::OK, &Page { data: shown.iter().map(item).collect::<Vec<_>>(), next_page })
+    let next_page = page.next.map(|next| Cursor { ascending: false, backwards: false, key: key(next) });
+    json::json(StatusCode::OK, &Page { data: page.found.iter().map(item).collect::<Vec<_>>(), next_page })
 }
 
 /// How many rows are read at once where a filter may leave most of them out.
 const CHUNK: usize = 256;
 
-/// Reads on from a place until `limit` wanted rows and one more were found.
+/// How many are read at most for one page: where somebody sees few of many, a page is short and has another one behind it.
+pub(in super::super) const SCAN: usize = 8192;
+
+/// Reads on from a place until `limit` wanted rows were found and there are more, or [`SCAN`] were looked at.
 pub(in super::super) fn collect<T, K: Copy, E>(
     mut place: Option<K>,
     limit: usize,
-    read: impl Fn(Option<K>, usize) -> Result<Vec<T>, E>,
+    read: impl Fn(Option<K>, usize) -> Result<Stretch<T, K>, E>,
     key: impl Fn(&T) -> K,
     wanted: impl Fn(&T) -> bool,
-) -> Result<Vec<T>, E> {
+) -> Result<Stretch<T, K>, E> {
     let mut found = Vec::new();
-    loop {
+    for _ in 0..SCAN / CHUNK {
         let chunk = read(place, CHUNK)?;
-        let Some(last) = chunk.last() else { return Ok(found) };
-        place = Some(key(last));
-        for row in chunk.into_iter().filter(&wanted) {
-            found.push(row);
-            if found.len() > limit {
-                return Ok(found);
+        for row in chunk.found.into_iter().filter(&wanted) {
+            if found.len() == limit {
+                return Ok(Stretch { next: found.last().map(key), found });
             }
+            found.push(row);
+        }
+        place = chunk.next;
+        if place.is_none() {
+            break;
         }
     }
+    Ok(Stretch { found, next: place })
 }
 
 /// A place in a list, which clients take for a mere word: the object that the page begins behind, and in which order the
@@ -127,6 +131,35 @@ impl FromStr for Cursor {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    /// Reads numbers of a row from 1 to `end`, of which even ones are seen.
+    fn pages(end: usize, limit: usize) -> Vec<Vec<usize>> {
+        let read = |after: Option<usize>, most: usize| {
+            let first = after.unwrap_or(0) + 1;
+            let row = (first..=end).take(most).collect();
+            Ok::<_, ()>(Stretch::of(row, most, |number| *number, |number| number % 2 == 0))
+        };
+        let (mut pages, mut place) = (Vec::new(), None);
+        loop {
+            let page = collect(place, limit, read, |number| *number, |number| number % 3 == 0).unwrap();
+            pages.push(page.found);
+            place = page.next;
+            if place.is_none() {
+                return pages;
+            }
+        }
+    }
+
+    #[test]
+    fn pages_together_have_everything_once_and_no_request_reads_without_end() {
+        for (end, limit) in [(0, 2), (5, 2), (24, 2), (25, 4), (2 * SCAN + 7, 1000), (3 * SCAN, 5000)] {
+            let pages = pages(end, limit);
+            let expected: Vec<_> = (1..=end).filter(|number| number % 6 == 0).collect();
+            assert_eq!(pages.concat(), expected, "{end} by {limit}");
+            assert!(pages.iter().all(|page| page.len() <= limit.min(SCAN / 6 + 1)));
+        }
+        assert_eq!(pages(24, 2), [vec![6, 12], vec![18, 24]]);
+    }
 
     #[test]
     fn a_cursor_comes_back_as_it_went() {

@@ -54,6 +54,6 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let named = parts.headers.get(HEADER).map(|value| parse(value.to_str().unwrap_or("?"))).transpose()?;
-        Ok(Self { named, default: App::from_ref(state).services.default_runtime.clone() })
+        Ok(Self { named, default: App::from_ref(state).default_runtime().clone() })
     }
 }

@@ -27,11 +27,12 @@ use super::{
     agents::{self, Overridden, snapshot},
     events::{inputs, named, not_found},
     metadata::{self, Metadata},
-    page::Cursor,
+    page::{Cursor, collect},
     parameters::{Parameters, invalid},
     runtime::Chosen,
 };
 use crate::{
+    access::Stretch,
     agents::{Agent, Agents, Environment, Environments},
     clock,
     events::Span,
@@ -52,9 +53,6 @@ const VAULTS_MAX: usize = 50;
 /// How many sessions a page has, and at the most.
 const LIMIT: usize = 20;
 const LIMIT_MAX: usize = 100;
-
-/// How many sessions are read at once where a filter may leave most of them out.
-const CHUNK: usize = 256;
 
 /// How often a deletion is tried over while something happens to the session.
 const DELETE_TRIES: usize = 3;
@@ -170,7 +168,7 @@ impl<'a> Item<'a> {
 
 /// The facts of a session; what is known of the agent of one that was made before they were kept.
 fn facts(sessions: &Sessions, agents: &Agents, registry: &Registry, session: &Session) -> Result<Facts, Error> {
-    let mut facts = sessions.facts(session.id)?.unwrap_or_else(Facts::unknown);
+    let mut facts = sessions.facts(session)?.unwrap_or_else(Facts::unknown);
     if facts.agent.get() == RawValue::NULL.get() {
         facts.agent = agents::of_session(agents.get(session.agent)?, session.agent, registry);
     }
@@ -234,10 +232,10 @@ pub(in super::super) async fn create(
     _: Principal,
     attempt: Attempt,
     chosen: Chosen,
-    State(agents): State<Agents>,
-    State(environments): State<Environments>,
+    agents: Agents,
+    environments: Environments,
     State(registry): State<Registry>,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
     // Before the wish is looked at: its agent may be gone or archived by now.
@@ -255,6 +253,7 @@ pub(in super::super) async fn create(
     let title = new.title.filter(|title| !title.trim().is_empty());
     let wanted = NewSession {
         id: attempt.id(),
+        owner: agent.owner(),
         agent: agent.id,
         agent_version: Some(agent.version),
         spec: agent.spec(None, Some(&environment)),
@@ -277,7 +276,7 @@ pub(in super::super) async fn create(
         CreateError::Link(LinkError::NoCredential) => no_credential(&runtime.description().provider_name),
         other => other.into(),
     })?;
-    let facts = sessions.facts(session.id)?.unwrap_or_else(Facts::unknown);
+    let facts = sessions.facts(&session)?.unwrap_or_else(Facts::unknown);
     Ok(json::json(StatusCode::OK, &Item::new(&session, &facts)))
 }
 
@@ -355,9 +354,9 @@ fn runtime(registry: &Registry, agent: &Agent, chosen: Chosen) -> Result<Arc<Pro
 
 pub(in super::super) async fn retrieve(
     _: Principal,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     on_disk(move || {
@@ -436,9 +435,9 @@ struct Page<'a> {
 
 pub(in super::super) async fn list(
     _: Principal,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     parameters: Parameters,
 ) -> Result<Response, Error> {
     let ascending = parameters.ascending(false)?;
@@ -450,34 +449,30 @@ pub(in super::super) async fn list(
         let from = cursor.map(|cursor| SessionId::from_bytes(cursor.key.to_be_bytes()));
         let span = |from| if ascending == backwards { Span::Before(from) } else { Span::After(from) };
         // One more tells whether there are more.
-        let (mut found, mut place) = (Vec::new(), from);
-        'reading: loop {
-            let chunk = sessions.list(span(place), CHUNK)?;
-            let Some(last) = chunk.last() else { break };
-            place = Some(last.id);
-            for session in chunk.into_iter().filter(|session| filter.wants(session)) {
-                let facts = facts_of(&session)?;
-                if filter.wants_facts(&facts) {
-                    found.push((session, facts));
-                }
-                if found.len() > limit {
-                    break 'reading;
-                }
-            }
-        }
-        let more = found.len() > limit;
-        found.truncate(limit);
+        let wants = |session: &Session| {
+            // Facts are large: they are read where something depends on them.
+            let in_store = || Ok::<_, Error>(filter.wants_facts(&facts_of(session)?));
+            Ok::<_, Error>(filter.wants(session) && (filter.memory_store.is_none() || in_store()?))
+        };
+        let read = |place, limit| {
+            let Stretch { found, next } = sessions.list(span(place), limit)?;
+            let wanted = found.into_iter().map(|session| Ok::<_, Error>(wants(&session)?.then_some(session)));
+            Ok::<_, Error>(Stretch { found: wanted.filter_map(Result::transpose).collect::<Result<_, _>>()?, next })
+        };
+        let Stretch { mut found, next } = collect(from, limit, read, |session| session.id, |_| true)?;
         if backwards {
             found.reverse();
         }
-        let cursor_at = |backwards: bool, at: Option<&(Session, Facts)>| {
-            at.map(|(session, _)| Cursor { ascending, backwards, key: u128::from_be_bytes(session.id.to_bytes()) })
+        let facts = found.iter().map(facts_of).collect::<Result<Vec<_>, _>>()?;
+        let cursor_at = |backwards: bool, at: Option<SessionId>| {
+            at.map(|id| Cursor { ascending, backwards, key: u128::from_be_bytes(id.to_bytes()) })
         };
-        let (next, previous) = (cursor_at(false, found.last()), cursor_at(true, found.first()));
+        // Away from where the page began it goes on as it was read; towards there it goes back over what is shown.
+        let (first, last) = (found.first().map(|session| session.id), found.last().map(|session| session.id));
         let page = Page {
-            next_page: next.filter(|_| more || backwards),
-            prev_page: previous.filter(|_| if backwards { more } else { from.is_some() }),
-            data: found.iter().map(|(session, facts)| Item::new(session, facts)).collect(),
+            next_page: cursor_at(false, if backwards { last } else { next }),
+            prev_page: cursor_at(true, if backwards { next } else { first.filter(|_| from.is_some()) }),
+            data: found.iter().zip(&facts).map(|(session, facts)| Item::new(session, facts)).collect(),
         };
         Ok(json::json(StatusCode::OK, &page))
     })
@@ -532,9 +527,9 @@ struct Update<'a> {
 pub(in super::super) async fn update(
     _: Principal,
     attempt: Attempt,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
     Json(patch): Json<Patch>,
 ) -> Result<Response, Error> {
@@ -596,9 +591,9 @@ pub(in super::super) async fn update(
 pub(in super::super) async fn archive(
     _: Principal,
     attempt: Attempt,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let session = named(&id)?;
@@ -624,7 +619,7 @@ pub(in super::super) async fn archive(
 /// Deletes a session, here and upstream.
 pub(in super::super) async fn delete(
     _: Principal,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let session = named(&id)?;

@@ -1,9 +1,6 @@
 //! Agents: made, listed, changed, paused, deleted.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::Path, response::Response};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -18,6 +15,7 @@ use super::super::{
     principal::Principal,
 };
 use crate::{
+    access::Scope,
     agents::{Agent, Agents, Array, Definition, MAX_RUNTIME_MINUTES, Object, Status, TIMEZONE},
     id::{AgentId, RuntimeId},
 };
@@ -158,6 +156,16 @@ struct Checked {
 }
 
 impl Wishes {
+    /// Refuses to make something somebody else's.
+    fn of_owner(&self, scope: &Scope) -> Result<(), Error> {
+        let (Some(wanted), Some(owner)) = (&self.owner_id, scope.owner()) else { return Ok(()) };
+        if scope.holds(wanted) {
+            return Ok(());
+        }
+        let message = format!("this key is {owner}'s and makes nothing of another owner's: leave `owner_id` out");
+        Err(Error::new(StatusCode::FORBIDDEN, "owner_forbidden", message))
+    }
+
     fn check(mut self) -> Result<Checked, Error> {
         let blank = |text: &Option<String>| text.as_ref().is_some_and(|text| text.trim().is_empty());
         if blank(&self.name) || blank(&self.owner_id) {
@@ -236,7 +244,11 @@ impl Checked {
 }
 
 /// What a new agent is, of its owner's wishes and the defaults.
-fn defined(wishes: Wishes) -> Result<Definition, Error> {
+fn defined(mut wishes: Wishes, scope: &Scope) -> Result<Definition, Error> {
+    if let Some(owner) = scope.owner() {
+        wishes.owner_id.get_or_insert_with(|| owner.to_string());
+    }
+    wishes.of_owner(scope)?;
     let mut checked = wishes.check()?;
     let Wishes { name: Some(name), owner_id: Some(owner_id), .. } = &checked.wishes else {
         return Err(Error::invalid("name and owner_id required"));
@@ -259,16 +271,16 @@ fn named(id: &str) -> Result<AgentId, Error> {
 }
 
 pub(in super::super) async fn create(
-    _: Principal,
+    principal: Principal,
     attempt: Attempt,
-    State(agents): State<Agents>,
+    agents: Agents,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
     let answer = |agent| json::json(StatusCode::CREATED, &Row::from(&agent));
     if let Some(agent) = attempt.made(|id| agents.get(id))? {
         return Ok(replayed(answer(agent)));
     }
-    let definition = defined(wishes)?;
+    let definition = defined(wishes, principal.scope())?;
     let agent = on_disk(move || agents.create(attempt.id(), definition)).await??;
     Ok(answer(agent))
 }
@@ -295,7 +307,7 @@ struct List<'a> {
 /// The first made first. A list that goes on names its last agent in `x-next-page`.
 pub(in super::super) async fn list(
     _: Principal,
-    State(agents): State<Agents>,
+    agents: Agents,
     Query(whose): Query<Whose>,
 ) -> Result<Response, Error> {
     let limit = whose.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
@@ -304,11 +316,9 @@ pub(in super::super) async fn list(
     })?;
     on_disk(move || {
         let wanted = |agent: &Agent| whose.owner_id.as_ref().is_none_or(|owner| *owner == agent.definition.owner_id);
-        let mut page = collect(after, limit, |after, limit| agents.after(after, limit), |agent| agent.id, wanted)?;
-        let more = page.len() > limit;
-        page.truncate(limit);
-        let mut response = json::json(StatusCode::OK, &List { agents: page.iter().map(Row::from).collect() });
-        let next = page.last().filter(|_| more).and_then(|last| HeaderValue::from_str(&last.id.to_string()).ok());
+        let page = collect(after, limit, |after, limit| agents.after(after, limit), |agent| agent.id, wanted)?;
+        let mut response = json::json(StatusCode::OK, &List { agents: page.found.iter().map(Row::from).collect() });
+        let next = page.next.and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
         if let Some(next) = next {
             response.headers_mut().insert("x-next-page", next);
         }
@@ -317,21 +327,18 @@ pub(in super::super) async fn list(
     .await?
 }
 
-pub(in super::super) async fn get(
-    _: Principal,
-    State(agents): State<Agents>,
-    Path(id): Path<String>,
-) -> Result<Response, Error> {
+pub(in super::super) async fn get(_: Principal, agents: Agents, Path(id): Path<String>) -> Result<Response, Error> {
     let agent = agents.get(named(&id)?)?.ok_or_else(not_found)?;
     Ok(json::json(StatusCode::OK, &Row::from(&agent)))
 }
 
 pub(in super::super) async fn update(
-    _: Principal,
-    State(agents): State<Agents>,
+    principal: Principal,
+    agents: Agents,
     Path(id): Path<String>,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
+    wishes.of_owner(principal.scope())?;
     let (id, checked) = (named(&id)?, wishes.check()?);
     let change = move |definition: &mut Definition| {
         checked.apply(definition);
@@ -341,11 +348,7 @@ pub(in super::super) async fn update(
     Ok(json::json(StatusCode::OK, &Row::from(&agent.ok_or_else(not_found)?)))
 }
 
-pub(in super::super) async fn delete(
-    _: Principal,
-    State(agents): State<Agents>,
-    Path(id): Path<String>,
-) -> Result<Response, Error> {
+pub(in super::super) async fn delete(_: Principal, agents: Agents, Path(id): Path<String>) -> Result<Response, Error> {
     let id = named(&id)?;
     if on_disk(move || agents.delete(id)).await?? {
         Ok(json::text(StatusCode::OK, r#"{"ok":true}"#))
@@ -357,7 +360,7 @@ pub(in super::super) async fn delete(
 pub(in super::super) async fn pause(
     principal: Principal,
     attempt: Attempt,
-    agents: State<Agents>,
+    agents: Agents,
     id: Path<String>,
 ) -> Result<Response, Error> {
     set_status(principal, attempt, agents, id, Status::Paused).await
@@ -366,7 +369,7 @@ pub(in super::super) async fn pause(
 pub(in super::super) async fn resume(
     principal: Principal,
     attempt: Attempt,
-    agents: State<Agents>,
+    agents: Agents,
     id: Path<String>,
 ) -> Result<Response, Error> {
     set_status(principal, attempt, agents, id, Status::Active).await
@@ -381,7 +384,7 @@ struct NewStatus {
 async fn set_status(
     _: Principal,
     attempt: Attempt,
-    State(agents): State<Agents>,
+    agents: Agents,
     Path(id): Path<String>,
     status: Status,
 ) -> Result<Response, Error> {
@@ -401,7 +404,7 @@ mod tests {
 
     fn created(json: &str) -> Result<Definition, String> {
         let wishes = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        defined(wishes).map_err(|error| error.message)
+        defined(wishes, &Scope::All).map_err(|error| error.message)
     }
 
     fn patched(json: &str) -> String {

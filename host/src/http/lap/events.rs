@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    super::{App, Query, dialect::Dialect, error::Error, json, on_disk, principal::Principal, sse},
+    super::{Query, app::Draining, dialect::Dialect, error::Error, json, on_disk, principal::Principal, sse},
     sessions::named,
 };
 use crate::{id::SessionId, session::Sessions};
@@ -33,7 +33,7 @@ pub(in super::super) struct Wish {
 
 pub(in super::super) async fn list(
     _: Principal,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
     Query(wish): Query<Wish>,
 ) -> Result<Response, Error> {
@@ -70,10 +70,11 @@ fn page(sessions: &Sessions, session: SessionId, after: u64, limit: u64) -> Resu
 
 pub(in super::super) async fn stream(
     _: Principal,
-    State(app): State<App>,
+    sessions: Sessions,
+    State(draining): State<Draining>,
     Path(id): Path<String>,
     headers: HeaderMap,
     Query(wish): Query<sse::Wish>,
 ) -> Result<Response, Error> {
-    sse::respond(&app.services.sessions, named(&id)?, &headers, &wish, Dialect::of(&headers), app.draining())
+    sse::respond(&sessions, named(&id)?, &headers, &wish, Dialect::of(&headers), draining)
 }

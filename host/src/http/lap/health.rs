@@ -11,7 +11,6 @@ use super::super::{
     error::{Error, Retry},
     json, on_disk,
 };
-use crate::events::Span;
 
 /// The process lives.
 pub(in super::super) async fn health() -> Response {
@@ -21,14 +20,13 @@ pub(in super::super) async fn health() -> Response {
 /// Requests can be served: the log takes writes, the disk can be read, and the host is not about to end.
 pub(in super::super) async fn ready(State(app): State<App>) -> Response {
     let not_ready = |why: &str| Error::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why).with_retry(Retry::Yes);
-    if *app.draining.borrow() {
+    if app.draining().has_begun() {
         return not_ready("the host is shutting down").into_response();
     }
-    if *app.services.fenced.borrow() {
+    if app.is_fenced() {
         return not_ready("the event log failed to commit; the host must be restarted").into_response();
     }
-    let sessions = app.services.sessions.clone();
-    match on_disk(move || sessions.list(Span::Before(None), 1)).await.and_then(|read| read.map_err(Error::from)) {
+    match on_disk(move || app.reads()).await.and_then(|read| read.map_err(Error::from)) {
         Ok(_) => json::text(StatusCode::OK, r#"{"status":"ready"}"#),
         Err(error) => error.into_response(),
     }

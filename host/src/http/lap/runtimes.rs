@@ -212,7 +212,7 @@ struct Model<'a> {
 pub(in super::super) async fn models(
     _: Principal,
     State(registry): State<Registry>,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Query(whose): Query<Whose>,
 ) -> Result<Response, Error> {
     let Some(id) = whose.runtime else {

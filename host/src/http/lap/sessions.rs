@@ -65,9 +65,9 @@ struct Environment {
 pub(in super::super) async fn create(
     _: Principal,
     attempt: Attempt,
-    State(agents): State<Agents>,
+    agents: Agents,
     State(registry): State<Registry>,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
     // Before the wish is looked at: its agent may be gone or paused by now.
@@ -85,6 +85,7 @@ pub(in super::super) async fn create(
     let title = new.title.filter(|title| !title.trim().is_empty());
     let wanted = NewSession {
         id: attempt.id(),
+        owner: agent.owner(),
         agent: agent.id,
         spec: agent.spec(model.as_deref(), None),
         runtime: runtime.id().clone(),
@@ -156,11 +157,7 @@ pub(in super::super) fn empty_object() -> Box<RawValue> {
     RawValue::from_string("{}".to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-pub(in super::super) async fn get(
-    _: Principal,
-    State(sessions): State<Sessions>,
-    Path(id): Path<String>,
-) -> Result<Response, Error> {
+pub(in super::super) async fn get(_: Principal, sessions: Sessions, Path(id): Path<String>) -> Result<Response, Error> {
     let session = sessions.get(named(&id)?)?.ok_or_else(Error::session_not_found)?;
     Ok(json::json(StatusCode::OK, &Item::from(&session)))
 }
@@ -168,7 +165,7 @@ pub(in super::super) async fn get(
 /// `true` once it is gone, also upstream; `false` when there was none.
 pub(in super::super) async fn delete(
     _: Principal,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let deleted = match id.parse() {
@@ -246,7 +243,7 @@ async fn message_list(sessions: Sessions, id: SessionId) -> Result<Response, Err
 
 pub(in super::super) async fn messages(
     _: Principal,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     message_list(sessions, named(&id)?).await
@@ -293,7 +290,7 @@ async fn take(sessions: &Sessions, attempt: Attempt, id: SessionId, prompt: Prom
 pub(in super::super) async fn prompt(
     _: Principal,
     attempt: Attempt,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
     Json(prompt): Json<Prompt>,
 ) -> Result<Response, Error> {
@@ -306,7 +303,7 @@ pub(in super::super) async fn prompt(
 pub(in super::super) async fn message(
     _: Principal,
     attempt: Attempt,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
     Json(prompt): Json<Prompt>,
 ) -> Result<Response, Error> {
@@ -319,7 +316,7 @@ pub(in super::super) async fn message(
 pub(in super::super) async fn interrupt(
     _: Principal,
     attempt: Attempt,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let id = named(&id)?;

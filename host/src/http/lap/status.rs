@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::super::{App, error::Error, json, on_disk, principal::Principal};
-use crate::id::RuntimeId;
+use crate::{id::RuntimeId, session};
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -41,17 +41,20 @@ struct Vault {
     bytes: u64,
 }
 
-pub(in super::super) async fn get(_: Principal, State(app): State<App>) -> Result<Response, Error> {
+pub(in super::super) async fn get(
+    _: Principal,
+    State(app): State<App>,
+    known: session::Sessions,
+) -> Result<Response, Error> {
     on_disk(move || {
-        let services = &app.services;
         let bytes = |file: &Path| Ok::<_, Error>(fs::metadata(file).map_err(Error::of_disk)?.len());
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
-            started_at: services.started_ms,
-            sessions: Sessions { live: services.sessions.running(), stored: services.sessions.count()? },
-            store: Store { bytes: bytes(&services.files.events)?, fenced: *services.fenced.borrow() },
-            vault: Vault { key_id: services.vault.key_id().to_string(), bytes: bytes(&services.files.vault)? },
-            default_runtime: &services.default_runtime,
+            started_at: app.started_ms(),
+            sessions: Sessions { live: known.running(), stored: known.count()? },
+            store: Store { bytes: bytes(&app.files().events)?, fenced: app.is_fenced() },
+            vault: Vault { key_id: app.vault().key_id().to_string(), bytes: bytes(&app.files().vault)? },
+            default_runtime: app.default_runtime(),
         };
         Ok(json::json(StatusCode::OK, &status))
     })

@@ -157,7 +157,7 @@ struct Removed {
 
 pub(in super::super) async fn remove(
     _: Principal,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     sessions.remove_runtime(&id).await.map_err(|error| Error::of_removal(error, &id))?;
@@ -166,7 +166,7 @@ pub(in super::super) async fn remove(
 
 pub(in super::super) async fn remove_version(
     _: Principal,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path((id, component)): Path<(String, String)>,
 ) -> Result<Response, Error> {
     let component = digest_of(&component)?;

@@ -24,7 +24,7 @@ use tokio::{
 use super::item::Item;
 use crate::{
     events::ReadError,
-    http::{App, Draining, principal::Principal, sse},
+    http::{app::Draining, principal::Principal, sse},
     id::SessionId,
     session::{Changed, Listener, News, Sessions},
 };
@@ -47,13 +47,17 @@ const REMEMBERED: usize = 4096;
 /// Says that the reader does not know what it missed.
 const RESET: &str = "event: reset\ndata: {}\n\n";
 
-pub(in crate::http) async fn feed(_: Principal, State(app): State<App>, headers: HeaderMap) -> Response {
-    let sessions = app.services.sessions.clone();
+pub(in crate::http) async fn feed(
+    _: Principal,
+    State(draining): State<Draining>,
+    sessions: Sessions,
+    headers: HeaderMap,
+) -> Response {
     let changes = sessions.changes();
     let look = move |id| shown(&sessions, id);
     // The greeting has an id, which browsers give back when they come again.
     let again = headers.contains_key("last-event-id");
-    let feed = Feed::new(look, changes, app.draining(), again);
+    let feed = Feed::new(look, changes, draining, again);
     sse::response(Body::from_stream(stream::unfold(feed, Feed::next)))
 }
 
@@ -244,6 +248,7 @@ mod tests {
     use tokio::{sync::watch, time};
 
     use super::*;
+    use crate::access::{OwnerId, Scope};
     use crate::{id::AgentId, session::Changes};
 
     /// What looks at a session, and says how often anything was looked at.
@@ -258,7 +263,7 @@ mod tests {
     }
 
     fn change(number: u8) -> Changed {
-        Changed { session: SessionId::from_bytes([number; 16]), agent: AgentId::fresh() }
+        Changed { session: SessionId::from_bytes([number; 16]), agent: AgentId::fresh(), owner: OwnerId::local() }
     }
 
     fn open<L: Fn(SessionId) -> Result<String, ReadError> + Clone + Send + 'static>(
@@ -266,7 +271,7 @@ mod tests {
         changes: &Changes,
     ) -> (Feed<L>, watch::Sender<bool>) {
         let drain = watch::Sender::new(false);
-        let feed = Feed::new(look, changes.listen(), Draining(drain.subscribe()), false);
+        let feed = Feed::new(look, changes.listen(&Scope::All), Draining(drain.subscribe()), false);
         (Feed { stage: Stage::Open, ..feed }, drain)
     }
 
@@ -343,7 +348,11 @@ mod tests {
         let (feed, _drain) = open(|id: SessionId| Ok(format!("{id} ")), &changes);
         let all: HashSet<_> = (0..1000).map(|_| SessionId::fresh().to_string()).collect();
         for id in &all {
-            changes.announce(Changed { session: id.parse().unwrap(), agent: AgentId::fresh() });
+            changes.announce(Changed {
+                session: id.parse().unwrap(),
+                agent: AgentId::fresh(),
+                owner: OwnerId::local(),
+            });
         }
         let (mut feed, mut shown, began) = (feed, HashSet::new(), Instant::now());
         while shown.len() < all.len() {
@@ -362,7 +371,7 @@ mod tests {
         for (again, expected) in [(true, true), (false, false)] {
             let drain = watch::Sender::new(false);
             let look = |_| Ok(String::new());
-            let feed = Feed::new(look, changes.listen(), Draining(drain.subscribe()), again);
+            let feed = Feed::new(look, changes.listen(&Scope::All), Draining(drain.subscribe()), again);
             let (greeting, _) = next(feed).await;
             assert!(greeting.starts_with("id: 0\nretry: "), "{greeting}");
             assert_eq!(greeting.ends_with(RESET), expected, "{greeting}");

@@ -1,11 +1,12 @@
 //! The list of sessions: which of them a client wants to see, page by page.
 
-use axum::{extract::State, response::Response};
+use axum::response::Response;
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use super::item::Item;
 use crate::{
+    access::Stretch,
     events::{ReadError, Span},
     http::{Query, error::Error, json, on_disk, principal::Principal},
     id::{AgentId, SessionId},
@@ -98,7 +99,7 @@ struct Page {
 
 /// The latest first, from the one made before `before`: at most `limit`, of at most `scan` that are looked at.
 fn page(
-    read: impl Fn(Span, usize) -> Result<Vec<Session>, ReadError>,
+    read: impl Fn(Span, usize) -> Result<Stretch<Session, SessionId>, ReadError>,
     filter: &Filter,
     before: Option<SessionId>,
     limit: usize,
@@ -109,9 +110,8 @@ fn page(
     while left > 0 {
         let asked = left.min(CHUNK);
         let chunk = read(Span::Before(place), asked)?;
-        let ends = chunk.len() < asked;
-        left -= chunk.len();
-        for session in chunk {
+        left -= asked;
+        for session in chunk.found {
             let wanted = filter.wants(&session);
             // One more tells that there are more.
             if wanted && found.len() == limit {
@@ -122,7 +122,8 @@ fn page(
                 found.push(session);
             }
         }
-        if ends {
+        place = chunk.next;
+        if place.is_none() {
             return Ok(Page { sessions: found, next: None });
         }
     }
@@ -132,7 +133,7 @@ fn page(
 /// The latest first. A list that goes on names the session that it goes on behind in `x-next-page`.
 pub(in crate::http) async fn list(
     _: Principal,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Query(wish): Query<Wish>,
 ) -> Result<Response, Error> {
     let limit = wish.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
@@ -181,9 +182,10 @@ mod tests {
     fn a_page_ends_where_it_is_full_or_enough_was_looked_at() {
         let all: Vec<_> = (1..=9).map(|number| session(number, if number == 2 { "a Needle" } else { "hay" })).collect();
         let read = |span, limit| {
-            let Span::Before(before) = span else { return Ok(Vec::new()) };
+            let Span::Before(before) = span else { return Err(ReadError::Damaged { session: all[0].id }) };
             let earlier = all.iter().rev().filter(|session| before.is_none_or(|before| session.id < before));
-            Ok(earlier.take(limit).cloned().collect())
+            let earlier = earlier.take(limit).cloned().collect();
+            Ok(Stretch::of(earlier, limit, |session: &Session| session.id, |_| true))
         };
         let wish = |q: &str| Wish {
             limit: None,
