@@ -1,9 +1,9 @@
 //! Credentials: stored, masked, used, removed, and seen by nobody.
 
-use lap_simulator::{Endpoint, Script, record::Credential};
-use serde_json::json;
+use lap_simulator::{Endpoint, Faults, Script, fault::RequestFault, record::Credential};
+use serde_json::{Value, json};
 
-use crate::harness::{RUNTIME, UPSTREAM_KEY, World};
+use crate::harness::{RUNTIME, UPSTREAM_KEY, World, guests::guest};
 
 fn path() -> String {
     format!("/api/agent-runtimes/{RUNTIME}/credentials")
@@ -85,4 +85,84 @@ async fn models_are_the_upstream_s() {
     let models = world.client.get(&format!("/v1/models?runtime={RUNTIME}")).await.ok();
     assert_eq!(models["object"], "list");
     assert!(models["data"].as_array().unwrap().iter().all(|model| model["object"] == "model"), "{models}");
+}
+
+async fn probe(world: &World, runtime: &str) -> Value {
+    let path = format!("/api/agent-runtimes/{runtime}/credentials/probe");
+    world.client.post(&path, &json!({})).await.ok()["probe"].clone()
+}
+
+/// What the list says of a runtime.
+async fn listed(world: &World, runtime: &str) -> Value {
+    let list = world.client.get("/api/agent-runtimes").await.ok();
+    list["runtimes"].as_array().unwrap().iter().find(|item| item["id"] == runtime).unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_credential_that_works_is_said_to_until_it_is_replaced() {
+    let mut world = World::start(Script::default()).await;
+    let before = listed(&world, RUNTIME).await;
+    assert_eq!((&before["connected"], &before["probe"]), (&json!(true), &json!(null)), "it was not tried yet");
+    let probed = probe(&world, RUNTIME).await;
+    let models =
+        world.client.get(&format!("/v1/models?runtime={RUNTIME}")).await.ok()["data"].as_array().unwrap().len();
+    assert!(models > 0 && probed["at"].as_u64() > Some(1_700_000_000_000), "{probed}");
+    assert_eq!(probed, json!({"ok": true, "at": probed["at"], "models": models}));
+    let asked = world.simulator.recorder().requests_of(Endpoint::ModelsList);
+    assert_eq!(asked[0].credential, Some(Credential::ApiKey(UPSTREAM_KEY.to_owned())));
+    assert_eq!(listed(&world, RUNTIME).await["probe"], probed);
+    world.restart().await;
+    assert_eq!(listed(&world, RUNTIME).await["probe"], probed, "it is kept with the credential");
+    world.client.connect(&world.simulator.base_url()).await;
+    assert_eq!(listed(&world, RUNTIME).await["probe"], json!(null));
+    probe(&world, RUNTIME).await;
+    world.client.delete(&path()).await.ok();
+    assert_eq!(listed(&world, RUNTIME).await["probe"], json!(null));
+}
+
+#[tokio::test]
+async fn a_credential_that_the_upstream_refuses_is_not_connected() {
+    const WRONG: &str = "sk-ant-nobody-knows-this-one";
+    let world = World::empty(Script::default()).await;
+    let body = json!({"api_key": WRONG, "api_base": world.simulator.base_url()});
+    world.client.put(&path(), &body).await.ok();
+    let refused = probe(&world, RUNTIME).await;
+    assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("upstream_auth")));
+    assert!(!refused["message"].as_str().unwrap().is_empty() && !refused.to_string().contains(WRONG), "{refused}");
+    let item = listed(&world, RUNTIME).await;
+    assert_eq!((&item["connected"], &item["probe"]), (&json!(false), &refused));
+    world.client.connect(&world.simulator.base_url()).await;
+    assert_eq!(listed(&world, RUNTIME).await["connected"], json!(true));
+    assert_eq!(probe(&world, RUNTIME).await["ok"], json!(true));
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_says_nothing_against_the_credential() {
+    let fault = RequestFault::error(Endpoint::ModelsList, 1000, 500, "api_error");
+    let script = Script::default().with_faults(Faults { requests: vec![fault], ..Faults::default() });
+    let world = World::start(script).await;
+    let failed = probe(&world, RUNTIME).await;
+    assert_eq!((&failed["ok"], &failed["code"]), (&json!(false), &json!("upstream_unavailable")), "{failed}");
+    let item = listed(&world, RUNTIME).await;
+    assert_eq!((&item["connected"], &item["probe"]), (&json!(true), &failed));
+}
+
+#[tokio::test]
+async fn a_credential_is_not_tried_by_a_runtime_that_asks_nothing() {
+    let world = World::with_guest(&guest("", &[]), Script::default()).await;
+    let untried = probe(&world, "hostile").await;
+    assert_eq!((&untried["ok"], untried.get("models")), (&json!(null), None), "{untried}");
+    assert!(untried["message"].as_str().unwrap().contains("was not tried"), "{untried}");
+    assert_eq!(listed(&world, "hostile").await["connected"], json!(true));
+}
+
+#[tokio::test]
+async fn without_a_credential_there_is_nothing_to_try() {
+    let world = World::empty(Script::default()).await;
+    for (runtime, code) in [(RUNTIME, "no_credential"), ("nope", "unsupported_runtime")] {
+        let path = format!("/api/agent-runtimes/{runtime}/credentials/probe");
+        let refused = world.client.post(&path, &json!({})).await;
+        assert_eq!((refused.status.as_u16(), &*refused.code()), (400, code), "{}", refused.text);
+    }
+    assert_eq!(world.simulator.recorder().requests().len(), 0);
 }

@@ -114,11 +114,14 @@ impl Error {
         Self::new(StatusCode::NOT_FOUND, "session_not_found", "session not found")
     }
 
+    /// The code of [`Self::upstream_auth`].
+    pub(super) const UPSTREAM_AUTH: &'static str = "upstream_auth";
+
     /// The upstream does not take the stored credential, for which it gives a reason.
     pub(super) fn upstream_auth(reason: &str) -> Self {
         let hint = "store a valid one with PUT /api/agent-runtimes/{id}/credentials";
         let message = format!("the upstream refuses the stored credential ({reason}); {hint}");
-        Self::new(StatusCode::BAD_GATEWAY, "upstream_auth", message)
+        Self::new(StatusCode::BAD_GATEWAY, Self::UPSTREAM_AUTH, message)
     }
 
     /// What cannot be done here, and will not be when it is asked for again.

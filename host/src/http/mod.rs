@@ -62,7 +62,9 @@ use self::{
     anthropic::forward,
     error::Error,
     exchange::Template,
-    lap::{agents, backup, capabilities, events, health, keys, runtimes, sessions, status, versions},
+    lap::{
+        agents, backup, capabilities, events, health, keys, probe as credential, runtimes, sessions, status, versions,
+    },
     principal::Principal,
 };
 pub use self::{
@@ -207,6 +209,7 @@ static ROUTES: &[RouteInfo] = &[
     keyed(ADMIN, Method::PUT, "/api/components/{digest}", |m| on(m, versions::upload)),
     keyed(ADMIN, Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),
     keyed(ADMIN, Method::DELETE, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::remove_credential)),
+    keyed(ADMIN, Method::POST, "/api/agent-runtimes/{id}/credentials/probe", |m| on(m, credential::probe)),
     shared(READER, Method::GET, "/v1/models", |m| on(m, anthropic::models::list)),
     keyed(READER, Method::GET, "/api/agents", |m| on(m, agents::list)),
     keyed(MEMBER, Method::POST, "/api/agents", |m| on(m, agents::create)),

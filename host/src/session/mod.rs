@@ -7,7 +7,7 @@
 //!   `intake.rs` what is new in what came, by `seen.rs` · `event.rs` the rules for events
 //! * `pump.rs` carries that out between `desk.rs`, the session's side, and `line.rs`, the upstream's · `feed.rs` what is
 //!   read
-//! * `passage.rs` the way to an upstream for what is no session's turn · `versions.rs` who needs which version of a runtime
+//! * `passage.rs` the way to an upstream for what is no session's turn · `probe.rs` whether a credential works · `versions.rs` who needs which version of a runtime
 //! * `stored.rs` what is kept · `retention.rs` for how long · `live.rs` who runs now · `changes.rs` who wants to know of changes ·
 //!   `error.rs` why something was not done
 //!
@@ -24,6 +24,7 @@ mod intake;
 mod line;
 mod live;
 mod passage;
+mod probe;
 mod pump;
 mod retention;
 mod seen;
@@ -50,6 +51,7 @@ pub(crate) use self::{changes::Changes, event::check as check_event, seen::Seen}
 pub use self::{
     changes::{Changed, Listener, News},
     error::{CreateError, DeleteError, InputError, InterruptError, LinkError, ModelsError, PromptError},
+    probe::{Answer, PROBE_TIME, Tried},
     retention::Retention,
     state::Refused,
     stored::{Amendment, Change, Facts, Message, Prompt, Session, Status},

@@ -11,11 +11,12 @@ use super::{
     identity::{FILE, Identity, IdentityError},
     manifest::MANIFEST,
     private_file,
+    probe::PROBES,
     rows::{self, Sink, StoredTable},
 };
 
 /// Every table of the vault's own; those of other modules in its file are for them to name.
-static TABLES: &[&dyn StoredTable] = &[&META, &DEKS, &MANIFEST, &CREDENTIALS];
+static TABLES: &[&dyn StoredTable] = &[&META, &DEKS, &MANIFEST, &CREDENTIALS, &PROBES];
 
 /// The rows of `vault.redb` at one moment. The file cannot reuse what this sees, so it must not be kept.
 pub struct VaultMoment(ReadTransaction);

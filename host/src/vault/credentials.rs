@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 use super::{
     Vault, begin,
     manifest::{MANIFEST, Manifest},
+    probe,
     seal::{IntegrityError, IntegrityFault, Place},
     secret::{Secret, UnusableSecret, masked},
 };
@@ -133,6 +134,7 @@ impl Vault {
                 let sealed = self.sealer.seal(&place(id, field), version, plain);
                 table.insert((id, field), &sealed[..]).map_err(StoreError::database)?;
             }
+            probe::forget(transaction, runtime)?;
             Ok(Credential { runtime: runtime.clone(), base: base.clone(), masked: masked.clone(), version, updated_ms })
         })
     }
@@ -151,6 +153,7 @@ impl Vault {
             for field in [API_KEY, DETAIL] {
                 table.remove((id, field)).map_err(StoreError::database)?;
             }
+            probe::forget(transaction, runtime)?;
             Ok(true)
         })
     }

@@ -6,7 +6,8 @@
 //!
 //! * `keys.rs`, `key_file.rs`: the operator's key and those that follow from it
 //! * `seal.rs`, `aead.rs`: sealed values, bound to store, table, owner, id, field and version
-//! * `credentials.rs`, `manifest.rs`: the records, and the sealed list that says which of them must exist
+//! * `credentials.rs`, `manifest.rs`: the records, and the sealed list that says which of them must exist · `probe.rs`: what
+//!   came of trying one
 //! * `secret.rs`: a credential in memory
 //! * `access/`: clients' keys, of which the store has no text
 //! * `table.rs`: sealed rows of other modules in the same file
@@ -24,6 +25,7 @@ mod key_file;
 mod keys;
 mod manifest;
 mod private_file;
+mod probe;
 mod rows;
 mod seal;
 mod secret;
@@ -62,6 +64,7 @@ pub use self::{
     key_file::KeyFileError,
     keys::{InvalidKeyId, KeyId, VaultKey},
     private_file::{create_private_file, rename_private_file},
+    probe::{Finding, Probe},
     rows::{CopyError, Fill, FillError, Item, Sink},
     seal::{IntegrityError, IntegrityFault, Place, Sealer, StreamKey, version},
     secret::{Secret, UnusableSecret},

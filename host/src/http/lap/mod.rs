@@ -9,6 +9,7 @@ pub(super) mod capabilities;
 pub(super) mod events;
 pub(super) mod health;
 pub(super) mod keys;
+pub(super) mod probe;
 pub(super) mod runtimes;
 pub(super) mod sessions;
 pub(super) mod status;

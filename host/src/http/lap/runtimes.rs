@@ -9,12 +9,15 @@ use axum::{
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::super::{
-    Query,
-    error::{Error, no_credential},
-    json::{self, Json},
-    offered, on_disk,
-    principal::Principal,
+use super::{
+    super::{
+        Query,
+        error::{Error, no_credential},
+        json::{self, Json},
+        offered, on_disk,
+        principal::Principal,
+    },
+    probe,
 };
 use crate::{
     id::{ComponentDigest, RuntimeId},
@@ -22,7 +25,7 @@ use crate::{
     runtime::{self, Description, HealthState},
     session::{LinkError, ModelsError, Sessions},
     upstream::{BaseUrl, NetworkPolicy},
-    vault::{Secret, StoreError, Vault},
+    vault::{Secret, Vault},
 };
 
 #[derive(Serialize)]
@@ -39,9 +42,12 @@ pub(super) struct Item {
     credential_provider_id: String,
     credential_provider_name: String,
     tools: Vec<Tool>,
+    /// True when a credential is stored that the upstream did not refuse when it was tried last.
     connected: bool,
     api_base: Option<String>,
     masked_api_key: Option<String>,
+    /// What came of trying the credential that is stored now.
+    probe: Option<probe::Item>,
     /// `bundled` or `added`.
     source: &'static str,
     /// What new sessions get; nothing where that cannot be read.
@@ -100,8 +106,10 @@ struct Tool {
 
 impl Item {
     /// Blocks on the vault.
-    pub(super) fn new(view: &View, vault: &Vault) -> Result<Self, StoreError> {
+    pub(super) fn new(view: &View, vault: &Vault) -> Result<Self, Error> {
         let credential = vault.credential(&view.id)?;
+        let probe = credential.as_ref().map(|credential| vault.probe(credential)).transpose()?.flatten();
+        let probe = probe.map(probe::Item::from);
         let description = view.profile.as_ref().map(|profile| profile.description().clone());
         // What cannot be read has its name and nothing else.
         let description = description.unwrap_or_else(|| nameless(view.id.as_str()));
@@ -116,9 +124,10 @@ impl Item {
             credential_provider_id: description.provider_id,
             credential_provider_name: description.provider_name,
             tools: description.tools.into_iter().map(tool).collect(),
-            connected: credential.is_some(),
+            connected: credential.is_some() && !probe.as_ref().is_some_and(probe::Item::is_refusal),
             api_base: credential.as_ref().map(|credential| credential.base.to_string()),
             masked_api_key: credential.map(|credential| credential.masked),
+            probe,
             source: if view.bundled { "bundled" } else { "added" },
             component: view.profile.as_ref().map(|profile| profile.component),
             state: view.health.clone().into(),
@@ -146,7 +155,7 @@ pub(in super::super) async fn list(
     State(vault): State<Arc<Vault>>,
 ) -> Result<Response, Error> {
     let runtimes =
-        on_disk(move || registry.views().iter().map(|view| Item::new(view, &vault)).collect::<Result<_, _>>());
+        on_disk(move || registry.views().iter().map(|view| Item::new(view, &vault)).collect::<Result<_, Error>>());
     let runtimes = runtimes.await??;
     Ok(json::json(StatusCode::OK, &List { runtimes }))
 }
