@@ -59,6 +59,10 @@ enum Effect {
     Component(String, String),
     /// Interrupts that the upstream was sent of this session.
     Interrupts(String),
+    /// Times that the log of this session says that it is over.
+    Ends(String),
+    /// Times that the credential was tried.
+    Probes,
 }
 
 fn working() -> Script {
@@ -112,6 +116,13 @@ impl Case {
             }
             "/api/agents/{id}/resume" => {
                 case(route.replace("{id}", &agent), note("a"), note("b"), Effect::Status(agent, "active"))
+            }
+            "/session/{id}/kill" => {
+                let session = world.client.session(&agent, Some("go")).await;
+                case(route.replace("{id}", &session), note("a"), note("b"), Effect::Ends(session))
+            }
+            "/api/agent-runtimes/{id}/credentials/probe" => {
+                case(route.replace("{id}", RUNTIME), note("a"), note("b"), Effect::Probes)
             }
             "/session/{id}/interrupt" | "/session/{id}/abort" => {
                 let session = world.client.session(&agent, Some("go")).await;
@@ -187,6 +198,11 @@ impl Case {
                 let truth = world.truth(session).await;
                 truth.iter().filter(|event| event["type"] == "user.interrupt").count()
             }
+            Effect::Ends(session) => {
+                let log = world.client.list(session).await;
+                log.iter().filter(|event| event["type"] == "session.status_terminated").count()
+            }
+            Effect::Probes => world.simulator.recorder().requests_of(Endpoint::ModelsList).len(),
         }
     }
 

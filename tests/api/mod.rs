@@ -8,6 +8,7 @@ mod flow;
 mod forward;
 mod idempotency;
 mod keys;
+mod kill;
 mod matrix;
 mod owners;
 mod refusals;

@@ -184,3 +184,36 @@ async fn sigterm_ends_streams_with_a_word_and_the_turn_goes_on_later() {
     assert_eq!(events[..seen.len()], seen);
     assert_eq!(events.last().unwrap().name, "session.status_idle");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_being_ended_at_a_kill_9_is_ended_after_it() {
+    let silent = RequestFault {
+        endpoint: Some(Endpoint::SessionsDelete),
+        times: 1,
+        answer: Answer::Silence,
+        ..RequestFault::default()
+    };
+    let place = Place::new(script().with_faults(Faults { requests: vec![silent], ..Faults::default() }));
+    let mut program = place.serve().await;
+    let id = place.session(&program, "go").await;
+    let mut stream = program.client.stream(&id, "", &[]).await;
+    let mut oracle = Oracle::default();
+    oracle.saw(stream.take(5).await);
+    let lost = {
+        let (client, path) = (program.client.clone(), format!("/session/{id}/kill"));
+        tokio::spawn(async move { client.try_send(Method::POST, &path, &[], None).await.is_err() })
+    };
+    while place.simulator.recorder().count(Endpoint::SessionsDelete) == 0 {
+        tokio::task::yield_now().await;
+    }
+    program.kill().await;
+    assert!(lost.await.unwrap(), "nobody was told that it has ended");
+    assert_eq!(place.simulator.sessions().len(), 1);
+    program = place.serve().await;
+    let settles = timeout(Duration::from_secs(60), program.client.turn(&id)).await;
+    let events = settles.expect("a session that is being ended has no end");
+    let last = &events.last().unwrap().json;
+    assert_eq!((&last["type"], &last["upstream"]["verified"]), (&json!("session.status_terminated"), &json!(true)));
+    assert_eq!((program.client.status(&id).await, place.simulator.sessions().len()), ("terminated".to_owned(), 0));
+    oracle.is_in(&program.client.list(&id).await);
+}

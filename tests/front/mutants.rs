@@ -90,7 +90,7 @@ fn request(chance: &mut Chance, prey: &Prey, twisted: bool) -> Vec<u8> {
     let id = match route.path {
         path if path.starts_with("/api/agent-runtimes") => RUNTIME,
         // What the others need stays. Good clients delete what mutants have made.
-        path if route.method == "DELETE" || path.ends_with("/archive") => NOBODY,
+        path if route.method == "DELETE" || path.ends_with("/archive") || path.ends_with("/kill") => NOBODY,
         // The body is read first, and most turns that nobody can run would only make the log longer.
         path if (path.ends_with("/prompt_async") || path.ends_with("/message")) && !chance.one_in(16) => NOBODY,
         path if path.starts_with("/api/agents") || path.starts_with("/v1/agents") => &prey.agent,

@@ -82,8 +82,9 @@ async fn a_body_that_is_too_deep_is_refused_on_every_route_that_reads_one() {
     let bodies = [deep(65), deep(100_000), "[".repeat(1 << 20), "{\"a\":".repeat(150_000)];
     for route in lap::http::routes() {
         let reads = matches!(route.method.as_str(), "POST" | "PUT" | "PATCH");
-        let bare =
-            ["/pause", "/resume", "/interrupt", "/abort", "/archive"].iter().any(|end| route.path.ends_with(end));
+        let bare = ["/pause", "/resume", "/interrupt", "/abort", "/archive", "/probe", "/kill"]
+            .iter()
+            .any(|end| route.path.ends_with(end));
         // A component is bytes, whatever they mean.
         let is_json = route.path != "/api/components/{digest}";
         // Forms are bytes, too. What passes to the upstream is not read here.

@@ -165,3 +165,17 @@ async fn what_this_api_lacks_is_refused_when_the_session_begins() {
     let refused = chat.world.client.post("/session", &json!({"agent_id": agent})).await;
     assert!(refused.status == 422 && refused.text.contains("49152 bytes"), "{}", refused.text);
 }
+
+#[tokio::test]
+async fn a_killed_session_of_an_upstream_without_sessions_has_its_turn_cancelled() {
+    let chat = Chat::start().await;
+    let id = chat.session("/long").await;
+    let mut stream = chat.world.client.stream(&id, "", &[]).await;
+    while stream.next().await.unwrap().name != "session.status_running" {}
+    let killed = chat.world.client.post(&format!("/session/{id}/kill"), &json!({})).await.ok();
+    assert_eq!((&killed["status"], &killed["upstream"]["verified"]), (&json!("terminated"), &json!(true)), "{killed}");
+    let resting = chat.world.client.post("/session", &json!({"runtime": RUNTIME, "agent_id": chat.agent})).await.ok();
+    let path = format!("/session/{}/kill", resting["id"].as_str().unwrap());
+    let killed = chat.world.client.post(&path, &json!({})).await.ok();
+    assert_eq!(killed["upstream"]["verified"], json!(false), "nothing was there to look at: {killed}");
+}

@@ -16,7 +16,9 @@ use crate::{
     events::{AppendError, ReadError, ReserveError},
     registry::{AddError, ChangeError, RemoveError},
     runtime::{self, CallError, ErrorKind, Fault},
-    session::{CreateError, DeleteError, InputError, InterruptError, LinkError, ModelsError, PromptError, Refused},
+    session::{
+        CreateError, DeleteError, InputError, InterruptError, KillError, LinkError, ModelsError, PromptError, Refused,
+    },
     vault,
 };
 
@@ -582,6 +584,17 @@ impl From<InterruptError> for Error {
             InterruptError::Busy => session_busy(),
             InterruptError::Store(error) => error.into(),
             InterruptError::Read(error) => error.into(),
+        }
+    }
+}
+
+impl From<KillError> for Error {
+    fn from(error: KillError) -> Self {
+        match error {
+            KillError::NotFound => Self::session_not_found(),
+            KillError::Busy => session_busy(),
+            KillError::Store(error) => error.into(),
+            KillError::Read(error) => error.into(),
         }
     }
 }

@@ -226,6 +226,7 @@ static ROUTES: &[RouteInfo] = &[
     keyed(READER, Method::GET, "/session/{id}/message", |m| on(m, sessions::messages)),
     keyed(MEMBER, Method::POST, "/session/{id}/message", |m| on(m, sessions::message)),
     keyed(MEMBER, Method::POST, "/session/{id}/prompt_async", |m| on(m, sessions::prompt)),
+    keyed(MEMBER, Method::POST, "/session/{id}/kill", |m| on(m, sessions::kill)),
     keyed(MEMBER, Method::POST, "/session/{id}/interrupt", |m| on(m, sessions::interrupt)),
     keyed(MEMBER, Method::POST, "/session/{id}/abort", |m| on(m, sessions::interrupt)),
     keyed(READER, Method::GET, "/session/{id}/runtime_events", |m| on(m, events::stream)),

@@ -122,7 +122,8 @@ pub(super) fn respond(
         Dialect::Lap => End::Open,
         Dialect::Anthropic => End::Final { session },
     };
-    let over = sessions.get(session)?.is_some_and(|session| session.status() == Status::Terminated);
+    // One that is being ended has its last event to come.
+    let over = sessions.get(session)?.is_some_and(|it| it.settled() && it.status() == Status::Terminated);
     let frames = Frames { reader, draining, until: wish.until, end, over, stage: Stage::Greeting };
     Ok(response(Body::from_stream(stream::unfold(frames, Frames::next))))
 }

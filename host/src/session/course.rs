@@ -21,6 +21,13 @@ const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::
 /// A feed that lived for so long was a good one, whether it brought news or not.
 const STEADY: Duration = Duration::from_secs(10);
 
+/// How often it is tried to end a session upstream, and for how long at the most.
+const END_TRIES: u32 = 7;
+const END_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it is waited before the second of these tries; twice as long before each after that.
+const END_WAIT: Duration = Duration::from_millis(100);
+
 /// When nothing is planned. The feed has a watchdog of its own.
 const NEVER: Duration = Duration::from_hours(1);
 
@@ -40,6 +47,8 @@ pub(super) enum Step {
     Requeue,
     /// The same for the answer of a client, who has not been told either that it arrived: the turn waits for it again.
     Unanswered,
+    /// Try to end the session upstream, and look whether it is.
+    End,
     /// Nothing until something happens, or until this moment.
     Wait(Moment),
     /// Nothing any more.
@@ -68,10 +77,25 @@ pub(super) struct Course {
     look: Option<(usize, Moment)>,
     connecting: Backoff,
     sending: Backoff,
+    /// Tries to end the session upstream, while there are to be any.
+    ending: Option<Ending>,
     /// When something happened last that matters for how long to stay.
     touched: Moment,
     /// Where the next chance comes from.
     chance: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    tries: u32,
+    since: Moment,
+    until: Moment,
+}
+
+impl Ending {
+    const fn beginning(now: Moment) -> Self {
+        Self { tries: 0, since: now, until: now }
+    }
 }
 
 impl Course {
@@ -84,6 +108,7 @@ impl Course {
             look: None,
             connecting: Backoff::default(),
             sending: Backoff::default(),
+            ending: None,
             touched: Moment::ZERO,
             chance: seed,
         }
@@ -91,6 +116,10 @@ impl Course {
 
     /// What to do now.
     pub(super) fn next(&self, state: State, now: Moment) -> Step {
+        if state.is_ending() || self.ending.is_some() {
+            let due = self.ending.map_or(now, |ending| ending.until);
+            return if now >= due { Step::End } else { Step::Wait(due) };
+        }
         let look = self.look.filter(|_| self.connected.is_some()).map(|(_, at)| at);
         if look.is_some_and(|at| now >= at) {
             return Step::LookBack;
@@ -202,6 +231,28 @@ impl Course {
     /// Whether the prompt arrived is to be found out.
     pub(super) fn look_for_prompt(&mut self, now: Moment) {
         self.look = Some((0, now + LOOKS[0]));
+    }
+
+    /// A client ends the session, or wants to know anew whether it has ended upstream.
+    pub(super) fn end(&mut self, now: Moment) {
+        self.failed();
+        self.ending.get_or_insert(Ending::beginning(now));
+    }
+
+    /// A try to end the session upstream has not shown that it is over. Another one may, or there is none.
+    pub(super) fn not_ended(&mut self, now: Moment) -> Verdict {
+        let ending = self.ending.get_or_insert(Ending::beginning(now));
+        ending.tries += 1;
+        if ending.tries >= END_TRIES || now >= ending.since + END_PATIENCE {
+            return Verdict::Fail;
+        }
+        ending.until = now + END_WAIT * 2_u32.pow(ending.tries - 1);
+        Verdict::Again
+    }
+
+    /// There are no more such tries.
+    pub(super) fn ended_for_good(&mut self) {
+        self.ending = None;
     }
 
     /// The turn has failed: the next one starts anew.

@@ -8,6 +8,7 @@ use tokio::{select, sync::mpsc};
 use super::{
     Core, InputError, PromptError,
     changes::Changed,
+    ending::UpstreamEnd,
     event::{self, OwnIds},
     intake::{Intake, Sought, Taken},
     live::{Command, INBOX},
@@ -188,6 +189,20 @@ impl Desk {
         let mut draft = Draft::default();
         draft.push("session.error", &event::session_error(&id, kind, message));
         self.decide(Input::Fail);
+        self.commit(draft, true).await
+    }
+
+    /// Ends the session for good, with a last event that says what is known of its end upstream.
+    pub(super) async fn end(&mut self, upstream: &UpstreamEnd) -> Result<(), Stop> {
+        let id = OwnIds::of(self.session.id).id(self.writer.next_seq());
+        let json = event::status_terminated(&id, upstream);
+        if let Ok(head) = event::check(&json) {
+            let now_us = i64::try_from(clock::unix_ms()).unwrap_or(i64::MAX).saturating_mul(1000);
+            self.session.usage.add(&head, &json, now_us);
+        }
+        let mut draft = Draft::default();
+        draft.push("session.status_terminated", &json);
+        self.decide(Input::Terminated);
         self.commit(draft, true).await
     }
 

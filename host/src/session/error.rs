@@ -136,6 +136,23 @@ pub enum InterruptError {
     Read(#[from] ReadError),
 }
 
+/// Why it is not known what became of a wish to end a session for good.
+#[derive(Debug, thiserror::Error)]
+pub enum KillError {
+    /// There is no such session.
+    #[error("session not found")]
+    NotFound,
+    /// Too much waits for this session; a retry is safe.
+    #[error("the session has too much to do")]
+    Busy,
+    /// The wish, or what came of it, could not be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+    /// The session cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
 /// Why a session was not deleted. It still exists, and a retry is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {

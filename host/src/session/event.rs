@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::ending::UpstreamEnd;
 use crate::{clock, id::SessionId, runtime::ErrorKind};
 
 /// The largest event.
@@ -180,6 +181,14 @@ pub(super) fn session_error(id: &str, kind: ErrorKind, message: &str) -> String 
     let error = serde_json::json!({"type": name, "message": message, "retry_status": {"type": "exhausted"}});
     let event =
         serde_json::json!({"type": "session.error", "id": id, "error": error, "processed_at": clock::rfc3339()});
+    event.to_string()
+}
+
+/// The last event of a session that a client has ended, with what the host knows of its end upstream.
+pub(super) fn status_terminated(id: &str, upstream: &UpstreamEnd) -> String {
+    let event = serde_json::json!({
+        "type": "session.status_terminated", "id": id, "processed_at": clock::rfc3339(), "upstream": upstream,
+    });
     event.to_string()
 }
 

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    DeleteError, InputError, InterruptError, PromptError,
+    DeleteError, InputError, InterruptError, KillError, PromptError, UpstreamEnd,
     stored::{Amendment, Message, Prompt, Session},
 };
 use crate::id::{MessageId, SessionId};
@@ -27,6 +27,8 @@ pub(super) enum Command {
     Input { json: String, done: oneshot::Sender<Result<(), InputError>> },
     /// Change what clients say of the session; with an input, once the runtime has taken that.
     Amend { amendment: Amendment, input: Option<String>, done: oneshot::Sender<Result<Session, InputError>> },
+    /// End the session upstream and keep it here; the answer is what is known of its end there.
+    Kill { done: oneshot::Sender<Result<UpstreamEnd, KillError>> },
     /// End the session upstream and remove it here; with a version, only if its record is still that one. The answer is
     /// whether it is gone.
     Delete { version: Option<u64>, done: oneshot::Sender<Result<bool, DeleteError>> },
@@ -41,6 +43,7 @@ impl Command {
             Self::Interrupt { done } => drop(done.send(Err(InterruptError::Busy))),
             Self::Input { done, .. } => drop(done.send(Err(InputError::Busy))),
             Self::Amend { done, .. } => drop(done.send(Err(InputError::Busy))),
+            Self::Kill { done } => drop(done.send(Err(KillError::Busy))),
             Self::Delete { done, .. } => drop(done.send(Err(DeleteError::Busy))),
         }
     }

@@ -6,7 +6,7 @@
 //! * Pure: `state.rs` where a session stands · `course.rs` what its pump does next, `backoff.rs` when again ·
 //!   `intake.rs` what is new in what came, by `seen.rs` · `event.rs` the rules for events
 //! * `pump.rs` carries that out between `desk.rs`, the session's side, and `line.rs`, the upstream's · `feed.rs` what is
-//!   read
+//!   read · `ending.rs` how a session is ended upstream
 //! * `passage.rs` the way to an upstream for what is no session's turn · `probe.rs` whether a credential works · `versions.rs` who needs which version of a runtime
 //! * `stored.rs` what is kept · `retention.rs` for how long · `live.rs` who runs now · `changes.rs` who wants to know of changes ·
 //!   `error.rs` why something was not done
@@ -17,6 +17,7 @@ mod backoff;
 mod changes;
 mod course;
 mod desk;
+mod ending;
 mod error;
 mod event;
 mod feed;
@@ -50,7 +51,8 @@ use tokio::{
 pub(crate) use self::{changes::Changes, event::check as check_event, seen::Seen};
 pub use self::{
     changes::{Changed, Listener, News},
-    error::{CreateError, DeleteError, InputError, InterruptError, LinkError, ModelsError, PromptError},
+    ending::UpstreamEnd,
+    error::{CreateError, DeleteError, InputError, InterruptError, KillError, LinkError, ModelsError, PromptError},
     probe::{Answer, PROBE_TIME, Tried},
     retention::Retention,
     state::Refused,
@@ -356,6 +358,24 @@ impl Sessions {
             Ok(done) => done,
             Err(_) if self.get(id)?.is_none() => Err(InterruptError::NotFound),
             Err(_) => Err(InterruptError::Store(AppendError::OutcomeUnknown)),
+        }
+    }
+
+    /// Ends a session for good, with whatever it still runs upstream, and keeps its log. Returns what is known of its end
+    /// upstream, once it was looked for that; of a session that has ended it is looked anew.
+    ///
+    /// # Errors
+    /// When the session does not exist, or the wish could not be stored.
+    pub async fn kill(&self, id: SessionId) -> Result<UpstreamEnd, KillError> {
+        let (done, answer) = oneshot::channel();
+        self.get(id)?.ok_or(KillError::NotFound)?;
+        if !self.deliver(id, Command::Kill { done }) {
+            return Err(KillError::Busy);
+        }
+        match answer.await {
+            Ok(done) => done,
+            Err(_) if self.get(id)?.is_none() => Err(KillError::NotFound),
+            Err(_) => Err(KillError::Store(AppendError::OutcomeUnknown)),
         }
     }
 

@@ -17,14 +17,15 @@ use tokio::{
 };
 
 use super::{
-    Core, DeleteError, InputError, InterruptError, Link, LinkError,
+    Core, DeleteError, InputError, InterruptError, KillError, Link, LinkError, UpstreamEnd,
     course::{Course, Moment, Step, Verdict},
     desk::{Desk, Stop, Waited},
+    ending::{self, Attempt},
     event::{self, OwnIds},
     feed::{FRAMES_PER_CALL, Item},
     intake::Intake,
     line::{Line, Place, StepError},
-    live::Command,
+    live::{Command, INBOX},
     state::{Input, Refused},
     stored::Status,
 };
@@ -53,6 +54,8 @@ pub(super) struct Pump {
     intake: Intake,
     course: Course,
     began: Instant,
+    /// Those who wait for the session's end upstream; at most [`INBOX`].
+    kills: Vec<oneshot::Sender<Result<UpstreamEnd, KillError>>>,
 }
 
 impl Pump {
@@ -83,6 +86,7 @@ impl Pump {
                         intake: Intake::new(OwnIds::of(id)),
                         course: Course::new(fresh, RandomState::new().hash_one(id)),
                         began: Instant::now(),
+                        kills: Vec::new(),
                     };
                     pump.run().await
                 }
@@ -126,6 +130,7 @@ impl Pump {
             Step::Send(number) => self.send_prompt(number).await?,
             Step::Requeue => self.desk.settle(Input::NotArrived).await?,
             Step::Unanswered => self.desk.settle(Input::NotAnswered).await?,
+            Step::End => self.end().await?,
             Step::Wait(until) => self.wait(until).await?,
             Step::Leave if self.desk.leave() => return Ok(false),
             // Somebody has just written to it.
@@ -345,7 +350,49 @@ impl Pump {
                 drop(done.send(amended));
             }
             Command::Interrupt { done } => self.interrupt(done).await?,
+            Command::Kill { done } => self.kill(done).await?,
             Command::Delete { version, done } => self.delete(version, done).await?,
+        }
+        Ok(())
+    }
+
+    /// Ends the session for good. That it shall end is durable before anything is done upstream, so that it is gone on with
+    /// after a crash. Of one that has ended it is looked again what has become of it upstream.
+    async fn kill(&mut self, done: oneshot::Sender<Result<UpstreamEnd, KillError>>) -> Result<(), Stop> {
+        if self.kills.len() >= INBOX {
+            drop(done.send(Err(KillError::Busy)));
+            return Ok(());
+        }
+        self.desk.settle(Input::Kill).await?;
+        self.line.close_feed();
+        self.course.end(self.now());
+        self.kills.push(done);
+        Ok(())
+    }
+
+    /// Tries to end the session upstream.
+    async fn end(&mut self) -> Result<(), Stop> {
+        let session = self.desk.session();
+        let (place, named) = (Place::of(session), session.upstream_id.is_some());
+        let trying = ending::attempt(&mut self.line, &self.core, &place, named);
+        let attempt = match self.desk.wait(|command| matches!(command, Command::Delete { .. }), trying).await {
+            Waited::GivenUp => return Ok(()),
+            Waited::Done(attempt) => attempt,
+        };
+        let upstream = match attempt {
+            Attempt::Verified(detail) => UpstreamEnd { verified: true, detail: detail.to_owned() },
+            Attempt::Unverified { again: true, .. } if self.course.not_ended(self.now()) == Verdict::Again => {
+                return Ok(());
+            }
+            Attempt::Unverified { detail, .. } => UpstreamEnd { verified: false, detail },
+        };
+        self.course.ended_for_good();
+        if self.desk.state().is_ending() {
+            self.desk.end(&upstream).await?;
+        }
+        for done in self.kills.drain(..) {
+            // A client that went away needs no answer.
+            drop(done.send(Ok(upstream.clone())));
         }
         Ok(())
     }
@@ -400,7 +447,8 @@ impl Pump {
             return Ok(());
         }
         // What stops the turn is not held up by what a client says meanwhile, unless that ends the session.
-        let sent = self.send(|command| matches!(command, Command::Delete { .. }), &[runtime::Input::Interrupt]).await;
+        let ends = |command: &Command| matches!(command, Command::Delete { .. } | Command::Kill { .. });
+        let sent = self.send(ends, &[runtime::Input::Interrupt]).await;
         let (answer, outcome) = match sent {
             Waited::Done(Ok(outcome)) => (Ok(()), Some(outcome)),
             // The turn may go on; the client is told so, and the feed tells the rest.
@@ -466,7 +514,7 @@ impl Pump {
 
 /// What cannot wait until the upstream has answered.
 fn is_urgent(command: &Command) -> bool {
-    matches!(command, Command::Interrupt { .. } | Command::Delete { .. })
+    matches!(command, Command::Interrupt { .. } | Command::Kill { .. } | Command::Delete { .. })
 }
 
 fn report(session: SessionId, stop: &Stop) {

@@ -23,6 +23,8 @@ pub(super) enum Phase {
     Answering,
     /// No turn runs; the last one failed.
     Failed,
+    /// A client has ended the session for good; the host has yet to see to it upstream.
+    Ending,
     /// Over for good.
     Terminated,
 }
@@ -80,7 +82,9 @@ pub(super) enum Input {
     Failed,
     /// The upstream says that it will go on after a fault.
     Rescheduled,
-    /// The upstream says that the session is over.
+    /// A client ends the session for good. What waits is withdrawn.
+    Kill,
+    /// The upstream says that the session is over, or the host has seen to that as far as it can.
     Terminated,
 }
 
@@ -114,8 +118,11 @@ impl State {
     /// # Errors
     /// When the input is a wish that this state does not allow.
     pub(super) fn apply(self, input: Input) -> Result<Self, Refused> {
-        if self.phase == Phase::Terminated {
-            return if input == Input::Prompt { Err(Refused::Terminated) } else { Ok(self) };
+        match (self.phase, input) {
+            (Phase::Terminated | Phase::Ending, Input::Prompt) => return Err(Refused::Terminated),
+            (Phase::Ending, Input::Terminated) => return Ok(Self { phase: Phase::Terminated, ..self }),
+            (Phase::Terminated | Phase::Ending, _) => return Ok(self),
+            _ => {}
         }
         let phase = |phase| Ok(Self { phase, ..self });
         match input {
@@ -145,6 +152,7 @@ impl State {
             // What waits would meet the same end.
             Input::Fail => Ok(Self { phase: Phase::Failed, next: self.prompts, cut: false, ..self }),
             Input::Rescheduled => phase(Phase::Rescheduling),
+            Input::Kill => Ok(Self { phase: Phase::Ending, next: self.prompts, wanted: false, cut: false, ..self }),
             Input::Terminated => Ok(Self { phase: Phase::Terminated, next: self.prompts, cut: false, ..self }),
         }
     }
@@ -199,6 +207,12 @@ impl State {
         matches!(self.phase, Phase::Answering)
     }
 
+    /// True while the host has yet to see to the session's end upstream.
+    #[must_use]
+    pub(super) const fn is_ending(self) -> bool {
+        matches!(self.phase, Phase::Ending)
+    }
+
     /// True while the upstream works on a turn.
     #[must_use]
     pub(super) const fn in_turn(self) -> bool {
@@ -209,7 +223,7 @@ impl State {
     /// True when nothing will happen until a client does something.
     #[must_use]
     pub(super) fn settled(self) -> bool {
-        !self.in_turn() && self.sendable().is_none()
+        !self.in_turn() && !self.is_ending() && self.sendable().is_none()
     }
 
     /// True when an interrupt has something to stop upstream.
@@ -260,9 +274,9 @@ mod tests {
 
     #[test]
     fn what_was_withdrawn_was_never_sent() {
-        use Input::{Fail, Interrupt, NotArrived, Prompt, Terminated};
+        use Input::{Fail, Interrupt, Kill, NotArrived, Prompt, Terminated};
         let waiting = after(&[Prompt, SEND, Prompt, Prompt]);
-        for input in [Interrupt, Fail, Terminated] {
+        for input in [Interrupt, Fail, Kill, Terminated] {
             assert_eq!(waiting.apply(input).unwrap().withdrawn_since(waiting), 1..3, "{input:?}");
         }
         let (idle, sent) = (after(&[Prompt]), after(&[Prompt, SEND]));
@@ -340,6 +354,23 @@ mod tests {
         for arrived in [Taken, Started] {
             let arrived = answering.apply(arrived).unwrap();
             assert_eq!(arrived.apply(NotAnswered).unwrap(), arrived);
+        }
+    }
+
+    #[test]
+    fn a_killed_session_heeds_nothing_but_its_end_and_is_not_settled_before() {
+        use Input::{Answer, Ended, Found, Interrupt, Kill, Lost, NotArrived, Prompt, Started, Terminated, Waits};
+        for before in [&[][..], &[Prompt], &[Prompt, SEND], &[Prompt, SEND, Started], &[Prompt, SEND, Started, Waits]] {
+            let killed = after(before).apply(Kill).unwrap();
+            assert!(killed.is_ending() && !killed.settled() && killed.sendable().is_none(), "{before:?}");
+            assert!(killed.waiting().is_empty() && killed.in_doubt().is_none() && !killed.interruptible());
+            assert_eq!(killed.apply(Prompt), Err(Refused::Terminated));
+            for news in [Started, Ended, Lost, Found, Interrupt, NotArrived, Answer, Kill] {
+                assert_eq!(killed.apply(news).unwrap(), killed, "{news:?}");
+            }
+            let over = killed.apply(Terminated).unwrap();
+            assert_eq!((over.phase(), over.settled()), (Phase::Terminated, true));
+            assert_eq!(over.apply(Kill).unwrap(), over);
         }
     }
 

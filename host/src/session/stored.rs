@@ -125,7 +125,7 @@ impl Session {
             Phase::Rescheduling => Status::Rescheduling,
             Phase::Waiting => Status::RequiresAction,
             Phase::Failed => Status::Error,
-            Phase::Terminated => Status::Terminated,
+            Phase::Ending | Phase::Terminated => Status::Terminated,
         }
     }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::super::{
     error::{Error, no_credential},
+    idempotency::{Attempt, replayed},
     json, offered, on_disk,
     principal::Principal,
 };
@@ -18,7 +19,7 @@ use crate::{
     clock,
     registry::Registry,
     session::{Answer, LinkError, PROBE_TIME, Sessions},
-    vault::{Finding, Probe, Vault},
+    vault::{Credential, Finding, Probe, Vault},
 };
 
 /// A probe as clients see it.
@@ -57,18 +58,23 @@ impl From<Probe> for Item {
 
 #[derive(Serialize)]
 struct Probed {
-    probe: Item,
+    probe: Option<Item>,
 }
 
 /// What the upstream answers is the result, and no error of this request.
 pub(in super::super) async fn probe(
     _: Principal,
+    attempt: Attempt,
     State(registry): State<Registry>,
     State(vault): State<Arc<Vault>>,
     State(sessions): State<Sessions>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let runtime = offered(&registry, &id)?;
+    if attempt.is_replay() {
+        let known = on_disk(move || of(&vault, vault.credential(runtime.id())?.as_ref())).await??;
+        return Ok(replayed(json::json(StatusCode::OK, &Probed { probe: known })));
+    }
     let tried = sessions.probe(runtime.id()).await.map_err(|error| match error {
         LinkError::NoCredential => no_credential(&runtime.description().provider_name),
         other => other.into(),
@@ -76,7 +82,13 @@ pub(in super::super) async fn probe(
     let probe = Probe { version: tried.version, at_ms: clock::unix_ms(), finding: finding(tried.answer) };
     let noted = probe.clone();
     on_disk(move || vault.put_probe(runtime.id(), &noted)).await??;
-    Ok(json::json(StatusCode::OK, &Probed { probe: probe.into() }))
+    Ok(json::json(StatusCode::OK, &Probed { probe: Some(probe.into()) }))
+}
+
+/// What is known of the credential that is stored now. Blocks on the vault.
+pub(super) fn of(vault: &Vault, credential: Option<&Credential>) -> Result<Option<Item>, Error> {
+    let probe = credential.map(|credential| vault.probe(credential)).transpose()?;
+    Ok(probe.flatten().map(Item::from))
 }
 
 fn finding(answer: Answer) -> Finding {

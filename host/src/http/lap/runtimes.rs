@@ -108,8 +108,7 @@ impl Item {
     /// Blocks on the vault.
     pub(super) fn new(view: &View, vault: &Vault) -> Result<Self, Error> {
         let credential = vault.credential(&view.id)?;
-        let probe = credential.as_ref().map(|credential| vault.probe(credential)).transpose()?.flatten();
-        let probe = probe.map(probe::Item::from);
+        let probe = probe::of(vault, credential.as_ref())?;
         let description = view.profile.as_ref().map(|profile| profile.description().clone());
         // What cannot be read has its name and nothing else.
         let description = description.unwrap_or_else(|| nameless(view.id.as_str()));

@@ -31,7 +31,7 @@ use crate::{
     id::{MessageId, SessionId},
     registry::Registry,
     runtime::Profile,
-    session::{self, CreateError, Facts, LinkError, Message, NewSession, Sessions},
+    session::{self, CreateError, Facts, LinkError, Message, NewSession, Sessions, UpstreamEnd},
 };
 
 /// The session that a path names.
@@ -160,6 +160,28 @@ pub(in super::super) fn empty_object() -> Box<RawValue> {
 pub(in super::super) async fn get(_: Principal, sessions: Sessions, Path(id): Path<String>) -> Result<Response, Error> {
     let session = sessions.get(named(&id)?)?.ok_or_else(Error::session_not_found)?;
     Ok(json::json(StatusCode::OK, &Item::from(&session)))
+}
+
+/// A session that was ended for good.
+#[derive(Serialize)]
+struct Killed {
+    id: SessionId,
+    status: &'static str,
+    upstream: UpstreamEnd,
+}
+
+/// Ends a session for good and keeps its log. Asked again, it says what is known upstream then.
+pub(in super::super) async fn kill(
+    _: Principal,
+    attempt: Attempt,
+    State(sessions): State<Sessions>,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    let id = named(&id)?;
+    let upstream = sessions.kill(id).await?;
+    let status = session::Status::Terminated.as_str();
+    let answer = json::json(StatusCode::OK, &Killed { id, status, upstream });
+    Ok(if attempt.is_replay() { replayed(answer) } else { answer })
 }
 
 /// `true` once it is gone, also upstream; `false` when there was none.

@@ -1,7 +1,10 @@
 //! The host's side: what is durable, a pump that does what its course says, and a network with faults between it and
 //! the upstream.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use super::{Dice, Moment, Tally, upstream::Upstream};
 use crate::{
@@ -9,7 +12,8 @@ use crate::{
     runtime::{Effect, ErrorKind},
     session::{
         course::{Course, Step, Verdict},
-        event::{OwnIds, check, session_error},
+        ending,
+        event::{OwnIds, check, session_error, status_terminated},
         intake::{Intake, Sought},
         state::{Input, Phase, State},
         usage::Usage,
@@ -41,6 +45,10 @@ pub(super) struct Faults {
     prompt: Duration,
     /// How many prompts are followed by an interrupt.
     interrupt: u64,
+    /// How often a client ends the session for good before the day is over.
+    kill: u64,
+    /// How often the upstream takes the wish to end the session and does nothing.
+    deaf: u64,
 }
 
 impl Faults {
@@ -62,6 +70,8 @@ impl Faults {
             outage: Duration::from_mins(100 + dice.below(1000)),
             prompt: Duration::from_mins(3 + dice.below(40)),
             interrupt: dice.below(300),
+            kill: 250,
+            deaf: if dice.permille(300) { dice.below(1000) } else { 0 },
         }
     }
 
@@ -85,6 +95,8 @@ impl Faults {
             outage: never,
             prompt: never,
             interrupt: 0,
+            kill: 0,
+            deaf: 0,
         }
     }
 
@@ -122,9 +134,15 @@ struct Pump {
 #[derive(PartialEq)]
 enum Called {
     Answered,
-    /// A client interrupts.
+    /// A client wants something that does not wait.
     GivenUp,
     Crashed,
+}
+
+/// What a client wants that does not wait.
+enum Urgent {
+    Interrupt,
+    Kill,
 }
 
 pub(super) struct Host {
@@ -139,8 +157,13 @@ pub(super) struct Host {
     pump: Option<Pump>,
     next_prompt: Moment,
     next_interrupt: Moment,
+    next_kill: Moment,
     next_crash: Moment,
     outage: (Moment, Moment),
+    /// What ended the last call, and is to be done.
+    urgent: Option<Urgent>,
+    /// What the host has said of the session's end upstream, once a client has ended it.
+    ended: Option<bool>,
     disordered: bool,
     tally: Tally,
 }
@@ -161,11 +184,17 @@ impl Host {
             pump: None,
             next_prompt: Moment::ZERO,
             next_interrupt: NEVER,
+            next_kill: NEVER,
             next_crash: NEVER,
             outage: (NEVER, NEVER),
+            urgent: None,
+            ended: None,
             tally: Tally::default(),
         };
         host.next_crash = host.dice.rarely(host.faults.crash);
+        if host.dice.permille(host.faults.kill) {
+            host.next_kill = host.dice.ms(0..86_400_000);
+        }
         host.plan_outage();
         host
     }
@@ -191,7 +220,8 @@ impl Host {
     /// No more faults, a last prompt, and time for all of it to end.
     pub(super) fn calm_down(&mut self) {
         self.faults = Faults::none();
-        (self.next_interrupt, self.next_crash, self.outage) = (NEVER, NEVER, (NEVER, NEVER));
+        (self.next_interrupt, self.next_kill, self.next_crash) = (NEVER, NEVER, NEVER);
+        self.outage = (NEVER, NEVER);
         self.next_prompt = NEVER;
         self.live(self.now + Duration::from_hours(2));
         self.next_prompt = self.now;
@@ -221,6 +251,7 @@ impl Host {
                 self.decide(Input::NotArrived);
             }
             Step::Unanswered => self.decide(Input::NotAnswered),
+            Step::End => self.end(),
             Step::Wait(at) => {
                 let at = pump.began + at;
                 self.wait(at.min(until));
@@ -233,9 +264,9 @@ impl Host {
         self.state = self.state.apply(input).unwrap_or(self.state);
     }
 
-    /// Lets time pass until something comes from outside. True when a client interrupts.
+    /// Lets time pass until something comes from outside. True when a client wants something that does not wait.
     fn sleep(&mut self, until: Moment) -> bool {
-        let next = until.min(self.next_prompt).min(self.next_interrupt).min(self.next_crash);
+        let next = until.min(self.next_prompt).min(self.next_interrupt).min(self.next_kill).min(self.next_crash);
         self.now = self.now.max(next);
         self.upstream.advance(self.now);
         if self.now >= self.outage.1 {
@@ -247,9 +278,16 @@ impl Host {
             self.prompt();
         } else if self.now >= self.next_interrupt {
             self.next_interrupt = NEVER;
-            return self.pump.is_some();
+            self.urgent = self.pump.is_some().then_some(Urgent::Interrupt);
+        } else if self.now >= self.next_kill {
+            self.next_kill = NEVER;
+            self.urgent = Some(Urgent::Kill);
+            if self.pump.is_none() {
+                self.start();
+                self.obey();
+            }
         }
-        false
+        self.urgent.is_some()
     }
 
     fn crash(&mut self) {
@@ -278,9 +316,13 @@ impl Host {
             self.next_interrupt = self.now + self.dice.ms(0..6000);
         }
         let text = if self.dice.permille(300) { REPEATED.to_owned() } else { format!("p{}", self.prompts.len()) };
+        let Ok(state) = self.state.apply(Input::Prompt) else {
+            self.tally.refused += 1;
+            return;
+        };
+        self.state = state;
         self.prompts.push(Prompt { text, withdrawn: None });
         self.tally.prompts += 1;
-        self.decide(Input::Prompt);
         if self.pump.is_none() {
             self.start();
         }
@@ -293,6 +335,51 @@ impl Host {
         for number in waiting.chain(sent) {
             self.prompts[usize::try_from(number).unwrap()].withdrawn.get_or_insert(self.now);
         }
+    }
+
+    fn obey(&mut self) {
+        match self.urgent.take() {
+            Some(Urgent::Interrupt) => self.interrupt(),
+            Some(Urgent::Kill) => self.kill(),
+            None => {}
+        }
+    }
+
+    fn kill(&mut self) {
+        self.tally.kills += 1;
+        self.withdraw();
+        self.decide(Input::Kill);
+        let now = self.moment();
+        let Some(pump) = &mut self.pump else { return };
+        pump.feed = None;
+        pump.course.end(now);
+    }
+
+    /// One try to end the session upstream, and to see that it is gone.
+    fn end(&mut self) {
+        let fails = self.is_out() || self.dice.permille(self.faults.send);
+        let lost = fails && !self.is_out() && self.dice.permille(400);
+        let deaf = self.dice.permille(self.faults.deaf);
+        let takes = self.dice.ms(5..if fails { 10_000 } else { 300 });
+        if !deaf && (lost || !fails) {
+            self.upstream.end(self.now);
+        }
+        if self.call(takes) != Called::Answered {
+            return self.obey();
+        }
+        let verified = !fails && self.upstream.is_gone();
+        let now = self.moment();
+        let Some(course) = self.course() else { return };
+        if !verified && course.not_ended(now) == Verdict::Again {
+            return;
+        }
+        course.ended_for_good();
+        let upstream = ending::UpstreamEnd { verified, detail: String::new() };
+        let id = OwnIds::of(self.session).id(self.log.len() as u64 + 1);
+        self.log.push(status_terminated(&id, &upstream));
+        self.decide(Input::Terminated);
+        self.ended = Some(verified);
+        self.tally.unverified += u64::from(!verified);
     }
 
     fn interrupt(&mut self) {
@@ -402,7 +489,7 @@ impl Host {
 
     fn given_up(&mut self, called: &Called) {
         if *called == Called::GivenUp {
-            self.interrupt();
+            self.obey();
         }
     }
 
@@ -481,7 +568,7 @@ impl Host {
                 if let Some(course) = self.course() {
                     course.look_for_prompt(now);
                 }
-                return self.interrupt();
+                return self.obey();
             }
         }
         let (kind, asked) = if lost { (ErrorKind::Upstream, None) } else { self.failure() };
@@ -502,7 +589,7 @@ impl Host {
         let arrives = self.arrives();
         let noticed = self.pump.as_ref().and_then(|pump| pump.feed.as_ref()).map_or(NEVER, |feed| feed.noticed);
         if self.sleep(until.min(arrives).min(noticed)) {
-            return self.interrupt();
+            return self.obey();
         }
         let now = self.now;
         let Some(Pump { feed: Some(feed), course, began, .. }) = &mut self.pump else { return };
@@ -568,7 +655,7 @@ impl Host {
             let (Some(id), Some(at)) = (head.id.as_deref(), head.processed_at) else { continue };
             if !own.has(id) {
                 names.push(id.to_owned());
-            } else if head.kind != "session.error" {
+            } else if !matches!(&*head.kind, "session.error" | "session.status_terminated") {
                 names.push(at.trim_matches('"').to_owned());
             }
         }
@@ -580,17 +667,20 @@ impl Host {
         let (mut logged, mut truth) = (self.logged(), Vec::new());
         truth.extend(self.upstream.history.iter().filter_map(|event| event.name.clone()));
         self.tally.events = truth.len() as u64;
-        let in_order = logged == truth;
+        let known: HashSet<&String> = logged.iter().collect();
+        let in_order = truth.iter().filter(|name| known.contains(name)).eq(&logged);
         logged.sort();
         truth.sort();
         if let Some(pair) = logged.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(format!("the log has {} twice", pair[0]));
         }
-        if let Some(missing) = truth.iter().find(|name| logged.binary_search(name).is_err()) {
-            return Err(format!("the log lacks {missing}"));
+        if let Some(more) = logged.iter().find(|name| truth.binary_search(name).is_err()) {
+            return Err(format!("the log has {more}, which the upstream has not"));
         }
-        if logged.len() != truth.len() {
-            return Err("the log has more than the upstream".to_owned());
+        // Who ends a session does not wait for what it may still have said.
+        let missing = truth.iter().find(|name| logged.binary_search(name).is_err());
+        if let Some(missing) = missing.filter(|_| self.ended.is_none()) {
+            return Err(format!("the log lacks {missing}"));
         }
         if !in_order && !self.disordered {
             return Err("the log has another order than the upstream".to_owned());
@@ -614,9 +704,27 @@ impl Host {
                 return Err(format!("{text:?} arrived {arrived} times upstream, not {least} to {most} times"));
             }
         }
-        if self.state.phase() != Phase::Idle || !self.state.settled() || !self.upstream.is_idle() {
-            return Err(format!("the session ends as {:?}", self.state));
+        match self.ended {
+            Some(verified) => self.over(verified)?,
+            None if self.state.phase() == Phase::Idle && self.state.settled() && self.upstream.is_idle() => {}
+            None => return Err(format!("the session ends as {:?}", self.state)),
         }
         Ok(self.tally)
+    }
+
+    /// The same for a session that a client has ended.
+    fn over(&self, verified: bool) -> Result<(), String> {
+        if self.state.phase() != Phase::Terminated || !self.state.settled() {
+            return Err(format!("the session ends as {:?}", self.state));
+        }
+        if verified && !self.upstream.is_gone() {
+            return Err("the session goes on upstream, and the host says that it does not".to_owned());
+        }
+        let ends = |json: &String| check(json).is_ok_and(|head| head.kind == "session.status_terminated");
+        let count = self.log.iter().filter(|json| ends(json)).count();
+        if count != 1 || !self.log.last().is_some_and(ends) {
+            return Err(format!("the log says {count} times that it is over, or not at its end"));
+        }
+        Ok(())
     }
 }

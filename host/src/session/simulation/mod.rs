@@ -6,7 +6,8 @@
 //!
 //! * the log has each event of the upstream once, and in its order unless the upstream itself disordered them;
 //! * each prompt that was acknowledged has arrived once; one that was withdrawn at most once, and not after that;
-//! * the session is idle, as its upstream is.
+//! * the session is idle, as its upstream is; or, where a client has ended it, it is over, says so once and last, and is gone
+//!   upstream where the host says that it saw that.
 //!
 //! `LAP_TRIALS=<factor>` multiplies the days, `LAP_SEED=<seed>` repeats one of them.
 #![cfg(test)]
@@ -81,6 +82,11 @@ struct Tally {
     resent: u64,
     interrupts: u64,
     failed: u64,
+    kills: u64,
+    /// Kills of which the host could not see that they were heeded.
+    unverified: u64,
+    /// Prompts to sessions that were over.
+    refused: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -93,6 +99,9 @@ impl std::ops::AddAssign for Tally {
         self.resent += other.resent;
         self.interrupts += other.interrupts;
         self.failed += other.failed;
+        self.kills += other.kills;
+        self.unverified += other.unverified;
+        self.refused += other.refused;
     }
 }
 
@@ -144,7 +153,10 @@ fn trials() -> u64 {
 fn a_thousand_days_of_faults_lose_and_double_nothing() {
     let count = DAYS * trials();
     match days(count, Faults::any) {
-        Ok(tally) => println!("{count} simulated days: 0 lost, 0 doubled; {tally:?}"),
+        Ok(tally) => {
+            println!("{count} simulated days: 0 lost, 0 doubled; {tally:?}");
+            assert!(tally.kills > 0 && tally.unverified > 0 && tally.unverified < tally.kills, "{tally:?}");
+        }
         Err((seed, reason)) => panic!("LAP_SEED={seed}: {reason}"),
     }
 }

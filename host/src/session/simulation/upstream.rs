@@ -39,6 +39,8 @@ pub(super) struct Upstream {
     /// Messages that wait for the turn to end: their number and text.
     queue: VecDeque<(u64, String)>,
     running: bool,
+    /// True once it was ended for good.
+    gone: bool,
     made: u64,
     dice: Option<Dice>,
 }
@@ -59,6 +61,18 @@ impl Upstream {
 
     pub(super) fn is_idle(&self) -> bool {
         self.plan.is_empty() && self.queue.is_empty() && !self.running
+    }
+
+    /// The session is ended: what it would do, it does not.
+    pub(super) fn end(&mut self, now: Moment) {
+        self.advance(now);
+        self.plan.clear();
+        self.queue.clear();
+        (self.running, self.gone) = (false, true);
+    }
+
+    pub(super) const fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// A message arrives.
