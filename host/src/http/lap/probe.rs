@@ -67,7 +67,7 @@ pub(in super::super) async fn probe(
     attempt: Attempt,
     State(registry): State<Registry>,
     State(vault): State<Arc<Vault>>,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let runtime = offered(&registry, &id)?;

@@ -174,7 +174,7 @@ struct Killed {
 pub(in super::super) async fn kill(
     _: Principal,
     attempt: Attempt,
-    State(sessions): State<Sessions>,
+    sessions: Sessions,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let id = named(&id)?;
