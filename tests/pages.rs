@@ -22,14 +22,16 @@ async fn page(world: &World, path: &str) -> String {
     answer.text
 }
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 9] = [
     "/console",
     "/console/agents",
     "/console/agents/new",
     "/console/keys",
     "/console/runtimes",
     "/console/runtimes/claude_managed_agents",
+    "/console/sessions",
     "/console/settings/credentials",
+    "/console/sessions?status=running&agent=&runtime=&q=",
 ];
 
 #[tokio::test]
@@ -67,7 +69,7 @@ async fn who_has_not_signed_in_is_led_there_and_back() {
 #[tokio::test]
 async fn files_are_kept_for_ever_under_the_name_that_pages_give_them() {
     let world = World::empty(Script::default()).await;
-    let html = page(&world, "/console/agents").await;
+    let html = page(&world, "/console/sessions").await;
     let browser = world.client.with_key(None);
     let files: Vec<&str> = html.split('"').filter(|text| text.starts_with("/console/assets/")).collect();
     assert!(files.len() >= 4, "{files:?}");
@@ -103,6 +105,9 @@ async fn what_is_not_there_is_a_page_too() {
         assert!(!answer.text.contains("<b>"), "{}", answer.text);
         assert!(answer.header("content-security-policy").starts_with("default-src 'self'"));
     }
+    let answer = world.client.get("/console/sessions?after=x").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text);
+    assert!(answer.text.contains("cursor_invalid"), "{}", answer.text);
 }
 
 #[tokio::test]
@@ -125,6 +130,10 @@ async fn pages_show_what_the_api_tells_and_no_credential() {
     assert!(html.contains(&format!("/console/agents/{agent}")) && html.contains("&lt;script&gt;alert(1)"), "{html}");
     let html = page(&world, &format!("/console/agents/{agent}")).await;
     assert!(html.contains("You are a helpful assistant.") && html.contains("claude-opus-4-5"), "{html}");
+    let html = page(&world, &format!("/console/sessions?agent={agent}")).await;
+    assert!(html.contains(&format!("/console/sessions/{session}")) && html.contains(">Idle<"), "{html}");
+    let html = page(&world, "/console/sessions?status=error").await;
+    assert!(!html.contains(&session) && html.contains("No session is like that"), "{html}");
     let html = page(&world, &format!("/console/runtimes/{RUNTIME}")).await;
     assert!(html.contains("x-api-key") && html.contains("/v1/sessions"), "{html}");
     let html = page(&world, "/console/settings/credentials").await;

@@ -185,6 +185,7 @@ static ROUTES: &[RouteInfo] = &[
     page(READER, "/console/agents/{id}", |m| on(m, console::agent)),
     page(READER, "/console/runtimes", |m| on(m, console::runtimes)),
     page(READER, "/console/runtimes/{id}", |m| on(m, console::runtime)),
+    page(READER, "/console/sessions", |m| on(m, console::sessions)),
     page(ADMIN, "/console/settings/credentials", |m| on(m, console::credentials)),
     page(ADMIN, "/console/keys", |m| on(m, console::keys)),
     page(READER, "/console/sessions/{id}", |m| on(m, console::watcher)),

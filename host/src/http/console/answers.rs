@@ -18,7 +18,6 @@ pub(super) struct Runtime {
     pub(super) name: String,
     pub(super) default_api_base: String,
     pub(super) credential_provider_name: String,
-    pub(super) connected: bool,
     pub(super) api_base: Option<String>,
     pub(super) masked_api_key: Option<String>,
     /// `bundled` or `added`.
@@ -79,9 +78,17 @@ pub(super) struct Version {
     pub(super) manifest: String,
 }
 
+impl Runtime {
+    /// True when a credential is stored, whether it works or not.
+    pub(super) const fn has_credential(&self) -> bool {
+        self.masked_api_key.is_some()
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct Probe {
-    pub(super) ok: bool,
+    /// Nothing where the runtime has no way to find out.
+    pub(super) ok: Option<bool>,
     /// In milliseconds since the epoch.
     pub(super) at: u64,
     pub(super) code: Option<String>,
@@ -136,6 +143,75 @@ impl Agent {
         // What is no text names nothing.
         serde_json::from_str(self.config.get(key)?.get()).ok()
     }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) title: String,
+    pub(super) agent_id: String,
+    pub(super) runtime: String,
+    pub(super) status: String,
+    /// How many messages wait; absent for none.
+    #[serde(default)]
+    pub(super) queued: u64,
+    #[serde(default)]
+    pub(super) usage: Option<Usage>,
+    pub(super) time: Time,
+}
+
+/// What a session has used, as far as its runtime tells.
+#[derive(Deserialize)]
+pub(super) struct Usage {
+    #[serde(flatten)]
+    pub(super) tokens: Option<Tokens>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Tokens {
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+    pub(super) cache_creation_input_tokens: u64,
+    pub(super) cache_read_input_tokens: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Time {
+    /// In milliseconds since the epoch.
+    pub(super) created: u64,
+    pub(super) updated: u64,
+}
+
+/// How the host is.
+#[derive(Deserialize)]
+pub(super) struct Status {
+    pub(super) version: String,
+    /// In milliseconds since the epoch.
+    pub(super) started_at: u64,
+    pub(super) sessions: Counts,
+    pub(super) store: Store,
+    pub(super) vault: Vault,
+    pub(super) default_runtime: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Counts {
+    /// Those that have something to do.
+    pub(super) live: u64,
+    pub(super) stored: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Store {
+    pub(super) bytes: u64,
+    /// True when the log takes no more writes.
+    pub(super) fenced: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Vault {
+    pub(super) key_id: String,
+    pub(super) bytes: u64,
 }
 
 #[derive(Deserialize)]

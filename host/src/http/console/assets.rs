@@ -34,7 +34,9 @@ static ASSETS: &[Asset] = assets! {
     "form.js" JS;
     "icon.svg" SVG;
     "keys.js" JS;
+    "overview.js" JS;
     "runtimes.js" JS;
+    "sessions.js" JS;
     "view.js" JS;
     "watcher.css" CSS;
     "watcher/axis.js" JS;

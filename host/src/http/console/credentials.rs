@@ -43,7 +43,7 @@ fn card(runtime: &Runtime) -> Markup {
                 div { h2 id={ (card) "-name" } { (name) } p.quiet { code { (id) } } }
                 (state(runtime))
             }
-            @if runtime.connected { (stored(runtime, &card)) }
+            @if runtime.has_credential() { (stored(runtime, &card)) }
             (form(runtime, &card))
         }
     }
@@ -51,11 +51,12 @@ fn card(runtime: &Runtime) -> Markup {
 
 /// Whether the credential works, in a word.
 pub(super) fn state(runtime: &Runtime) -> Markup {
-    match (runtime.connected, &runtime.probe) {
-        (false, _) => badge(Tone::Plain, "No credential"),
-        (true, None) => badge(Tone::Warn, "Stored, never tried"),
-        (true, Some(Probe { ok: true, .. })) => badge(Tone::Good, "Works"),
-        (true, Some(Probe { ok: false, .. })) => badge(Tone::Bad, "Does not work"),
+    match &runtime.probe {
+        _ if !runtime.has_credential() => badge(Tone::Plain, "No credential"),
+        None => badge(Tone::Warn, "Stored, never tried"),
+        Some(Probe { ok: Some(true), .. }) => badge(Tone::Good, "Works"),
+        Some(Probe { ok: Some(false), .. }) => badge(Tone::Bad, "Does not work"),
+        Some(Probe { ok: None, .. }) => badge(Tone::Plain, "Stored"),
     }
 }
 
@@ -94,7 +95,7 @@ pub(super) fn told(probe: Option<&Probe>) -> Markup {
     html! {
         @match probe {
             None => "never",
-            Some(Probe { ok: true, at, models, .. }) => {
+            Some(Probe { ok: Some(true), at, models, .. }) => {
                 (moment(*at))
                 @match models {
                     Some(1) => ": the vendor takes it, for 1 model",
@@ -102,7 +103,10 @@ pub(super) fn told(probe: Option<&Probe>) -> Markup {
                     None => ": the vendor takes it",
                 }
             }
-            Some(Probe { ok: false, at, code, message, .. }) => {
+            Some(Probe { ok: None, at, .. }) => {
+                (moment(*at)) ": this runtime has no way to find out; the first session will tell"
+            }
+            Some(Probe { ok: Some(false), at, code, message, .. }) => {
                 (moment(*at)) ": " (message.as_deref().unwrap_or("it failed"))
                 @if let Some(code) = code { " " code { (code) } }
             }
@@ -135,7 +139,7 @@ fn form(runtime: &Runtime, card: &str) -> Markup {
             }
         }
     };
-    if !runtime.connected {
+    if !runtime.has_credential() {
         return body;
     }
     html! { details { summary { "Replace the key" } (body) } }
@@ -151,7 +155,7 @@ mod tests {
     fn shown(more: &Value) -> String {
         let mut runtime = json!({
             "id": "r1", "name": "<i>R</i>", "default_api_base": "https://vendor.example", "credential_provider_name": "V",
-            "connected": true, "api_base": "http://127.0.0.1:4100", "masked_api_key": "sk-...x\">",
+            "api_base": "http://127.0.0.1:4100", "masked_api_key": "sk-...x\">",
             "source": "bundled", "component": null, "state": "loaded", "failure": null, "health": null,
         });
         runtime.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -174,6 +178,8 @@ mod tests {
             good.contains(">Works<") && good.contains("1,200 models") && good.contains("1970-01-01T00:00"),
             "{good}"
         );
+        let unknown = shown(&json!({"probe": {"ok": null, "at": 0}}));
+        assert!(unknown.contains(">Stored<") && unknown.contains("first session will tell"), "{unknown}");
         let bad = shown(&json!({"probe": {"ok": false, "at": 0, "code": "upstream_auth", "message": "<no>"}}));
         assert!(
             bad.contains(">Does not work<") && bad.contains("upstream_auth") && bad.contains("&lt;no&gt;"),
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn without_a_credential_there_is_the_form_with_the_usual_base_and_nothing_to_remove() {
-        let html = shown(&json!({"connected": false, "api_base": null, "masked_api_key": null}));
+        let html = shown(&json!({"api_base": null, "masked_api_key": null}));
         assert!(html.contains(r#"value="https://vendor.example""#) && html.contains("No credential"), "{html}");
         assert!(!html.contains("DELETE "), "{html}");
     }

@@ -33,8 +33,8 @@ fn content(keys: &[Key], now: u64) -> Markup {
     html! {
         h1 { "Keys" }
         p.lead {
-            "A key opens this host's API and this console. The master key is not among them: it is in the configuration of \
-             the host."
+            "A key opens this host's API and this console, as far as its role goes. The master key is not among them: it is \
+             part of the host's configuration."
         }
         (unscripted())
         div.stack {
@@ -108,7 +108,7 @@ fn form() -> Markup {
     let owner = Field {
         id: "owner_id",
         label: "Owner",
-        hint: "Whose agents and sessions it reaches. An admin's key needs none.",
+        hint: "Whose agents and sessions it reaches; local-user by default. An admin's key has none: it reaches everybody's.",
     };
     let expiry = Field { id: "expires_at", label: "Expires", hint: "" };
     html! {

@@ -163,8 +163,8 @@ mod tests {
             let all = Section::WORK.into_iter().chain(Section::SETTINGS);
             all.filter(|section| section.is_for(Viewer(role))).map(Section::name).collect::<Vec<_>>()
         };
-        let sections = ["Overview", "Agents", "Runtimes", "Credentials", "Keys"];
+        let sections = ["Overview", "Sessions", "Agents", "Runtimes", "Credentials", "Keys"];
         assert_eq!(open(Role::Admin), sections);
-        assert_eq!((open(Role::Member), open(Role::Reader)), (sections[..3].to_vec(), sections[..3].to_vec()));
+        assert_eq!((open(Role::Member), open(Role::Reader)), (sections[..4].to_vec(), sections[..4].to_vec()));
     }
 }

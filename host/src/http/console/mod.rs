@@ -6,8 +6,8 @@
 //! * `layout.rs` what all pages have in common · `elements.rs` what they are made of · `assets.rs` style and scripts ·
 //!   `viewer.rs` what is for whom
 //! * `api.rs` the API as a page asks it · `answers.rs` what it tells
-//! * a file for each page: `runtimes.rs`, `credentials.rs`, `agents.rs`, `keys.rs` · `watcher/` a session and its
-//!   log · `sign_in.rs` the way in
+//! * a file for each page: `overview.rs`, `runtimes.rs`, `credentials.rs`, `agents.rs`, `sessions.rs`, `keys.rs` ·
+//!   `watcher/` a session and its log · `sign_in.rs` the way in
 //!
 //! Must not change anything but who has signed in, nor show what the principal could not get from the API.
 
@@ -19,7 +19,9 @@ mod credentials;
 mod elements;
 mod keys;
 mod layout;
+mod overview;
 mod runtimes;
+mod sessions;
 mod sign_in;
 mod viewer;
 mod watcher;
@@ -29,7 +31,6 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use http::{StatusCode, Uri};
-use maud::html;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub(super) use self::{
@@ -37,13 +38,11 @@ pub(super) use self::{
     api::Routes,
     credentials::credentials,
     keys::keys,
+    overview::overview,
     runtimes::{runtime, runtimes},
+    sessions::sessions,
     sign_in::{sign_in, sign_out, signed_in},
     watcher::watcher,
-};
-use self::{
-    api::Api,
-    layout::{Frame, Section, page},
 };
 use super::{error::Error, principal::Principal};
 use crate::id::RequestId;
@@ -57,11 +56,6 @@ pub(super) async fn root() -> Redirect {
 
 pub(super) async fn asset(Path((digest, name)): Path<(String, String)>) -> Result<Response, Error> {
     assets::serve(&digest, &name)
-}
-
-pub(super) async fn overview(api: Api) -> Response {
-    let frame = Frame { section: Section::Overview, title: "Overview", scripts: &[], viewer: api.viewer };
-    page(&frame, &html! { h1 { "Overview" } })
 }
 
 /// What stands at no path of the console.

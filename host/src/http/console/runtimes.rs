@@ -29,6 +29,11 @@ const fn frame(title: &str, viewer: Viewer) -> Frame<'_> {
     Frame { section: Section::Runtimes, title, scripts: &["runtimes.js"], viewer }
 }
 
+/// True when sessions can work with its component.
+pub(super) fn fares_well(runtime: &Runtime) -> bool {
+    runtime.state != "failed" && runtime.health.as_ref().is_none_or(|health| health.state == "well")
+}
+
 /// How its component is.
 pub(super) fn state(runtime: &Runtime) -> Markup {
     match (&*runtime.state, runtime.health.as_ref().map(|health| &*health.state)) {
@@ -266,7 +271,7 @@ mod tests {
         };
         let mut detail = json!({
             "id": "r1", "name": "<u>R</u>", "default_api_base": "https://vendor.example", "credential_provider_name": "V",
-            "connected": false, "api_base": null, "masked_api_key": null, "source": "added", "component": "sha256:aa",
+            "api_base": null, "masked_api_key": null, "source": "added", "component": "sha256:aa",
             "state": "loaded", "failure": null, "health": {"state": "well", "crashes": 0, "retry_after_ms": null},
             "contract": "0.1", "auth": "h: …", "allow": ["GET /v1/<x>"], "forward": [],
             "versions": [version("sha256:aa", true), version("sha256:bb", false)],

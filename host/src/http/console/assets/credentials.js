@@ -7,7 +7,7 @@ import { refresh } from "./view.js";
 
 /**
  * @typedef {object} Probe what an upstream says of a credential
- * @property {boolean} ok
+ * @property {boolean|null} ok null where the runtime has no way to find out
  * @property {string} [message]
  * @property {number} [models]
  */
@@ -32,6 +32,7 @@ export async function save(runtime, credential) {
  */
 export function tell(name, probe) {
   if (probe.ok) say(`${name}: the credential is stored and works.`);
+  else if (probe.ok === null) say(`${name}: the credential is stored. The first session will tell whether it works.`);
   else say(`${name}: the credential is stored, but does not work: ${probe.message ?? "the vendor did not say why"}`, "bad");
 }
 

@@ -42,7 +42,7 @@ if (form instanceof HTMLFormElement) {
     const { key } = await call("POST", "/api/keys", { body: wish });
     form.reset();
     await refresh("keys");
-    const text = "Copy it now: the host keeps no more than a print of it, and cannot show it again.";
+    const text = "Copy it now: the host keeps only a digest of it, and cannot show it again.";
     await ask({ title: "The new key", text, action: "I have copied it", more: secret(key), only: true });
     say("The key is minted.");
   });

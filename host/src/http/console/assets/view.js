@@ -14,7 +14,8 @@ const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
 export function ago(then) {
   const seconds = (then.getTime() - Date.now()) / 1000;
   for (const [unit, size] of UNITS) {
-    if (Math.abs(seconds) >= size) return relative.format(Math.trunc(seconds / size), unit);
+    // What is 89 days and 23 hours off was 90 days off when somebody chose it.
+    if (Math.abs(seconds) >= size) return relative.format(Math.ceil(seconds / size), unit);
   }
   return seconds > 0 ? "in a moment" : "just now";
 }
