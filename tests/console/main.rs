@@ -119,6 +119,15 @@ flows! {
     tools_are_approved_and_denied plays "decisions.mjs";
     ten_thousand_events_stay_smooth_and_each_has_an_address plays "long.mjs";
     strangers_are_led_to_the_sign_in_and_the_frame_is_for_everybody plays "frame.mjs";
+    the_documented_flow_is_the_first_steps_of_the_console plays "first-steps.mjs";
+    hostile_names_and_events_are_text plays "hostile.mjs";
+    everything_can_be_done_with_the_keyboard plays "keyboard.mjs";
+    a_key_is_minted_shown_once_and_revoked plays "keys.mjs";
+    every_page_can_be_read_without_javascript plays "plain.mjs";
+    each_role_finds_what_it_may_do plays "roles.mjs";
+    the_list_of_sessions_is_live_and_kills_many plays "sessions.mjs";
+    a_turn_is_stopped_and_a_session_killed plays "stops.mjs";
+    every_page_is_accessible_in_both_colour_schemes plays "accessible.mjs";
 }
 
 /// The modules that compute without a browser.
