@@ -128,6 +128,7 @@ flows! {
     the_list_of_sessions_is_live_and_kills_many plays "sessions.mjs";
     a_turn_is_stopped_and_a_session_killed plays "stops.mjs";
     every_page_is_accessible_in_both_colour_schemes plays "accessible.mjs";
+    every_page_has_its_picture plays "pictures.mjs";
 }
 
 /// The modules that compute without a browser.
