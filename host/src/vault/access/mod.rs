@@ -252,7 +252,7 @@ impl ClientKeys {
         Ok(true)
     }
 
-    /// Lets a browser stand for a key, until [`SIGN_IN_FOR`] has passed, it signs out, or the key ends. Gives what it shall
+    /// Lets a browser stand for a key, until twelve hours have passed, it signs out, or the key ends. Gives what it shall
     /// show.
     ///
     /// # Errors
