@@ -10,11 +10,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::Authority};
 use url::Url;
 
 use super::error::Error;
+use crate::vault::SIGN_IN_FOR;
 
 const COOKIE: &str = "lap_session";
-
-/// As long as what it carries is good for, in seconds.
-const COOKIE_SECONDS: u32 = 12 * 60 * 60;
 
 /// The names by which browsers may call the host, beside addresses and the names of this machine itself.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +87,7 @@ pub(super) fn pass(headers: &HeaderMap) -> Option<&str> {
 
 /// The header that gives a browser its pass, or takes it away.
 pub(super) fn give(pass: Option<&str>, asked: &HeaderMap) -> Option<HeaderValue> {
-    let (pass, seconds) = pass.map_or(("", 0), |pass| (pass, COOKIE_SECONDS));
+    let (pass, seconds) = pass.map_or(("", 0), |pass| (pass, SIGN_IN_FOR.as_secs()));
     let encrypted = asked.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
     let secure = if encrypted { "; Secure" } else { "" };
     // Hex digits and words of our own.

@@ -8,7 +8,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use super::stored::Session;
 use crate::{
     access::{OwnerId, Scope},
-    id::{AgentId, SessionId},
+    id::SessionId,
 };
 
 /// How many changes wait for the slowest listener; more are missed by it.
@@ -19,15 +19,13 @@ const KEPT: usize = 4096;
 pub struct Changed {
     /// Which session.
     pub session: SessionId,
-    /// The agent that it runs, also when it is gone.
-    pub agent: AgentId,
     /// Whose it is.
     pub owner: OwnerId,
 }
 
 impl Changed {
     pub(super) fn of(session: &Session) -> Self {
-        Self { session: session.id, agent: session.agent, owner: session.owner.clone() }
+        Self { session: session.id, owner: session.owner.clone() }
     }
 }
 
@@ -89,8 +87,7 @@ mod tests {
     use super::*;
 
     fn change(number: u8) -> Changed {
-        let (session, agent) = (SessionId::from_bytes([number; 16]), AgentId::from_bytes([1; 16]));
-        Changed { session, agent, owner: OwnerId::local() }
+        Changed { session: SessionId::from_bytes([number; 16]), owner: OwnerId::local() }
     }
 
     #[tokio::test]

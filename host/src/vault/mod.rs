@@ -49,7 +49,7 @@ pub(crate) use self::{
     table::{Also, Row, SealedRows, Table, verify as verify_rows},
 };
 pub use self::{
-    access::{Client, ClientKeys, KeyView, MintError, NewKey, Shown, verify as verify_client_keys},
+    access::{Client, ClientKeys, KeyView, MintError, NewKey, SIGN_IN_FOR, Shown, verify as verify_client_keys},
     table::RowError,
 };
 use self::{

@@ -49,7 +49,7 @@ const KEYS_MAX: usize = 10_000;
 const SIGN_INS_MAX: usize = 32;
 
 /// For how long a browser stays signed in: a working day.
-const SIGN_IN_FOR: Duration = Duration::from_hours(12);
+pub const SIGN_IN_FOR: Duration = Duration::from_hours(12);
 
 /// How often it is noted when keys were used. A crash forgets what came after the last note.
 const NOTES: Duration = Duration::from_secs(60);
@@ -252,7 +252,7 @@ impl ClientKeys {
         Ok(true)
     }
 
-    /// Lets a browser stand for a key, until twelve hours have passed, it signs out, or the key ends. Gives what it shall
+    /// Lets a browser stand for a key, until [`SIGN_IN_FOR`] has passed, it signs out, or the key ends. Gives what it shall
     /// show.
     ///
     /// # Errors

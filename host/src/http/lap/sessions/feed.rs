@@ -187,7 +187,7 @@ impl<L: Fn(SessionId) -> Result<String, ReadError> + Clone + Send + 'static> Fee
                 () = self.draining.begun() => Woken::Shutdown,
             };
             match woken {
-                Woken::Told(News::Changed(Changed { session, .. })) if self.desk.noted.note(session) => {}
+                Woken::Told(News::Changed(Changed { session, owner: _ })) if self.desk.noted.note(session) => {}
                 Woken::Told(News::Changed(_) | News::Missed) => {
                     self.desk.noted = Noted::default();
                     return Some(self.say(RESET));
@@ -249,7 +249,7 @@ mod tests {
 
     use super::*;
     use crate::access::{OwnerId, Scope};
-    use crate::{id::AgentId, session::Changes};
+    use crate::session::Changes;
 
     /// What looks at a session, and says how often anything was looked at.
     fn counting() -> (impl Fn(SessionId) -> Result<String, ReadError> + Clone + Send + 'static, Arc<AtomicU32>) {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     fn change(number: u8) -> Changed {
-        Changed { session: SessionId::from_bytes([number; 16]), agent: AgentId::fresh(), owner: OwnerId::local() }
+        Changed { session: SessionId::from_bytes([number; 16]), owner: OwnerId::local() }
     }
 
     fn open<L: Fn(SessionId) -> Result<String, ReadError> + Clone + Send + 'static>(
@@ -348,11 +348,7 @@ mod tests {
         let (feed, _drain) = open(|id: SessionId| Ok(format!("{id} ")), &changes);
         let all: HashSet<_> = (0..1000).map(|_| SessionId::fresh().to_string()).collect();
         for id in &all {
-            changes.announce(Changed {
-                session: id.parse().unwrap(),
-                agent: AgentId::fresh(),
-                owner: OwnerId::local(),
-            });
+            changes.announce(Changed { session: id.parse().unwrap(), owner: OwnerId::local() });
         }
         let (mut feed, mut shown, began) = (feed, HashSet::new(), Instant::now());
         while shown.len() < all.len() {
