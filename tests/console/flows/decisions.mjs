@@ -15,10 +15,10 @@ await test(async ({ page }) => {
 
   const allowed = await newSession(agent, '/ask Clean up.');
   await watch(page, allowed);
-  await status(page, 'waits for you');
+  await status(page, 'Needs you');
   assert.match(await decisions.innerText(), /bash wants to run[\s\S]*rm -r build/);
   await decisions.getByRole('button', { name: 'Approve' }).click();
-  await status(page, 'idle');
+  await status(page, 'Idle');
   await decisions.waitFor({ state: 'hidden' });
   assert.deepEqual(await verdicts(allowed), [['allow', null]]);
   const results = async (id) => (await events(id)).filter(({ type }) => type === 'agent.tool_result');
@@ -29,11 +29,11 @@ await test(async ({ page }) => {
 
   const denied = await newSession(agent, '/ask Clean up.');
   await watch(page, denied);
-  await status(page, 'waits for you');
+  await status(page, 'Needs you');
   await decisions.getByLabel('Reason for a denial').fill('Keep the build, please.');
   await decisions.getByRole('button', { name: 'Deny' }).click();
   await settled(denied);
-  await status(page, 'idle');
+  await status(page, 'Idle');
   await decisions.waitFor({ state: 'hidden' });
   assert.deepEqual(await verdicts(denied), [['deny', 'Keep the build, please.']]);
   assert.ok((await results(denied)).every(({ content }) => content[0].text !== 'removed'), 'what was denied was not run');

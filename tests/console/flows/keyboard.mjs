@@ -33,13 +33,13 @@ await test(async ({ page }) => {
   await page.waitForURL(/\/console\/sessions\/ses_/);
   const id = page.url().split('/').at(-1);
   await connection(page, 'live');
-  await status(page, 'waits for you');
+  await status(page, 'Needs you');
 
   // A letter leads to what the agent waits for.
   await press('a');
   assert.equal(await focused(page.getByRole('button', { name: 'Approve' })), true);
   await press('Enter');
-  await status(page, 'idle');
+  await status(page, 'Idle');
   await until('the focus is not lost', () => page.evaluate(() => document.activeElement !== document.body));
 
   // The views, a row that opens, and the letters that are letters where somebody writes.
@@ -66,6 +66,6 @@ await test(async ({ page }) => {
   await press('Enter');
   await page.getByRole('dialog', { name: 'Kill this session?' }).waitFor();
   await press('Tab', 'Enter');
-  await status(page, 'terminated');
+  await status(page, 'Terminated');
   assert.equal((await session(id)).status, 'terminated');
 }, { signedIn: false });

@@ -7,19 +7,19 @@ await test(async ({ page }) => {
   await connected();
   const id = await newSession(await newAgent());
   await watch(page, id);
-  await status(page, 'idle');
+  await status(page, 'Idle');
   const loads = [];
   page.on('framenavigated', (frame) => loads.push(frame.url()));
 
   await page.getByRole('textbox', { name: 'Prompt', exact: true }).fill('/slow Build it, please.');
   await page.getByRole('button', { name: 'Send' }).click();
-  await status(page, 'running');
+  await status(page, 'Running');
   const conversation = page.getByRole('tabpanel', { name: 'Conversation' });
   await conversation.getByText('First.', { exact: true }).waitFor();
   // What comes later is not there yet, so it came by itself.
   assert.equal(await conversation.getByText('Last.', { exact: true }).count(), 0);
   await conversation.getByText('Last.', { exact: true }).waitFor();
-  await status(page, 'idle');
+  await status(page, 'Idle');
   await page.getByRole('status').getByText(/Turn 1 has ended/).waitFor();
   assert.deepEqual(loads, []);
 

@@ -26,7 +26,7 @@ await test(async ({ page }) => {
 
   await page.goto(`${base}/console/sessions/${id}`);
   await connection(page, 'live');
-  await status(page, 'waits for you');
+  await status(page, 'Needs you');
   for (const name of ['Approve', 'Deny', 'Interrupt', 'Kill', 'Send']) {
     assert.equal(await page.getByRole('button', { name, exact: true }).isVisible(), false, name);
   }

@@ -7,7 +7,7 @@ await test(async ({ page }) => {
   await connected();
   const id = await newSession(await newAgent(), '/long Watch the inbox.');
   await watch(page, id);
-  await status(page, 'running');
+  await status(page, 'Running');
   const queue = page.getByRole('list', { name: 'Messages that wait' });
   for (const text of ['First wish', 'Second wish']) {
     await page.getByRole('textbox', { name: 'Prompt', exact: true }).fill(text);
@@ -20,7 +20,7 @@ await test(async ({ page }) => {
 
   // An interrupt stops the turn and gives back what waited.
   await page.getByRole('button', { name: 'Interrupt' }).click();
-  await status(page, 'idle');
+  await status(page, 'Idle');
   await queue.getByText('withdrawn').nth(1).waitFor();
   assert.equal(await waiting(), 0);
   const log = await events(id);
@@ -42,7 +42,7 @@ await test(async ({ page }) => {
   await kill.click();
   await question.getByRole('button', { name: 'Kill the session' }).click();
   await page.getByText('the vendor confirms it').waitFor();
-  await status(page, 'terminated');
+  await status(page, 'Terminated');
   assert.equal((await session(id)).status, 'terminated');
   assert.equal(await kill.isDisabled(), true);
   assert.ok((await events(id)).length >= log.length, 'the log stays');

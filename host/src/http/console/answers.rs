@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 #[derive(Deserialize)]
 pub(super) struct Runtimes {
@@ -151,6 +151,9 @@ pub(super) struct Session {
     pub(super) title: String,
     pub(super) agent_id: String,
     pub(super) runtime: String,
+    /// The version of the runtime that it is on.
+    #[serde(default)]
+    pub(super) component: Option<String>,
     pub(super) status: String,
     /// How many messages wait; absent for none.
     #[serde(default)]
@@ -160,19 +163,70 @@ pub(super) struct Session {
     pub(super) time: Time,
 }
 
-/// What a session has used, as far as its runtime tells.
+/// What a session has used, as far as anybody tells.
 #[derive(Deserialize)]
 pub(super) struct Usage {
     #[serde(flatten)]
-    pub(super) tokens: Option<Tokens>,
+    counted: Sum,
+    #[serde(default)]
+    pub(super) active_ms: Option<u64>,
+    /// The runtime's own sum, in a form of its own.
+    #[serde(default)]
+    reported: Value,
 }
 
 #[derive(Deserialize)]
+struct Sum {
+    #[serde(default)]
+    input_tokens: Option<u64>,
+    #[serde(default)]
+    output_tokens: u64,
+    #[serde(default)]
+    cache_creation_input_tokens: u64,
+    #[serde(default)]
+    cache_read_input_tokens: u64,
+}
+
+/// Tokens of all model requests.
 pub(super) struct Tokens {
-    pub(super) input_tokens: u64,
-    pub(super) output_tokens: u64,
-    pub(super) cache_creation_input_tokens: u64,
-    pub(super) cache_read_input_tokens: u64,
+    input: u64,
+    cache_creation: u64,
+    pub(super) cache_read: u64,
+    pub(super) output: u64,
+}
+
+impl Tokens {
+    /// What was read, from a cache or not.
+    pub(super) const fn read(&self) -> u64 {
+        self.input.saturating_add(self.cache_creation).saturating_add(self.cache_read)
+    }
+}
+
+impl Sum {
+    fn tokens(&self) -> Option<Tokens> {
+        let Self { input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens } = *self;
+        Some(Tokens {
+            input: input_tokens?,
+            cache_creation: cache_creation_input_tokens,
+            cache_read: cache_read_input_tokens,
+            output: output_tokens,
+        })
+    }
+}
+
+impl Usage {
+    /// The sum that counts: the runtime's own beats the host's. Nothing where nobody tells.
+    pub(super) fn tokens(&self) -> Option<Tokens> {
+        // An array would pass for a struct whose fields it lists.
+        let own = Some(&self.reported).filter(|reported| reported.is_object());
+        let own = own.and_then(|reported| Sum::deserialize(reported).ok());
+        own.and_then(|sum| sum.tokens()).or_else(|| self.counted.tokens())
+    }
+
+    /// What the runtime says that it has cost. Nothing is reckoned from tokens.
+    pub(super) fn cost_usd(&self) -> Option<f64> {
+        self.reported["cost_usd"].as_f64()
+    }
 }
 
 #[derive(Deserialize)]

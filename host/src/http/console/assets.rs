@@ -36,6 +36,7 @@ static ASSETS: &[Asset] = assets! {
     "keys.js" JS;
     "overview.js" JS;
     "runtimes.js" JS;
+    "session.js" JS;
     "sessions.js" JS;
     "view.js" JS;
     "watcher.css" CSS;

@@ -4,7 +4,8 @@
 //! its scripts change through the public API. So there is nothing here that a client cannot do.
 //!
 //! * `layout.rs` what all pages have in common · `elements.rs` what they are made of · `assets.rs` style and scripts ·
-//!   `viewer.rs` what is for whom
+//!   `status.rs` where a
+//!   session stands · `viewer.rs` what is for whom
 //! * `api.rs` the API as a page asks it · `answers.rs` what it tells
 //! * a file for each page: `overview.rs`, `runtimes.rs`, `credentials.rs`, `agents.rs`, `sessions.rs`, `keys.rs` ·
 //!   `watcher/` a session and its log · `sign_in.rs` the way in
@@ -23,6 +24,7 @@ mod overview;
 mod runtimes;
 mod sessions;
 mod sign_in;
+mod status;
 mod viewer;
 mod watcher;
 

@@ -10,7 +10,7 @@ use super::{
     credentials,
     elements::{Tone, badge, grouped, moment, size, unscripted},
     layout::{Frame, Section, page},
-    runtimes, sessions,
+    runtimes, status,
 };
 
 /// Where `lap simulate` listens unless it is told otherwise.
@@ -52,7 +52,7 @@ fn content(runtimes: &[Runtime], running: &[Session], status: Option<&Status>) -
                             li {
                                 a.what href={ "/console/sessions/" (session.id) } { (session.title) }
                                 span.how { code { (session.runtime) } " · " (moment(session.time.updated)) }
-                                (sessions::status(&session.status))
+                                (status::status(&session.status))
                             }
                         }
                     }

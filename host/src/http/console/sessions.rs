@@ -11,8 +11,9 @@ use super::{
     super::{Query, error::Error},
     answers::{Agent, Agents, Runtime, Runtimes, Session, Time, Usage},
     api::Api,
-    elements::{Action, Tone, badge, empty, grouped, moment, unscripted},
+    elements::{Action, empty, grouped, moment, unscripted},
     layout::{Frame, Section, page},
+    status::{self, STATUSES},
     viewer::Viewer,
 };
 
@@ -21,16 +22,6 @@ const PAGE: usize = 50;
 
 /// How many agents there are to choose from. The others lead to their sessions from their own page.
 const AGENTS: usize = 200;
-
-/// Every status, as the API spells it, how it looks, and what it is called.
-const STATUSES: [(&str, Tone, &str); 6] = [
-    ("idle", Tone::Plain, "Idle"),
-    ("running", Tone::Busy, "Running"),
-    ("rescheduling", Tone::Warn, "Rescheduling"),
-    ("requires_action", Tone::Warn, "Needs you"),
-    ("error", Tone::Bad, "Error"),
-    ("terminated", Tone::Plain, "Terminated"),
-];
 
 /// What stands for an id in the row that scripts copy.
 const ANY: &str = "{id}";
@@ -90,12 +81,6 @@ struct All<'a> {
     filter: &'a Filter,
     agents: &'a [Agent],
     runtimes: &'a [Runtime],
-}
-
-/// A status as a badge. One that this page does not know is shown as the API has it.
-pub(super) fn status(status: &str) -> Markup {
-    let known = STATUSES.iter().find(|(name, ..)| *name == status);
-    known.map_or_else(|| badge(Tone::Plain, status), |(_, tone, word)| badge(*tone, word))
 }
 
 fn content(all: &All<'_>, viewer: Viewer) -> Markup {
@@ -213,7 +198,7 @@ fn row(session: &Session, agent: Option<&str>, viewer: Viewer) -> Markup {
                 a data-slot="agent" href={ "/console/agents/" (agent_id) } { (agent.unwrap_or(agent_id)) }
                 code.quiet data-slot="runtime" { (runtime) }
             }
-            td data-slot="status" { (status(&session.status)) }
+            td data-slot="status" { (status::status(&session.status)) }
             td.number data-slot="queued" { (queued) }
             td.number data-slot="tokens" { (tokens(usage.as_ref())) }
             td data-slot="updated" { (moment(time.updated)) }
@@ -228,14 +213,10 @@ fn row(session: &Session, agent: Option<&str>, viewer: Viewer) -> Markup {
     }
 }
 
-/// What went in and what came out; what a runtime does not tell is not zero.
+/// What went in and what came out; what nobody tells is not zero.
 fn tokens(usage: Option<&Usage>) -> Markup {
-    let all = usage.and_then(|usage| usage.tokens.as_ref()).map(|tokens| {
-        [tokens.input_tokens, tokens.output_tokens, tokens.cache_creation_input_tokens, tokens.cache_read_input_tokens]
-            .into_iter()
-            .fold(0_u64, u64::saturating_add)
-    });
-    html! { @match all { Some(all) => (grouped(all)), None => span.quiet { "n/a" } } }
+    let tokens = usage.and_then(Usage::tokens);
+    html! { @match tokens { Some(tokens) => (grouped(tokens.read().saturating_add(tokens.output))), None => span.quiet { "n/a" } } }
 }
 
 fn pages(all: &All<'_>) -> Markup {
@@ -259,6 +240,7 @@ fn models(names: &HashMap<&str, &str>, viewer: Viewer) -> Markup {
         title: nameless.clone(),
         agent_id: any,
         runtime: nameless.clone(),
+        component: None,
         status: nameless,
         queued: 0,
         usage: None,
@@ -266,7 +248,7 @@ fn models(names: &HashMap<&str, &str>, viewer: Viewer) -> Markup {
     };
     html! {
         template #row-model { (row(&model, None, viewer)) }
-        @for (name, tone, word) in STATUSES { template data-status=(name) { (badge(tone, word)) } }
+        (status::models())
         template #agent-names { @for (id, name) in names { data value=(id) { (name) } } }
     }
 }
@@ -302,15 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn a_status_has_a_word_and_one_that_is_not_known_has_its_own() {
-        assert_eq!(status("requires_action").into_string(), r#"<span class="badge warn">Needs you</span>"#);
-        assert_eq!(status("<new>").into_string(), r#"<span class="badge">&lt;new&gt;</span>"#);
-    }
-
-    #[test]
     fn tokens_are_added_up_and_what_is_not_told_is_not_zero() {
         let told = json!({"usage": {"input_tokens": 1000, "output_tokens": 200, "cache_creation_input_tokens": 30, "cache_read_input_tokens": 4}});
         assert!(shown(&[session(&told)], None, &Filter::default(), ADMIN).contains(">1,234<"));
+        let own = json!({"usage": {"input_tokens": 1, "reported": {"input_tokens": 70, "output_tokens": 8}}});
+        assert!(
+            shown(&[session(&own)], None, &Filter::default(), ADMIN).contains(">78<"),
+            "the runtime's own beats the host's"
+        );
         for usage in [json!(null), json!({"active_ms": 5})] {
             let html = shown(&[session(&json!({"usage": usage}))], None, &Filter::default(), ADMIN);
             assert!(html.contains("n/a") && !html.contains("data-slot=\"tokens\">0"), "{html}");

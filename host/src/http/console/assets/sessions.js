@@ -2,6 +2,7 @@
 
 import { call, reason } from "./api.js";
 import { ask, element } from "./dialog.js";
+import { badge, read, tokensOf } from "./session.js";
 import { prepare, refresh } from "./view.js";
 
 /**
@@ -12,7 +13,7 @@ import { prepare, refresh } from "./view.js";
  * @property {string} runtime
  * @property {string} status
  * @property {number} [queued]
- * @property {Record<string, number>|null} [usage]
+ * @property {any} [usage]
  * @property {{created: number, updated: number}} time
  */
 
@@ -36,10 +37,9 @@ function copyOf(selector) {
 }
 
 /** @param {Session} session */
-function tokensOf({ usage }) {
-  if (usage?.input_tokens === undefined) return element("span", { class: "quiet" }, "n/a");
-  const { input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens } = usage;
-  return numbers.format(input_tokens + output_tokens + cache_creation_input_tokens + cache_read_input_tokens);
+function tokens({ usage }) {
+  const sum = tokensOf(usage);
+  return sum ? numbers.format(read(sum) + (sum.output_tokens ?? 0)) : element("span", { class: "quiet" }, "n/a");
 }
 
 /**
@@ -55,9 +55,9 @@ function fill(row, session) {
     element("time", { datetime: new Date(ms).toISOString(), "data-ago": "" });
   row.dataset.state = session.status;
   put("title", session.title);
-  put("status", copyOf(`template[data-status="${CSS.escape(session.status)}"]`) ?? session.status);
+  put("status", badge(session.status));
   put("queued", numbers.format(session.queued ?? 0));
-  put("tokens", tokensOf(session));
+  put("tokens", tokens(session));
   put("updated", time(session.time.updated));
   prepare(row);
 }

@@ -9,15 +9,17 @@ mod record;
 use axum::{extract::Path, response::Response};
 use maud::{Markup, html};
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use self::record::Record;
 use super::{
     super::{Query, error::Error, lap::sessions::named},
+    answers::{Session, Usage},
     api::Api,
     assets,
-    elements::{Tone, badge, digest, grouped, moment},
+    elements::{digest, grouped, moment},
     layout::{Frame, Section, page},
+    status,
 };
 
 /// How many events a page shows without scripts.
@@ -74,51 +76,6 @@ impl Wish {
     }
 }
 
-/// A session, as the API tells of it.
-#[derive(Deserialize)]
-struct Session {
-    id: String,
-    title: String,
-    agent: String,
-    runtime: String,
-    #[serde(default)]
-    component: Option<String>,
-    status: String,
-    #[serde(default)]
-    queued: u64,
-    #[serde(default)]
-    usage: Option<Usage>,
-    time: Time,
-}
-
-#[derive(Deserialize)]
-struct Usage {
-    #[serde(flatten)]
-    sum: Sum,
-    #[serde(default)]
-    active_ms: Option<u64>,
-    /// The runtime's own sum, in a form of its own.
-    #[serde(default)]
-    reported: Value,
-}
-
-#[derive(Deserialize)]
-struct Sum {
-    #[serde(default)]
-    input_tokens: Option<u64>,
-    #[serde(default)]
-    output_tokens: u64,
-    #[serde(default)]
-    cache_creation_input_tokens: u64,
-    #[serde(default)]
-    cache_read_input_tokens: u64,
-}
-
-#[derive(Deserialize)]
-struct Time {
-    created: u64,
-}
-
 #[derive(Deserialize)]
 struct Agent {
     name: String,
@@ -138,7 +95,7 @@ pub(in super::super) async fn watcher(
 ) -> Result<Response, Error> {
     let id = named(&id)?;
     let session: Session = api.get(&format!("/session/{id}")).await?;
-    let agent = api.get::<Agent>(&format!("/api/agents/{}", session.agent)).await;
+    let agent = api.get::<Agent>(&format!("/api/agents/{}", session.agent_id)).await;
     // A session outlives its agent.
     let agent = agent.ok().map(|agent| agent.name);
     let events = format!("/v1/sessions/{id}/events");
@@ -182,11 +139,12 @@ fn head(session: &Session, agent: Option<&str>) -> Markup {
             nav.trail aria-label="Breadcrumb" { a href="/console/sessions" { "Sessions" } " / " span aria-current="page" { code { (session.id) } } }
             div.title-line {
                 h1 { (session.title) }
-                span #status data-status=(session.status) { (status(&session.status)) }
+                span #status data-status=(session.status) { (status::status(&session.status)) }
+                (status::models())
                 (controls::actions(&session.id))
             }
             dl.facts {
-                div { dt { "Agent" } dd { a href={ "/console/agents/" (session.agent) } { (agent.unwrap_or("deleted")) } } }
+                div { dt { "Agent" } dd { a href={ "/console/agents/" (session.agent_id) } { (agent.unwrap_or("deleted")) } } }
                 div {
                     dt { "Runtime" }
                     dd {
@@ -205,38 +163,16 @@ fn head(session: &Session, agent: Option<&str>) -> Markup {
     }
 }
 
-/// Where a session stands, in words, and how that is.
-fn status(status: &str) -> Markup {
-    let (tone, words) = match status {
-        "running" => (Tone::Busy, "running"),
-        "requires_action" => (Tone::Warn, "waits for you"),
-        "rescheduling" => (Tone::Warn, "rescheduling"),
-        "error" => (Tone::Bad, "error"),
-        other => (Tone::Plain, other),
-    };
-    badge(tone, words)
-}
-
-/// What was read and written; what no runtime reports is not zero. The runtime's own sum beats the host's.
+/// What was read and written; what nobody tells is not zero.
 fn tokens(usage: Option<&Usage>) -> String {
-    // An array would pass for a struct whose fields it lists.
-    let own = usage.map(|usage| &usage.reported).filter(|reported| reported.is_object());
-    let own = own.and_then(|reported| Sum::deserialize(reported).ok());
-    let sums = [own.as_ref(), usage.map(|usage| &usage.sum)];
-    let known = |sum: &Sum| {
-        Some((sum.input_tokens?, sum.cache_creation_input_tokens, sum.cache_read_input_tokens, sum.output_tokens))
-    };
-    let Some((input, made, cached, output)) = sums.into_iter().flatten().find_map(known) else {
-        return "n/a".to_owned();
-    };
+    let Some(tokens) = usage.and_then(Usage::tokens) else { return "n/a".to_owned() };
+    let cached = tokens.cache_read;
     let share = if cached > 0 { format!(" ({} cached)", grouped(cached)) } else { String::new() };
-    format!("{} in{share} / {} out", grouped(input.saturating_add(made).saturating_add(cached)), grouped(output))
+    format!("{} in{share} / {} out", grouped(tokens.read()), grouped(tokens.output))
 }
 
-/// What the runtime says that it has cost. Nothing is reckoned from tokens.
 fn cost(usage: Option<&Usage>) -> String {
-    let usd = usage.and_then(|usage| usage.reported["cost_usd"].as_f64());
-    usd.map_or_else(|| "n/a".to_owned(), |usd| format!("${usd:.4}"))
+    usage.and_then(Usage::cost_usd).map_or_else(|| "n/a".to_owned(), |usd| format!("${usd:.4}"))
 }
 
 /// For how long its turns have run.
@@ -252,6 +188,8 @@ fn active(usage: Option<&Usage>) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn wish(after: Option<u64>, at: Option<u64>) -> Wish {
@@ -275,8 +213,8 @@ mod tests {
 
     fn base() -> Value {
         serde_json::json!({
-            "id": "sesn_1", "title": "<b>title</b>", "agent": "agent_1", "runtime": "r", "status": "running",
-            "component": "sha256:0123456789abcdef", "time": {"created": 0},
+            "id": "sesn_1", "title": "<b>title</b>", "agent_id": "agent_1", "runtime": "r", "status": "running",
+            "component": "sha256:0123456789abcdef", "time": {"created": 0, "updated": 0},
         })
     }
 

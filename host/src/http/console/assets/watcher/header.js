@@ -4,19 +4,11 @@
 /** @import { Context } from "./watcher.js" */
 import { call, reason } from "../api.js";
 import { ask, say } from "../dialog.js";
+import { badge, tokensOf } from "../session.js";
 import { lines, save } from "./download.js";
 import { copied } from "./events.js";
 import { count, duration, tokenWords } from "./words.js";
 
-/** @type {Record<string, [tone: string, words: string]>} */
-const STATUS = {
-  idle: ["", "idle"],
-  running: ["busy", "running"],
-  requires_action: ["warn", "waits for you"],
-  rescheduling: ["warn", "rescheduling"],
-  error: ["bad", "error"],
-  terminated: ["", "terminated"],
-};
 const STOPPABLE = new Set(["running", "rescheduling", "requires_action"]);
 
 /** @param {string} id */
@@ -25,6 +17,8 @@ export const place = (id) => /** @type {HTMLElement} */ (document.getElementById
 export class Header {
   /** What the host says of the session. @type {any} */ record = null;
   #asked = 0;
+  /** Which status is on the page. */
+  #shown = "";
 
   /** @param {Context} context */
   constructor(context) {
@@ -57,16 +51,13 @@ export class Header {
 
   update() {
     const { story } = this.context;
-    const [tone, words] = STATUS[this.status] ?? ["", this.status];
-    const badge = place("status");
-    badge.className = `badge ${tone}`;
-    badge.textContent = words;
+    if (this.#shown !== this.status) place("status").replaceChildren(badge(this.status));
+    this.#shown = this.status;
     this.interrupt.disabled = !STOPPABLE.has(this.status);
     this.kill.disabled = this.status === "terminated";
     if (this.record) {
       const { usage } = this.record;
-      // The runtime's own sum beats the host's.
-      const sum = [usage?.reported, usage].find((sum) => typeof sum?.input_tokens === "number");
+      const sum = tokensOf(usage);
       const usd = usage?.reported?.cost_usd;
       place("tokens").textContent = sum ? tokenWords(sum) : "n/a";
       // Nothing is reckoned from tokens.

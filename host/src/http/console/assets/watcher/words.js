@@ -1,6 +1,8 @@
 // What an event says, and numbers, in words for people. Pure.
 
 /** @import { Event } from "./log.js" */
+/** @import { Tokens } from "../session.js" */
+import { read } from "../session.js";
 
 /** @param {any} block @returns {string} */
 function blockText(block) {
@@ -87,14 +89,11 @@ export function stopWords(reason) {
   return reason.event_ids ? `${words}: ${reason.event_ids.length} open` : words;
 }
 
-/** @typedef {{input_tokens?: number, output_tokens?: number, cache_creation_input_tokens?: number, cache_read_input_tokens?: number}} Tokens */
-
 /** @param {Tokens} tokens */
 export function tokenWords(tokens) {
   const cached = tokens.cache_read_input_tokens ?? 0;
-  const read = (tokens.input_tokens ?? 0) + (tokens.cache_creation_input_tokens ?? 0) + cached;
   const share = cached > 0 ? ` (${count(cached)} cached)` : "";
-  return `${count(read)} in${share} / ${count(tokens.output_tokens ?? 0)} out`;
+  return `${count(read(tokens))} in${share} / ${count(tokens.output_tokens ?? 0)} out`;
 }
 
 const NUMBERS = new Intl.NumberFormat("en");
