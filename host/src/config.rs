@@ -97,7 +97,7 @@ pub struct BackupArgs {
     /// a backup is of no use
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// As for `serve`: where the host listens, and where the key of the API is.
+    /// As for `serve`: where the host listens, and where the master key is.
     #[command(flatten)]
     pub host: ServeArgs,
 }

@@ -112,6 +112,7 @@ impl Demo {
             "curl {base}/session -H \"Authorization: Bearer $MASTER_KEY\" \\\n     \
              -H 'content-type: application/json' -d '{{\"runtime\":\"{RUNTIME}\",\"agent_id\":{agent},\"prompt\":\"Hello\"}}'"
         );
+        println!("\nOr in a browser, with the same key: {base}/console/sessions/{session}");
     }
 }
 

@@ -100,7 +100,7 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// The key of the API cannot be used.
+    /// The master key cannot be used.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
     /// Clients' keys cannot be read.

@@ -59,7 +59,7 @@ async fn serve(args: ServeArgs) -> Result<(), ExitCode> {
     let ended = ended_by_signal().map_err(|error| failed(EX_FAILED, error))?;
     let (data_dir, key) = (config.data_dir.clone(), config.master_key.clone());
     let host = Host::start(config).await.map_err(|error| failed(error.exit_code(), error))?;
-    println!("lap: http://{} · data in {} · key of the API in {key}", host.address(), data_dir.display());
+    println!("lap: http://{} · data in {} · master key in {key}", host.address(), data_dir.display());
     let mut fenced = host.fenced();
     let clean = tokio::select! {
         () = ended => true,

@@ -1,4 +1,4 @@
-//! The key of the API: where it comes from, and the file that the host keeps it in by itself.
+//! The master key: where it comes from, and the file that the host keeps it in by itself.
 
 use std::{
     ffi::OsString,
@@ -15,12 +15,12 @@ use zeroize::Zeroizing;
 use super::ConfigError;
 use crate::vault::create_private_file;
 
-/// Where the key of the API may stand in the environment; the first one that is set counts.
+/// Where the master key may stand in the environment; the first one that is set counts.
 const KEY_VARIABLES: [&str; 2] = ["LAP_MASTER_KEY", "LITELLM_MASTER_KEY"];
 /// The longest key that a client can show.
 const KEY_BYTES_MAX: usize = 128;
 
-/// Where the key of the API comes from. It is never an argument, which other users of the machine could see.
+/// Where the master key comes from. It is never an argument, which other users of the machine could see.
 #[derive(Clone)]
 pub enum MasterKeySource {
     /// It stands in the environment, or a test has made it up.
@@ -51,7 +51,7 @@ impl fmt::Display for MasterKeySource {
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
     /// The file cannot be read or written.
-    #[error("the key of the API in {} cannot be used: {source}", .path.display())]
+    #[error("the master key in {} cannot be used: {source}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -67,7 +67,7 @@ pub enum MasterKeyError {
         fault: KeyFault,
     },
     /// Somebody else could have chosen the key.
-    #[error("others may write to {path}, which holds the key of the API: run `chmod go-w {path}`", path = .path.display())]
+    #[error("others may write to {path}, which holds the master key: run `chmod go-w {path}`", path = .path.display())]
     Exposed {
         /// The file.
         path: PathBuf,

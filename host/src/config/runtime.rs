@@ -55,7 +55,7 @@ pub struct AddArgs {
     /// Go on with every new build, until Ctrl-C; the last good one stays while a build is broken
     #[arg(long)]
     pub watch: bool,
-    /// As for `serve`: where the host listens, and where the key of the API is.
+    /// As for `serve`: where the host listens, and where the master key is.
     #[command(flatten)]
     pub host: ServeArgs,
 }
@@ -69,7 +69,7 @@ pub struct ListArgs {
     /// Answer what the host answers, as JSON
     #[arg(long)]
     pub json: bool,
-    /// As for `serve`: where the host listens, and where the key of the API is.
+    /// As for `serve`: where the host listens, and where the master key is.
     #[command(flatten)]
     pub host: ServeArgs,
 }
@@ -83,7 +83,7 @@ pub struct RollbackArgs {
     /// The version, by the first digits of its digest [default: the one that was added before the current one]
     #[arg(long, value_name = "DIGEST")]
     pub to: Option<String>,
-    /// As for `serve`: where the host listens, and where the key of the API is.
+    /// As for `serve`: where the host listens, and where the master key is.
     #[command(flatten)]
     pub host: ServeArgs,
 }
@@ -100,7 +100,7 @@ pub struct RemoveArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// As for `serve`: where the host listens, and where the key of the API is.
+    /// As for `serve`: where the host listens, and where the master key is.
     #[command(flatten)]
     pub host: ServeArgs,
 }

@@ -37,7 +37,7 @@ pub enum ManageError {
     /// The settings cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The key of the API cannot be read.
+    /// The master key cannot be read.
     #[error(transparent)]
     Key(#[from] MasterKeyError),
     /// There is no host to ask.
