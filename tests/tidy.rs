@@ -15,7 +15,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("jiff::", &["clock.rs"]),
     ("rustix::time", &["clock.rs"]),
     ("wasmtime", &["runtime/"]),
-    ("unsafe {", &["runtime/cache.rs"]),
+    ("unsafe {", &["runtime/cache.rs", "runtime/lane.rs"]),
     ("redb::", &["events/", "vault/"]),
     ("ring::aead", &["vault/"]),
     ("ring::hkdf", &["vault/"]),
