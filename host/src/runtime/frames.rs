@@ -2,6 +2,10 @@
 
 use super::{Frame, Frames};
 
+/// What one call maps at most: what a guest can do within its budget, with a wide margin.
+const FRAMES_PER_CALL: usize = 512;
+const BYTES_PER_CALL: usize = 1024 * 1024;
+
 impl Frames {
     /// No frame: for calls whose events cannot name one.
     #[must_use]
@@ -9,15 +13,18 @@ impl Frames {
         Self { bytes: Vec::new(), ends: Vec::new() }
     }
 
-    /// Packs frames into batches of at most `count_max`, in their order.
-    pub fn pack<'a>(frames: impl ExactSizeIterator<Item = (&'a str, &'a str)>, count_max: usize) -> Vec<Self> {
-        let mut batches = Vec::with_capacity(frames.len().div_ceil(count_max));
+    /// Packs frames into batches of at most [`FRAMES_PER_CALL`] and [`BYTES_PER_CALL`], in their order. One that is larger
+    /// has a batch of its own.
+    pub fn pack<'a>(frames: impl ExactSizeIterator<Item = (&'a str, &'a str)>) -> Vec<Self> {
+        let mut batches = Vec::with_capacity(frames.len().div_ceil(FRAMES_PER_CALL));
         let mut batch = Self::none();
         for (name, data) in frames {
-            batch.push(name, data);
-            if batch.ends.len() / 2 == count_max {
+            let full =
+                batch.ends.len() / 2 == FRAMES_PER_CALL || batch.bytes.len() + name.len() + data.len() > BYTES_PER_CALL;
+            if full && !batch.ends.is_empty() {
                 batches.push(std::mem::replace(&mut batch, Self::none()));
             }
+            batch.push(name, data);
         }
         if !batch.ends.is_empty() {
             batches.push(batch);
@@ -76,11 +83,23 @@ mod tests {
     #[test]
     fn frames_are_found_again_by_their_index_in_their_batch() {
         let frames = [("a", "1"), ("", "grüß"), ("b", "")];
-        let batches = Frames::pack(frames.into_iter(), 2);
-        assert_eq!(batches.len(), 2);
-        assert_eq!((batches[0].data(0), batches[0].data(1), batches[0].data(2)), (Some("1"), Some("grüß"), None));
-        assert_eq!((batches[1].data(0), batches[1].data(u32::MAX)), (Some(""), None));
-        assert_eq!(batches[0].pieces().collect::<Vec<_>>(), frames[..2]);
-        assert_eq!(Frames::packed(frames.into_iter()).pieces().collect::<Vec<_>>(), frames);
+        let batch = Frames::packed(frames.into_iter());
+        assert_eq!((batch.data(0), batch.data(1), batch.data(2)), (Some("1"), Some("grüß"), Some("")));
+        assert_eq!((batch.data(3), batch.data(u32::MAX)), (None, None));
+        assert_eq!(batch.pieces().collect::<Vec<_>>(), frames);
+    }
+
+    #[test]
+    fn a_batch_is_what_one_call_can_do() {
+        let sizes = |frames: &[(&str, &str)]| {
+            let batches = Frames::pack(frames.iter().copied());
+            batches.iter().map(|batch| batch.pieces().count()).collect::<Vec<_>>()
+        };
+        assert!(sizes(&[]).is_empty());
+        assert_eq!(sizes(&vec![("a", "1"); 2 * FRAMES_PER_CALL + 1]), [FRAMES_PER_CALL, FRAMES_PER_CALL, 1]);
+        let (half, whole) = ("x".repeat(BYTES_PER_CALL / 2), "x".repeat(BYTES_PER_CALL + 1));
+        let [half, whole, small] = [("", &*half), ("", &*whole), ("", "x")];
+        assert_eq!(sizes(&[half, half, half, small]), [2, 2]);
+        assert_eq!(sizes(&[whole, small, whole, whole]), [1, 1, 1, 1]);
     }
 }

@@ -9,7 +9,6 @@ use tokio::time::timeout;
 
 use super::{
     Core, LinkError,
-    feed::FRAMES_PER_CALL,
     line::{Line, Place, StepError},
 };
 use crate::runtime::{CallError, Effect, ErrorKind, Frame, Frames, Instance};
@@ -83,7 +82,7 @@ async fn look(instance: &mut Instance, place: &Place) -> Result<Sight, CallError
         if history.newest_first {
             history.frames.reverse();
         }
-        for frames in Frames::pack(history.frames.iter().map(Frame::pieces), FRAMES_PER_CALL) {
+        for frames in Frames::pack(history.frames.iter().map(Frame::pieces)) {
             let outcome = instance.on_frames(&place.guest, &frames).await?;
             let mut effects = outcome.events.iter().map(|event| event.effect);
             last = effects.rfind(|effect| *effect != Effect::None).or(last);

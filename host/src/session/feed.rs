@@ -12,9 +12,6 @@ use crate::{
 /// After so long without a byte a feed counts as dead: the other side may be gone without a word.
 const SILENCE: Duration = Duration::from_secs(90);
 
-/// Frames that one call maps: what the guest can do within its budget, with a wide margin.
-pub(super) const FRAMES_PER_CALL: usize = 512;
-
 /// What to follow.
 pub(super) enum Feed {
     /// Not connected.
@@ -54,7 +51,7 @@ impl Feed {
                 if !read.is_empty() {
                     // Also when a cut came right behind: what is here is whole, and the next call meets the cut.
                     let frames = read.iter().map(|frame| (frame.name.as_str(), frame.data.as_str()));
-                    return Item::Frames(Frames::pack(frames, FRAMES_PER_CALL));
+                    return Item::Frames(Frames::pack(frames));
                 }
                 match outcome {
                     Err(_) => return Item::Ended(Ending::Silent),
@@ -70,7 +67,7 @@ impl Feed {
                 *next = Instant::now() + *every;
                 match answer {
                     Ok(answer) if answer.status == 200 => {
-                        Item::Frames(Frames::pack([("", answer.body.as_str())].into_iter(), FRAMES_PER_CALL))
+                        Item::Frames(Frames::pack([("", answer.body.as_str())].into_iter()))
                     }
                     Ok(_) | Err(SendError::Refused(_) | SendError::TooLarge) => Item::Ended(Ending::Clean),
                     Err(SendError::Unreachable(_) | SendError::Interrupted(_)) => Item::Ended(Ending::Cut),

@@ -20,8 +20,10 @@ use crate::{
     upstream::{Framing, StreamError},
 };
 
-/// News that one catch-up takes. A gap larger than this ends the turn in an error, with a word about it.
+/// News that one catch-up takes, in events and in bytes. A gap larger than this ends the turn in an error, with a word
+/// about it.
 const NEWS_MAX: usize = 100_000;
+const NEWS_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Pages that one catch-up reads. An upstream that has another one behind these has lost its place.
 const PAGES_MAX: usize = 10_000;
@@ -129,15 +131,19 @@ impl Line {
 
 async fn news(instance: &mut Instance, place: &Place, seen: &Seen) -> Result<Vec<Frame>, StepError> {
     let (mut news, mut cursor, mut newest_first) = (Vec::new(), None::<String>, false);
-    let (hasher, mut cursors) = (RandomState::new(), HashSet::new());
+    let (hasher, mut cursors, mut bytes) = (RandomState::new(), HashSet::new(), 0);
     loop {
         let history = instance.catch_up(&place.guest, cursor.as_deref()).await?;
         newest_first |= history.newest_first;
         let (listed, known) = (history.frames.len(), news.len());
         let unknown = |frame: &Frame| event::check(&frame.data).map_or(true, |head| !seen.contains(&head, &frame.data));
         news.extend(history.frames.into_iter().filter(unknown));
-        if news.len() > NEWS_MAX {
-            let message = format!("the upstream reports more than {NEWS_MAX} events that the host has not seen");
+        bytes += news[known..].iter().map(|frame| frame.data.len()).sum::<usize>();
+        if news.len() > NEWS_MAX || bytes > NEWS_BYTES_MAX {
+            let message = format!(
+                "the upstream reports more than {NEWS_MAX} events, or {} MiB of them, that the host has not seen",
+                NEWS_BYTES_MAX / (1024 * 1024)
+            );
             return Err(StepError::Feed { kind: ErrorKind::Internal, message, retry_after: None });
         }
         cursor = history.next;

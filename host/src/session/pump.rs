@@ -22,7 +22,7 @@ use super::{
     desk::{Desk, Stop, Waited},
     ending::{self, Attempt},
     event::{self, OwnIds},
-    feed::{FRAMES_PER_CALL, Item},
+    feed::Item,
     intake::Intake,
     line::{Line, Place, StepError},
     live::{Command, INBOX},
@@ -207,7 +207,7 @@ impl Pump {
     }
 
     async fn take_news(&mut self, news: &[Frame]) -> Result<(), Stop> {
-        self.map(&Frames::pack(news.iter().map(Frame::pieces), FRAMES_PER_CALL)).await
+        self.map(&Frames::pack(news.iter().map(Frame::pieces))).await
     }
 
     async fn not_connected(&mut self, error: &StepError) -> Result<(), Stop> {

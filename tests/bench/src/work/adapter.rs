@@ -96,7 +96,7 @@ fn copied(frames: &[Frame]) -> sdk::Frames {
 
 /// The frames as the host hands them to the component: packed from the upstream's.
 fn packed(frames: &[Frame]) -> Frames {
-    Frames::pack(pieces(frames), frames.len()).pop().unwrap_or_else(Frames::none)
+    Frames::packed(pieces(frames))
 }
 
 /// What the host would do if the runtime were compiled into it: the frames stay the host's, as with the component.

@@ -189,7 +189,7 @@ fn pieces(frames: &[String]) -> impl ExactSizeIterator<Item = (&str, &str)> {
 
 /// The frames as the host hands them to a component.
 fn packed(frames: &[String]) -> Frames {
-    Frames::pack(pieces(frames), frames.len()).pop().unwrap_or_else(Frames::none)
+    Frames::packed(pieces(frames))
 }
 
 fn native(frames: &[String]) -> Result<sdk::Outcome, sdk::Error> {
