@@ -18,14 +18,15 @@ fn script() -> Script {
     Script::of(steps)
 }
 
+fn processed(events: &[Value]) -> Vec<&Value> {
+    events.iter().filter(|event| !event["processed_at"].is_null()).collect()
+}
+
 async fn survives(name: &str, faults: Faults) {
     let world = World::start(script().with_faults(faults)).await;
     let id = world.session("los").await;
     let events: Vec<Value> = world.client.turn(&id).await.into_iter().map(|event| event.json).collect();
     let truth = world.truth(&id).await;
-    let processed = |events: &[Value]| -> Vec<Value> {
-        events.iter().filter(|event| !event["processed_at"].is_null()).cloned().collect()
-    };
     assert_eq!(processed(&events), processed(&truth), "{name}");
     assert_eq!(events.last().unwrap()["type"], "session.status_idle", "{name}");
     assert_eq!(world.client.status(&id).await, "idle", "{name}");
@@ -157,6 +158,29 @@ async fn a_history_whose_pages_lead_back_to_each_other_is_read_again_later() {
     let circle = RequestFault { endpoint: Some(Endpoint::EventsList), times: 2, answer, ..Default::default() };
     let faults = Faults { requests: vec![circle], ..cut(3, CutAt::Boundary, CutBy::Close) };
     survives("a circle", faults).await;
+}
+
+#[tokio::test]
+async fn what_an_upstream_says_after_the_end_of_a_turn_is_in_the_log_before_the_next_turn() {
+    let world = World::start(script()).await;
+    let id = world.session("los").await;
+    let count = world.client.turn(&id).await.len();
+    let theirs = world.upstream_id(&id).await;
+    let say = |text: &str| {
+        let said = json!({"type": "agent.message", "content": [{"type": "text", "text": text}]});
+        world.simulator.inject(&theirs, said.as_object().unwrap().clone()).unwrap();
+    };
+    // The host stays connected for a while.
+    say("Nachtrag");
+    let events = world.client.stream(&id, "", &[]).await.take(count + 1).await;
+    assert_eq!(events[count].json["content"][0]["text"], "Nachtrag");
+    // Cut off from a session at rest, it has no reason to come back before the next prompt.
+    world.simulator.cut_streams(CutBy::Close);
+    say("noch einer");
+    assert_eq!(world.client.prompt(&id, "weiter").await.status, 204);
+    world.client.turn(&id).await;
+    let (events, truth) = (world.client.list(&id).await, world.truth(&id).await);
+    assert_eq!(processed(&events), processed(&truth));
 }
 
 #[tokio::test]

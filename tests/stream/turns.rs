@@ -128,7 +128,7 @@ async fn check(world: &World, id: &str, prompts: &HashMap<String, bool>, in_orde
         by_text(&mut truth);
     }
     if let Some(difference) = difference(&seen, &truth) {
-        panic!("{id}: {difference}");
+        panic!("{id}, in order: {in_order}: {difference}");
     }
     for (text, certain) in prompts {
         let is_it = |event: &&Value| event["type"] == "user.message" && event["content"][0]["text"] == **text;
@@ -143,7 +143,10 @@ async fn check(world: &World, id: &str, prompts: &HashMap<String, bool>, in_orde
 fn difference(seen: &[Value], truth: &[Value]) -> Option<String> {
     let at = seen.iter().zip(truth).position(|(seen, truth)| seen != truth);
     match at {
-        Some(at) => Some(format!("event {at} is {}, not {}", seen[at], truth[at])),
+        Some(at) => {
+            let later = seen.iter().position(|seen| *seen == truth[at]);
+            Some(format!("event {at} is {}, not {}, which is at {later:?}", seen[at], truth[at]))
+        }
         None if seen.len() != truth.len() => Some(format!("{} events of {}", seen.len(), truth.len())),
         None => None,
     }

@@ -93,7 +93,7 @@ pub struct StreamFault {
     pub pieces: Vec<usize>,
     /// Every so-manieth frame comes twice; 0 is never.
     pub duplicate_every: u64,
-    /// Every so-manieth frame comes after its follower, except those of `session.…`; 0 is never.
+    /// Every so-manieth frame comes after its follower; those of `session.…` neither wait nor overtake. 0 is never.
     pub swap_every: u64,
     /// Lines end with CR LF.
     pub crlf: bool,

@@ -60,6 +60,11 @@ impl Shaper {
 
     fn frame(&mut self, frame: Bytes, to: &mut VecDeque<Piece>) {
         self.seen += 1;
+        if is_of_session(&frame)
+            && let Some(held) = self.held.take()
+        {
+            self.send(&held, to);
+        }
         if self.held.is_none() && nth(self.seen, self.fault.swap_every) && !is_of_session(&frame) {
             self.held = Some(frame);
             return;
@@ -129,7 +134,8 @@ fn nth(count: u64, every: u64) -> bool {
     every > 0 && count.is_multiple_of(every)
 }
 
-/// Held back, the last event of a turn would wait for a follower that does not come.
+/// Held back, the last event of a turn would wait for a follower that does not come; and nothing that a turn says comes
+/// after its end.
 fn is_of_session(frame: &Bytes) -> bool {
     frame.starts_with(b"event: session.")
 }
@@ -195,8 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_turn_is_not_held_back() {
+    fn the_end_of_a_turn_is_neither_held_back_nor_overtakes() {
         let idle = "event: session.status_idle\ndata: {}\n\n";
-        assert_eq!(shaped(StreamFault { swap_every: 1, ..StreamFault::default() }, idle), idle);
+        let swapped = || StreamFault { swap_every: 1, ..StreamFault::default() };
+        assert_eq!(shaped(swapped(), idle), idle);
+        assert_eq!(shaped(swapped(), &format!("a\n\nb\n\nc\n\n{idle}")), format!("b\n\na\n\nc\n\n{idle}"));
     }
 }
