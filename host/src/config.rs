@@ -3,6 +3,7 @@
 //! Whatever cannot be meant is refused at the start: an unknown field, an empty key, a level that is none. Only this
 //! module reads the environment.
 
+mod key;
 mod master_key;
 mod runtime;
 
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 pub use self::{
+    key::{KeyArgs, KeyCommand, ListKeysArgs, MintArgs, RevokeArgs},
     master_key::{KeyFault, MasterKeyError, MasterKeySource},
     runtime::{
         AddArgs, CheckArgs, ListArgs, NewArgs, RemoveArgs, ReplayArgs, RollbackArgs, RuntimeArgs, RuntimeCommand,
@@ -75,6 +77,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Write, check and test runtimes
     Runtime(RuntimeArgs),
+    /// Make, list and revoke clients' keys of a running host
+    Key(KeyArgs),
     /// What the host starts to compile a component; not for people
     #[command(name = COMPILE_COMMAND, hide = true)]
     Compile,

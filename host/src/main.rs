@@ -1,7 +1,7 @@
 //! Arguments in, exit code out: everything else is in the library.
 //!
-//! Exit codes: 0 after an orderly end, 1 when a task failed (`demo`, `healthcheck`, `backup`, `restore`) or something is
-//! wrong with a runtime (`runtime`), 2 for arguments and for files of a runtime that cannot be read, 69 when another
+//! Exit codes: 0 after an orderly end, 1 when a task failed (`demo`, `healthcheck`, `backup`, `restore`, `key`) or something
+//! is wrong with a runtime (`runtime`), 2 for arguments and for files of a runtime that cannot be read, 69 when another
 //! process uses the store or the port, 74 when the event log failed to commit, 78 for settings and keys that cannot be
 //! used.
 
@@ -43,6 +43,7 @@ async fn run(command: Command) -> ExitCode {
             Ok(ended) => return ended.exit_code().into(),
             Err(error) => Err(failed(error.exit_code(), error)),
         },
+        Command::Key(args) => lap::manage::key(args).await.map_err(|error| failed(error.exit_code(), error)),
     };
     ended.map_or_else(|code| code, |()| ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@ mod dialect;
 mod flow;
 mod forward;
 mod idempotency;
+mod key_command;
 mod keys;
 mod kill;
 mod matrix;

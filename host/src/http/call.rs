@@ -64,7 +64,7 @@ pub struct Refused {
     pub details: Value,
 }
 
-/// Asks the host that listens at `listen`. The answer is JSON.
+/// Asks the host that listens at `listen`. The answer is JSON, and null where the host has nothing to say.
 ///
 /// # Errors
 /// When there is no answer, or the host refuses.
@@ -81,6 +81,9 @@ pub async fn call(
     let bytes = whole(answered.response).await.map_err(broken)?;
     if !status.is_success() {
         return Err(CallError::Refused(refusal(status, &bytes)));
+    }
+    if bytes.is_empty() {
+        return Ok(Value::Null);
     }
     Ok(serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?)
 }

@@ -1,12 +1,14 @@
-//! `lap runtime add`, `list`, `rollback` and `remove`: what an operator does with the runtimes of a running host, from a
-//! terminal or a script. Everything goes through the host's API; nothing here knows more than `curl` does.
+//! `lap runtime add`, `list`, `rollback` and `remove`, and `lap key`: what an operator does with the runtimes and the keys of
+//! a running host, from a terminal or a script. Everything goes through the host's API; nothing here knows more than `curl`
+//! does.
 //!
 //! * `add.rs` upload, review, grant · `watch.rs` the same again for every build
-//! * `show.rs` what is printed
+//! * `keys.rs` clients' keys · `show.rs` what is printed
 //!
 //! Must not decide what a host takes: it is asked.
 
 mod add;
+mod keys;
 mod show;
 mod watch;
 
@@ -22,6 +24,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+pub use self::keys::key;
 use self::show::{Runtime, runtimes, versions};
 use crate::{
     config::{AddArgs, Config, ConfigError, ListArgs, MasterKeyError, RemoveArgs, RollbackArgs, ServeArgs},
@@ -162,13 +165,16 @@ impl Remote {
     }
 }
 
-/// A path of the API. What is no name of a runtime is none of the host's either, which says so.
+/// A path of the API.
 fn path_of(id: &str) -> String {
-    let id: String = id
-        .bytes()
+    format!("/api/agent-runtimes/{}", segment(id))
+}
+
+/// A name in a path. What cannot be one is none of the host's either, which says so.
+fn segment(id: &str) -> String {
+    id.bytes()
         .map(|byte| if byte.is_ascii_graphic() && byte != b'/' && byte != b'?' { byte as char } else { '_' })
-        .collect();
-    format!("/api/agent-runtimes/{id}")
+        .collect()
 }
 
 /// `lap runtime add`.

@@ -1,4 +1,4 @@
-//! What `lap runtime` prints: tables of runtimes and versions, and what a version would change.
+//! What is printed: tables, and what a version of a runtime would change.
 
 use std::fmt::Write;
 
@@ -86,7 +86,7 @@ pub(super) fn done(done: &Done) -> String {
 }
 
 /// Text in columns, each as wide as its widest cell.
-struct Table {
+pub(super) struct Table {
     rows: Vec<Row>,
 }
 
@@ -96,13 +96,13 @@ enum Row {
 }
 
 impl Table {
-    fn new(head: &[&str]) -> Self {
+    pub(super) fn new(head: &[&str]) -> Self {
         let mut table = Self { rows: Vec::new() };
         table.row(head);
         table
     }
 
-    fn row(&mut self, cells: &[&str]) {
+    pub(super) fn row(&mut self, cells: &[&str]) {
         self.rows.push(Row::Cells(cells.iter().map(|cell| (*cell).to_owned()).collect()));
     }
 
@@ -111,7 +111,7 @@ impl Table {
         self.rows.extend(text.map(|text| Row::Note(text.to_owned())));
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut widths = Vec::new();
         for row in &self.rows {
             if let Row::Cells(cells) = row {

@@ -129,17 +129,32 @@ impl Line {
     }
 }
 
+/// How many more news a look may bring.
+struct Room {
+    events: usize,
+    bytes: usize,
+}
+
+impl Room {
+    const WHOLE: Self = Self { events: NEWS_MAX, bytes: NEWS_BYTES_MAX };
+
+    fn take(&mut self, bytes: usize) -> Option<()> {
+        self.events = self.events.checked_sub(1)?;
+        self.bytes = self.bytes.checked_sub(bytes)?;
+        Some(())
+    }
+}
+
 async fn news(instance: &mut Instance, place: &Place, seen: &Seen) -> Result<Vec<Frame>, StepError> {
     let (mut news, mut cursor, mut newest_first) = (Vec::new(), None::<String>, false);
-    let (hasher, mut cursors, mut bytes) = (RandomState::new(), HashSet::new(), 0);
+    let (hasher, mut cursors, mut room) = (RandomState::new(), HashSet::new(), Room::WHOLE);
     loop {
         let history = instance.catch_up(&place.guest, cursor.as_deref()).await?;
         newest_first |= history.newest_first;
         let (listed, known) = (history.frames.len(), news.len());
         let unknown = |frame: &Frame| event::check(&frame.data).map_or(true, |head| !seen.contains(&head, &frame.data));
         news.extend(history.frames.into_iter().filter(unknown));
-        bytes += news[known..].iter().map(|frame| frame.data.len()).sum::<usize>();
-        if news.len() > NEWS_MAX || bytes > NEWS_BYTES_MAX {
+        if news[known..].iter().any(|frame| room.take(frame.data.len()).is_none()) {
             let message = format!(
                 "the upstream reports more than {NEWS_MAX} events, or {} MiB of them, that the host has not seen",
                 NEWS_BYTES_MAX / (1024 * 1024)
@@ -194,5 +209,21 @@ impl StepError {
             }
             Self::Feed { kind, retry_after, .. } => (*kind, *retry_after),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_has_room_for_so_many_events_and_so_many_bytes() {
+        let taken = |bytes: usize| {
+            let mut room = Room::WHOLE;
+            (0..=NEWS_MAX).take_while(|_| room.take(bytes).is_some()).count()
+        };
+        assert_eq!(taken(0), NEWS_MAX);
+        assert_eq!(taken(1024 * 1024), 256);
+        assert_eq!(taken(NEWS_BYTES_MAX + 1), 0);
     }
 }
