@@ -29,8 +29,8 @@ enum Slow {
     Silent,
     /// A byte of a head, now and then.
     Head,
-    /// One good request, and then nothing.
-    Idle,
+    /// The same behind a good request.
+    SecondHead,
     /// The head at once, and a byte of the body now and then.
     Body,
     /// The same without a key.
@@ -44,7 +44,9 @@ impl Slow {
         match self {
             Self::Silent => (String::new(), String::new()),
             Self::Head => ("GET /health HTTP/1.1\r\nx: ".to_owned(), "y".repeat(900)),
-            Self::Idle => ("GET /health HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), String::new()),
+            Self::SecondHead => {
+                ("GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /health HTTP/1.1\r\n".to_owned(), "y".repeat(900))
+            }
             Self::Body => (post(&format!("authorization: Bearer {MASTER_KEY}\r\n")), " ".repeat(900)),
             Self::BodyOfNobody => (post(""), " ".repeat(900)),
         }
@@ -81,7 +83,7 @@ impl Slow {
     fn expected(self) -> &'static [(u16, &'static str)] {
         match self {
             Self::Silent | Self::Head => &[],
-            Self::Idle => &[(200, "")],
+            Self::SecondHead => &[(200, "")],
             Self::Body => &[(408, "body_timeout")],
             Self::BodyOfNobody => &[(401, "unauthorized")],
         }
@@ -93,7 +95,7 @@ async fn slow_clients_are_cut_off_in_time_and_a_good_one_is_served_meanwhile() {
     let front = Front::start().await;
     let pid = front.program.pid();
     let before = open_files(pid);
-    let kinds = [Slow::Silent, Slow::Head, Slow::Idle, Slow::Body, Slow::BodyOfNobody];
+    let kinds = [Slow::Silent, Slow::Head, Slow::SecondHead, Slow::Body, Slow::BodyOfNobody];
     let slow = join_all(kinds.iter().cycle().take(kinds.len() * CLIENTS).map(async |kind| {
         let heard = kind.hears(front.address()).await;
         let heard: Vec<_> = heard.iter().map(|answer| (answer.status, answer.code())).collect();

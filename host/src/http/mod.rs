@@ -3,8 +3,8 @@
 //! For `lib.rs`, which calls [`serve`]. Every way in stands in the table [`routes`], with who may use it: the router is
 //! made of the table and of nothing else. A key is checked before a byte of the body is read.
 //!
-//! * `serve.rs` connections · `room.rs` how many · `stall.rs` for how long one may take nothing ·
-//!   `farewell.rs` how one ends
+//! * `serve.rs` connections · `room.rs` how many · `head.rs` how long a request's head may take ·
+//!   `stall.rs` for how long one may take nothing · `farewell.rs` how one ends
 //! * `app.rs` what handlers work with, each with what its principal may see
 //! * `exchange.rs` what every request and response have in common · `principal.rs` who asks · `tenure.rs` for how long ·
 //!   `browser.rs` what browsers add to that · `unread.rs` whether a body was read to its end
@@ -27,8 +27,8 @@ mod download;
 mod error;
 mod exchange;
 mod farewell;
+mod head;
 mod idempotency;
-
 mod json;
 mod lap;
 mod paced;

@@ -20,13 +20,19 @@ use super::{
     error::Error,
     exchange::{exchange, refuse},
     farewell::Farewell,
+    head::{Progress, Prompt},
     room::{self, Crowded, Room, Seat},
     router,
     stall::Impatient,
 };
 
-/// For how long a client may take to send a request's head, and an idle connection may stay.
-const HEADER_WAIT: Duration = Duration::from_secs(10);
+/// For how long a client may take to send a request's head.
+const HEAD_WAIT: Duration = Duration::from_secs(10);
+
+/// For how long a connection may stay without a request: longer than the clients and proxies that keep connections for
+/// their next requests do (nginx and AWS's load balancer 60 s, Go and hyper 90 s), so that none of them sends one just when
+/// the host closes.
+const IDLE_WAIT: Duration = Duration::from_secs(120);
 
 /// For how long requests under way may go on once the host shuts down.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
@@ -108,20 +114,26 @@ fn is_the_clients(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, router: Router, mut draining: Draining, _seat: Seat) {
+async fn connection(stream: TcpStream, router: Router, draining: Draining, _seat: Seat) {
     if let Err(error) = set_up(&stream) {
         tracing::debug!(%error, "a connection was lost as soon as it was made");
         return;
     }
-    let service = service_fn(move |request| {
-        let answer = exchange(router.clone(), request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT).max_buf_size(BUFFER_BYTES);
     let hurries = draining.clone();
     let stream = Farewell::new(Impatient::new(stream, UNREAD_WAIT), move || hurries.has_begun());
-    let stream = TokioIo::new(stream);
+    converse(stream, router, draining).await;
+}
+
+/// Answers what comes, one request after the other.
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, mut draining: Draining) {
+    let progress = Progress::default();
+    let stream = TokioIo::new(Prompt::new(stream, progress.clone(), HEAD_WAIT));
+    let service = service_fn(move |request| {
+        let (answering, answer) = (progress.begin(), exchange(router.clone(), request));
+        async move { Ok::<_, Infallible>(answering.through(answer.await)) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(IDLE_WAIT).max_buf_size(BUFFER_BYTES);
     let mut connection = pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
@@ -157,9 +169,62 @@ fn set_up(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use axum::routing::any;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        sync::watch,
+        time::Instant,
+    };
 
     use super::*;
+
+    const WHOLE: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// After how many seconds a client is cut off that says each of these at its second, and how often it was answered.
+    async fn cut_off_after(said: &[(u64, &str)]) -> (u64, usize) {
+        let slow = any(async || sleep(Duration::from_secs(60)).await);
+        let router = Router::new().route("/", any(async |_: String| ())).route("/slow", slow);
+        let ((mine, theirs), (_running, draining)) = (duplex(4096), watch::channel(false));
+        let (mut from, mut to) = tokio::io::split(theirs);
+        let began = Instant::now();
+        let speaks = async {
+            for (second, words) in said {
+                tokio::time::sleep_until(began + Duration::from_secs(*second)).await;
+                to.write_all(words.as_bytes()).await.unwrap();
+            }
+        };
+        let hears = async {
+            let mut heard = String::new();
+            from.read_to_string(&mut heard).await.unwrap();
+            (began.elapsed().as_secs(), heard.matches("HTTP/1.1 200 ").count())
+        };
+        let host = tokio::spawn(converse(mine, router, Draining(draining)));
+        let (heard, ()) = tokio::join!(hears, speaks);
+        host.await.unwrap();
+        heard
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_must_come_soon_and_the_next_request_need_not() {
+        assert_eq!(cut_off_after(&[]).await, (10, 0), "says nothing");
+        assert_eq!(
+            cut_off_after(&[(0, "GET / HT"), (6, "TP/1.1\r\n"), (9, "host: x\r\n")]).await,
+            (10, 0),
+            "a slow head"
+        );
+        assert_eq!(cut_off_after(&[(9, WHOLE)]).await, (129, 1), "one request");
+        assert_eq!(cut_off_after(&[(0, WHOLE), (110, WHOLE), (220, WHOLE)]).await, (340, 3), "one now and then");
+        assert_eq!(cut_off_after(&[(0, WHOLE), (60, "GE"), (69, "T ")]).await, (70, 1), "then a slow head");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn neither_a_long_body_nor_a_long_answer_is_a_slow_head() {
+        let long = [(0, "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n"), (20, "ab"), (40, "c")];
+        assert_eq!(cut_off_after(&long).await, (160, 1), "a long body");
+        let slow = "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
+        assert_eq!(cut_off_after(&[(0, slow)]).await, (180, 1), "a long answer");
+        assert_eq!(cut_off_after(&[(0, slow), (20, WHOLE)]).await, (180, 2), "and another request meanwhile");
+    }
 
     async fn permit() -> OwnedSemaphorePermit {
         Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap()

@@ -1,0 +1,155 @@
+//! A stream that breaks off when a request's head comes too slowly, for `serve.rs`.
+//!
+//! hyper has one limit for two things: that nothing comes between two requests, and that a head comes slowly. The first
+//! must be long. A client or a proxy keeps connections for its next requests, and one that the host closes just as a request
+//! is on its way costs that request. The second must be short, since whoever sends a head byte by byte means no good. So
+//! hyper watches the first, and this the second.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// What a connection is about, told by the one who serves its requests: twice the number of answered requests, and one
+/// more while a request is answered.
+#[derive(Clone, Default)]
+pub(super) struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// A head is whole. Its request is being answered until the result is dropped.
+    pub(super) fn begin(&self) -> Answering {
+        self.0.fetch_add(1, Relaxed);
+        Answering(self.clone())
+    }
+}
+
+/// A request is being answered.
+pub(super) struct Answering(Progress);
+
+impl Answering {
+    /// Until the whole answer has gone out.
+    pub(super) fn through(self, response: Response) -> Response {
+        response.map(|body| Body::new(Answer { body, _answering: self }))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Relaxed);
+    }
+}
+
+struct Answer {
+    body: Body,
+    _answering: Answering,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream whose reads end in an error once a head has taken too long: the first from the beginning of the connection,
+/// every other from its first byte.
+pub(super) struct Prompt<S> {
+    stream: S,
+    progress: Progress,
+    wait_max: Duration,
+    /// The head that is counted, as [`Progress`] has it.
+    head: u64,
+    /// Until when it must be whole; nothing before its first byte.
+    until: Option<Instant>,
+    /// Runs while it is waited for.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Prompt<S> {
+    pub(super) fn new(stream: S, progress: Progress, wait_max: Duration) -> Self {
+        Self { stream, progress, wait_max, head: 0, until: Some(Instant::now() + wait_max), deadline: None }
+    }
+
+    /// What became of a read, with regard to how long the head has taken.
+    fn judge(&mut self, read: Poll<io::Result<()>>, came: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let now = self.progress.0.load(Relaxed);
+        if self.head != now {
+            (self.head, self.until, self.deadline) = (now, None, None);
+        }
+        let is_answered = !now.is_multiple_of(2);
+        if is_answered {
+            return read;
+        }
+        if came && self.until.is_none() {
+            self.until = Some(Instant::now() + self.wait_max);
+        }
+        match (read, self.until) {
+            (Poll::Pending, Some(until)) => {
+                let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(until)));
+                deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+            (read, _) => read,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.judge(read, buffer.filled().len() > before, cx)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
