@@ -1,4 +1,4 @@
-//! A stream that breaks off when a request's head comes too slowly, for `serve.rs`.
+//! How long a request's head takes, for `stall.rs`.
 //!
 //! hyper has one limit for two things: that nothing comes between two requests, and that a head comes slowly. The first
 //! must be long. A client or a proxy keeps connections for its next requests, and one that the host closes just as a request
@@ -19,10 +19,7 @@ use std::{
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What a connection is about, told by the one who serves its requests: twice the number of answered requests, and one
 /// more while a request is answered.
@@ -78,10 +75,9 @@ impl http_body::Body for Answer {
     }
 }
 
-/// A stream whose reads end in an error once a head has taken too long: the first from the beginning of the connection,
-/// every other from its first byte.
-pub(super) struct Prompt<S> {
-    stream: S,
+/// How long the head that is on its way has taken: the first from the beginning of the connection, every other from its
+/// first byte.
+pub(super) struct HeadClock {
     progress: Progress,
     wait_max: Duration,
     /// The head that is counted, as [`Progress`] has it.
@@ -92,13 +88,19 @@ pub(super) struct Prompt<S> {
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Prompt<S> {
-    pub(super) fn new(stream: S, progress: Progress, wait_max: Duration) -> Self {
-        Self { stream, progress, wait_max, head: 0, until: Some(Instant::now() + wait_max), deadline: None }
+impl HeadClock {
+    /// For a connection that begins.
+    pub(super) fn new(progress: Progress, wait_max: Duration) -> Self {
+        Self { progress, wait_max, head: 0, until: Some(Instant::now() + wait_max), deadline: None }
     }
 
-    /// What became of a read, with regard to how long the head has taken.
-    fn judge(&mut self, read: Poll<io::Result<()>>, came: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// What became of a read: an error once the head has taken too long. `came` when it brought something.
+    pub(super) fn judge(
+        &mut self,
+        read: Poll<io::Result<()>>,
+        came: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         let now = self.progress.0.load(Relaxed);
         if self.head != now {
             (self.head, self.until, self.deadline) = (now, None, None);
@@ -117,39 +119,5 @@ impl<S> Prompt<S> {
             }
             (read, _) => read,
         }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.judge(read, buffer.filled().len() > before, cx)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

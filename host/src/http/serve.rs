@@ -20,7 +20,7 @@ use super::{
     error::Error,
     exchange::{exchange, refuse},
     farewell::Farewell,
-    head::{Progress, Prompt},
+    head::{HeadClock, Progress},
     room::{self, Crowded, Room, Seat},
     router,
     stall::Impatient,
@@ -119,22 +119,21 @@ async fn connection(stream: TcpStream, router: Router, draining: Draining, _seat
         tracing::debug!(%error, "a connection was lost as soon as it was made");
         return;
     }
-    let hurries = draining.clone();
-    let stream = Farewell::new(Impatient::new(stream, UNREAD_WAIT), move || hurries.has_begun());
     converse(stream, router, draining).await;
 }
 
 /// Answers what comes, one request after the other.
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, mut draining: Draining) {
-    let progress = Progress::default();
-    let stream = TokioIo::new(Prompt::new(stream, progress.clone(), HEAD_WAIT));
+    let (progress, hurries) = (Progress::default(), draining.clone());
+    let head = HeadClock::new(progress.clone(), HEAD_WAIT);
+    let stream = Farewell::new(Impatient::new(stream, head, UNREAD_WAIT), move || hurries.has_begun());
     let service = service_fn(move |request| {
         let (answering, answer) = (progress.begin(), exchange(router.clone(), request));
         async move { Ok::<_, Infallible>(answering.through(answer.await)) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(IDLE_WAIT).max_buf_size(BUFFER_BYTES);
-    let mut connection = pin!(builder.serve_connection(stream, service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = draining.begun() => {

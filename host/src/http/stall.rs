@@ -1,4 +1,4 @@
-//! A stream that breaks off when its peer takes nothing, for `serve.rs`.
+//! A stream that breaks off when its peer takes nothing, or sends a request's head too slowly, for `serve.rs`.
 //!
 //! The kernel's own limit on unread data is Linux's alone, and counts what it has sent and not what waits to be
 //! written. This one counts time in which not a byte could be written.
@@ -15,17 +15,20 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A stream whose writes end in an error once one has waited for too long.
+use super::head::HeadClock;
+
+/// A stream whose writes end in an error once one has waited for too long, and its reads once a head has.
 pub(super) struct Impatient<S> {
     stream: S,
+    head: HeadClock,
     wait_max: Duration,
     /// Runs while a write waits; a stream whose peer reads has none.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Impatient<S> {
-    pub(super) const fn new(stream: S, wait_max: Duration) -> Self {
-        Self { stream, wait_max, deadline: None }
+    pub(super) const fn new(stream: S, head: HeadClock, wait_max: Duration) -> Self {
+        Self { stream, head, wait_max, deadline: None }
     }
 
     /// What became of a write, with regard to how long it has waited.
@@ -42,7 +45,9 @@ impl<S> Impatient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.head.judge(read, buffer.filled().len() > before, cx)
     }
 }
 
@@ -83,14 +88,18 @@ mod tests {
         time::Instant,
     };
 
-    use super::*;
+    use super::{super::head::Progress, *};
 
     const WAIT: Duration = Duration::from_secs(30);
+
+    fn impatient<S>(stream: S) -> Impatient<S> {
+        Impatient::new(stream, HeadClock::new(Progress::default(), WAIT), WAIT)
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up_when_the_wait_is_over() {
         let (mine, _theirs) = duplex(4);
-        let mut stream = Impatient::new(mine, WAIT);
+        let mut stream = impatient(mine);
         let started = Instant::now();
         let error = stream.write_all(b"12345678").await.unwrap_err();
         assert_eq!((error.kind(), started.elapsed().as_secs()), (io::ErrorKind::TimedOut, 30));
@@ -99,7 +108,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_a_little_in_time_is_waited_for() {
         let (mine, mut theirs) = duplex(4);
-        let mut stream = Impatient::new(mine, WAIT);
+        let mut stream = impatient(mine);
         let started = Instant::now();
         let read = async {
             let mut taken = [0; 12];
@@ -117,7 +126,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_between_writes_counts_for_nothing() {
         let (mine, mut theirs) = duplex(4);
-        let mut stream = Impatient::new(mine, WAIT);
+        let mut stream = impatient(mine);
         stream.write_all(b"1234").await.unwrap();
         sleep(WAIT * 10).await;
         let mut taken = [0; 8];
