@@ -13,8 +13,7 @@ impl Frames {
         Self { bytes: Vec::new(), ends: Vec::new() }
     }
 
-    /// Packs frames into batches of at most [`FRAMES_PER_CALL`] and [`BYTES_PER_CALL`], in their order. One that is larger
-    /// has a batch of its own.
+    /// Packs frames into batches of at most 512 frames and 1 MiB, in their order. One that is larger has a batch of its own.
     pub fn pack<'a>(frames: impl ExactSizeIterator<Item = (&'a str, &'a str)>) -> Vec<Self> {
         let mut batches = Vec::with_capacity(frames.len().div_ceil(FRAMES_PER_CALL));
         let mut batch = Self::none();
