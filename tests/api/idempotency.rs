@@ -42,6 +42,8 @@ struct Case {
 enum Effect {
     Agents,
     Keys,
+    /// That there is this alias.
+    Alias(&'static str),
     Sessions,
     /// Messages of this session.
     Messages(String),
@@ -84,6 +86,11 @@ impl Case {
             "/api/keys" => {
                 let body = |label: &str| json!({"label": label});
                 case(route.to_owned(), body("a"), body("b"), Effect::Keys)
+            }
+            "/api/runtime-harnesses" => {
+                let base = world.simulator.base_url();
+                let body = |key: &str| json!({"alias": "a", "api_spec": RUNTIME, "api_base": base, "api_key": key});
+                case(route.to_owned(), body("k-1"), body("k-2"), Effect::Alias("a"))
             }
             "/api/agent-runtimes" => {
                 let (old, new) = (Variant::of(1), Variant::of(2));
@@ -180,6 +187,10 @@ impl Case {
         match &self.effect {
             Effect::Agents => length(&world.client.get("/api/agents").await.ok()["agents"]),
             Effect::Keys => length(&world.client.get("/api/keys").await.ok()["keys"]),
+            Effect::Alias(alias) => {
+                let found = world.client.get(&format!("/api/agent-runtimes/{alias}")).await;
+                usize::from(found.status == 200)
+            }
             Effect::Sessions => length(&world.client.get("/session").await.ok()),
             Effect::Environments => length(&get(world, "/v1/environments").await["data"]),
             Effect::Versions(agent) => length(&get(world, &format!("/v1/agents/{agent}/versions")).await["data"]),
@@ -215,6 +226,9 @@ impl Case {
             }
             Effect::Versions(agent) => {
                 world.client.patch(&format!("/api/agents/{agent}"), &json!({"name": "another"})).await.ok();
+            }
+            Effect::Alias(alias) => {
+                world.client.delete(&format!("/api/runtime-harnesses/{alias}")).await.ok();
             }
             Effect::Named(path, key) => {
                 unkeyed(world, path, &json!({*key: "another"})).await.ok();

@@ -2,6 +2,7 @@
 
 mod access;
 mod agents;
+mod aliases;
 mod credentials;
 mod dialect;
 mod flow;

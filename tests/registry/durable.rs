@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::harness::{
-    Client, MASTER_KEY,
+    Client, MASTER_KEY, RUNTIME, UPSTREAM_KEY,
     dice::Dice,
     program::{Program, ended, lap},
     simulator,
@@ -136,6 +136,9 @@ async fn a_backup_holds_versions_pins_and_grants() {
     Variant::of(1).add(&program.client).await;
     let session = place.session(&program.client).await;
     Variant::of(2).add(&program.client).await;
+    let alias =
+        json!({"alias": "mine", "api_spec": ID, "api_base": place.simulator.base_url(), "api_key": UPSTREAM_KEY});
+    program.client.post("/api/runtime-harnesses", &alias).await.ok();
     let address = program.client.base.strip_prefix("http://").unwrap().to_owned();
     let backup = ["backup", "file", "--listen", &address, "--master-key-file", "key-of-the-api"];
     let backed_up = ended(&mut lap(place.directory.path(), &backup)).await;
@@ -156,6 +159,35 @@ async fn a_backup_holds_versions_pins_and_grants() {
     program.client.prompt(&session, "and on").await;
     runs(&program.client, &session).await;
     assert_eq!(program.client.get(&format!("/session/{session}")).await.ok()["component"], Variant::of(1).digest());
+    let agent = program.client.agent(&json!({"runtime": "mine"})).await;
+    runs(&program.client, &program.client.session_on("mine", &agent, Some("hello")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_alias_fails_and_can_be_removed_and_what_it_stood_for_runs() {
+    let place = Place::new();
+    let program = place.serve("data").await;
+    let alias = json!({
+        "alias": "mine", "api_spec": RUNTIME, "api_base": place.simulator.base_url(), "api_key": UPSTREAM_KEY,
+    });
+    program.client.post("/api/runtime-harnesses", &alias).await.ok();
+    program.terminate().await;
+    damage(&place.path("data/vault.redb"), "aliases");
+    let program = place.serve("data").await;
+    let client = &program.client;
+    let broken = client.get("/api/agent-runtimes/mine").await.ok();
+    assert_eq!(
+        (&broken["state"], &broken["source"], &broken["alias_of"]),
+        (&json!("failed"), &json!("alias"), &json!(null))
+    );
+    let agent = client.agent(&json!({})).await;
+    let made = client.post("/session", &json!({"runtime": "mine", "agent_id": agent})).await;
+    assert_eq!((made.status.as_u16(), made.code().as_str()), (503, "runtime_broken"));
+    client.connect(&place.simulator.base_url()).await;
+    runs(client, &client.session(&agent, Some("hello")).await).await;
+    assert_eq!(client.delete("/api/runtime-harnesses/mine").await.ok(), json!({"ok": true}));
+    client.post("/api/runtime-harnesses", &alias).await.ok();
+    runs(client, &client.session_on("mine", &agent, Some("hello")).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

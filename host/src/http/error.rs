@@ -14,7 +14,7 @@ use crate::{
     agents,
     backup::SpoolError,
     events::{AppendError, ReadError, ReserveError},
-    registry::{AddError, ChangeError, RemoveError},
+    registry::{AddError, AliasError, ChangeError, RemoveAliasError, RemoveError},
     runtime::{self, CallError, ErrorKind, Fault},
     session::{
         CreateError, DeleteError, InputError, InterruptError, KillError, LinkError, ModelsError, PromptError, Refused,
@@ -302,6 +302,7 @@ impl From<AddError> for Error {
                 Self::new(StatusCode::NOT_FOUND, "component_missing", message)
             }
             AddError::Bundled(id) => Self::of_change(ChangeError::Bundled, id.as_str()),
+            AddError::Alias(id) => Self::of_change(ChangeError::Alias, id.as_str()),
             AddError::Damaged(reason) => Self::runtime_damaged().because(reason),
             AddError::Ungranted(review) => {
                 let message = "look at what this changes (`details.changes`), and send it again with `grant` as in \
@@ -337,6 +338,12 @@ impl Error {
                 "runtime_bundled",
                 format!("{id} is part of this program and changes with it; give yours another `id` in its manifest"),
             ),
+            ChangeError::Alias => conflict(
+                "runtime_is_alias",
+                format!(
+                    "{id} is an alias, which has no component of its own; DELETE /api/runtime-harnesses/{id} removes it"
+                ),
+            ),
             ChangeError::Damaged(reason) => Self::runtime_damaged().because(reason),
             ChangeError::NoVersion => {
                 let message = format!("{id} has no such version; GET /api/agent-runtimes/{id} lists those that it has");
@@ -367,16 +374,68 @@ impl Error {
                     "new sessions of {id} get this version; roll back or add another one first, or remove the runtime"
                 ),
             ),
-            RemoveError::Running => conflict(
-                "runtime_in_use",
-                format!("sessions work on {id} just now; interrupt them, or try again when their turns are over"),
-            )
-            .with_retry(Retry::After(IN_USE_RETRY)),
+            RemoveError::Running => Self::runtime_in_use(id),
+            RemoveError::Aliased(aliases) => {
+                let aliases: Vec<_> = aliases.iter().map(ToString::to_string).collect();
+                let message =
+                    format!("{id} runs under other names, too; remove these aliases first: {}", aliases.join(", "));
+                conflict("runtime_aliased", message)
+            }
             RemoveError::Needed(sessions) => conflict(
                 "version_in_use",
                 format!("{sessions} sessions are on this version and would go on with another one; delete them first"),
             ),
             RemoveError::Unread(error) => error.into(),
+        }
+    }
+
+    fn runtime_in_use(id: &str) -> Self {
+        let message = format!("sessions work on {id} just now; interrupt them, or try again when their turns are over");
+        Self::new(StatusCode::CONFLICT, "runtime_in_use", message).with_retry(Retry::After(IN_USE_RETRY))
+    }
+
+    pub(super) fn alias_not_found(id: &str) -> Self {
+        let message = format!("harness not found: {id}; GET /api/runtime-harnesses lists those that there are");
+        Self::new(StatusCode::NOT_FOUND, "alias_not_found", message)
+    }
+
+    /// What is asked of an alias, for a runtime that is none.
+    pub(super) fn not_an_alias(id: &str) -> Self {
+        let message = format!(
+            "{id} is no alias; PUT and DELETE /api/agent-runtimes/{id}/credentials change its credential, and \
+             DELETE /api/agent-runtimes/{id} removes an added runtime"
+        );
+        Self::new(StatusCode::BAD_REQUEST, "not_an_alias", message)
+    }
+
+    /// Why an alias was not removed.
+    pub(super) fn of_alias_removal(error: RemoveAliasError<ReadError>, id: &str) -> Self {
+        match error {
+            RemoveAliasError::Original => Self::not_an_alias(id),
+            RemoveAliasError::Running => Self::runtime_in_use(id),
+            RemoveAliasError::Unread(error) => error.into(),
+            RemoveAliasError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AliasError> for Error {
+    fn from(error: AliasError) -> Self {
+        let refused = |code, message: String| Self::new(StatusCode::BAD_REQUEST, code, message);
+        match error {
+            AliasError::Name => Self::invalid(format_args!("alias: {error}")),
+            AliasError::Taken(id) => {
+                refused("alias_taken", format!("alias: this host has a runtime {id} already; choose another name"))
+            }
+            AliasError::Unknown(of) => {
+                let known = "GET /api/agent-runtimes lists those that this host has";
+                refused("unsupported_runtime", format!("api_spec: unsupported runtime: {of}; {known}"))
+            }
+            AliasError::OfAlias(of) => refused(
+                "alias_of_alias",
+                format!("api_spec: {of} is an alias itself; name the runtime that it stands for"),
+            ),
+            AliasError::Store(error) => error.into(),
         }
     }
 }

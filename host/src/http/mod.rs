@@ -63,7 +63,8 @@ use self::{
     error::Error,
     exchange::Template,
     lap::{
-        agents, backup, capabilities, events, health, keys, probe as credential, runtimes, sessions, status, versions,
+        agents, backup, capabilities, events, harnesses, health, keys, probe as credential, runtimes, sessions, status,
+        versions,
     },
     principal::Principal,
 };
@@ -211,6 +212,10 @@ static ROUTES: &[RouteInfo] = &[
     keyed(ADMIN, Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),
     keyed(ADMIN, Method::DELETE, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::remove_credential)),
     keyed(ADMIN, Method::POST, "/api/agent-runtimes/{id}/credentials/probe", |m| on(m, credential::probe)),
+    keyed(READER, Method::GET, "/api/runtime-harnesses", |m| on(m, harnesses::list)),
+    keyed(ADMIN, Method::POST, "/api/runtime-harnesses", |m| on(m, harnesses::create)),
+    keyed(ADMIN, Method::PUT, "/api/runtime-harnesses/{id}", |m| on(m, harnesses::update)),
+    keyed(ADMIN, Method::DELETE, "/api/runtime-harnesses/{id}", |m| on(m, harnesses::remove)),
     shared(READER, Method::GET, "/v1/models", |m| on(m, anthropic::models::list)),
     keyed(READER, Method::GET, "/api/agents", |m| on(m, agents::list)),
     keyed(MEMBER, Method::POST, "/api/agents", |m| on(m, agents::create)),

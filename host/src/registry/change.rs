@@ -59,6 +59,9 @@ pub enum AddError {
     /// The name belongs to a runtime that is part of the program.
     #[error("{0} is part of this program")]
     Bundled(RuntimeId),
+    /// The name is an alias of another runtime.
+    #[error("{0} is an alias")]
+    Alias(RuntimeId),
     /// What is kept of the runtime cannot be read.
     #[error("what is stored of the runtime is damaged: {0}")]
     Damaged(Arc<str>),
@@ -82,6 +85,9 @@ pub enum ChangeError {
     /// It is part of the program.
     #[error("the runtime is part of the program")]
     Bundled,
+    /// It is an alias, and has no versions of its own.
+    #[error("it is an alias")]
+    Alias,
     /// What is kept of it cannot be read.
     #[error("what is stored of the runtime is damaged: {0}")]
     Damaged(Arc<str>),
@@ -111,6 +117,9 @@ pub enum RemoveError<E> {
     /// Somebody works with it just now.
     #[error("it is in use")]
     Running,
+    /// These aliases stand for it.
+    #[error("it has aliases")]
+    Aliased(Vec<RuntimeId>),
     /// So many sessions need it.
     #[error("{0} sessions are on it")]
     Needed(u64),
@@ -158,6 +167,9 @@ impl Registry {
         let id = manifest.id.clone();
         if self.0.bundled.get(id.as_str()).is_some() {
             return Err(AddError::Bundled(id));
+        }
+        if self.alias(id.as_str()).is_some() {
+            return Err(AddError::Alias(id));
         }
         let known = match self.added().get(&id) {
             Some(Entry::Damaged(reason)) => return Err(AddError::Damaged(Arc::clone(reason))),
@@ -240,7 +252,7 @@ impl Registry {
             registry.0.rows.put(&id, &versions.stored(), &components)?;
             registry.0.uploads.forget(component);
             registry.swap(&id, versions, runtime);
-            Ok(())
+            Ok::<_, RowError>(())
         })
         .await?;
         Ok(())
@@ -270,7 +282,7 @@ impl Registry {
         self.commit(turn, move |registry| {
             registry.0.rows.put(&id, &versions.stored(), &Components::Stay)?;
             registry.swap(&id, versions, runtime);
-            Ok(())
+            Ok::<_, RowError>(())
         })
         .await?;
         Ok(component)
@@ -292,6 +304,10 @@ impl Registry {
             Err(ChangeError::Damaged(_)) => (self.named(id).ok_or(ChangeError::Unknown)?, Vec::new()),
             Err(error) => return Err(error.into()),
         };
+        let aliases = self.aliases_of(&id);
+        if !aliases.is_empty() {
+            return Err(RemoveError::Aliased(aliases));
+        }
         if running(&id).await.map_err(RemoveError::Unread)? {
             return Err(RemoveError::Running);
         }
@@ -299,7 +315,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes a version that new sessions do not get. `needed` counts the sessions that are on it.
+    /// Removes a version that new sessions do not get. `needed` counts the sessions that are on it, by whatever name.
     ///
     /// # Errors
     /// When there is none, or somebody needs it.
@@ -307,7 +323,7 @@ impl Registry {
         &self,
         id: &str,
         component: ComponentDigest,
-        needed: impl AsyncFnOnce(&RuntimeId) -> Result<u64, E>,
+        needed: impl AsyncFnOnce(&[RuntimeId]) -> Result<u64, E>,
     ) -> Result<(), RemoveError<E>> {
         // Nothing becomes current meanwhile.
         let turn = self.turn().await;
@@ -321,7 +337,8 @@ impl Registry {
         if version.is_needed() {
             return Err(RemoveError::Running);
         }
-        match needed(&id).await.map_err(RemoveError::Unread)? {
+        let names = [self.aliases_of(&id), vec![id.clone()]].concat();
+        match needed(&names).await.map_err(RemoveError::Unread)? {
             0 => {}
             sessions => return Err(RemoveError::Needed(sessions)),
         }
@@ -334,22 +351,22 @@ impl Registry {
             }
             registry.0.rows.put(&id, &versions.stored(), &Components::Remove(&[component]))?;
             registry.added().insert(id, Entry::Whole(versions));
-            Ok(())
+            Ok::<_, RowError>(())
         })
         .await?;
         Ok(())
     }
 
-    async fn turn(&self) -> Turn {
+    pub(super) async fn turn(&self) -> Turn {
         Arc::clone(&self.0.changing).lock_owned().await
     }
 
     /// Carries out a change where it blocks nobody, and to its end although its caller leaves.
-    async fn commit(
+    pub(super) async fn commit<E: Send + 'static>(
         &self,
         turn: Turn,
-        change: impl FnOnce(&Self) -> Result<(), RowError> + Send + 'static,
-    ) -> Result<(), RowError> {
+        change: impl FnOnce(&Self) -> Result<(), E> + Send + 'static,
+    ) -> Result<(), E> {
         let registry = self.clone();
         blocking(move || {
             let changed = change(&registry);
@@ -389,7 +406,7 @@ impl Registry {
 
     /// A runtime that can be changed.
     fn changeable(&self, id: &str) -> Result<(RuntimeId, Versions), ChangeError> {
-        if self.0.bundled.get(id).is_some() {
+        if self.alias(id).is_none() && self.0.bundled.get(id).is_some() {
             return Err(ChangeError::Bundled);
         }
         self.stored(id)
@@ -397,6 +414,9 @@ impl Registry {
 
     /// The same, also where a bundled runtime goes before it.
     fn stored(&self, id: &str) -> Result<(RuntimeId, Versions), ChangeError> {
+        if self.alias(id).is_some() {
+            return Err(ChangeError::Alias);
+        }
         match self.added().iter().find(|(known, _)| known.as_str() == id) {
             Some((id, Entry::Whole(versions))) => Ok((id.clone(), versions.clone())),
             Some((_, Entry::Damaged(reason))) => Err(ChangeError::Damaged(Arc::clone(reason))),
@@ -407,7 +427,7 @@ impl Registry {
 }
 
 /// The right to change what there is.
-type Turn = OwnedMutexGuard<()>;
+pub(super) type Turn = OwnedMutexGuard<()>;
 
 /// The bytes of a component, from where they were kept, or else uploaded to.
 fn read(shared: &Shared, component: ComponentDigest, kept: bool) -> Result<Vec<u8>, AddError> {

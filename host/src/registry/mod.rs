@@ -1,5 +1,5 @@
-//! The runtimes of this host: those that are part of the program, and those that its operator has added, each with its
-//! versions.
+//! The runtimes of this host: those that are part of the program, those that its operator has added, each with its
+//! versions, and aliases of both.
 //!
 //! For `session`, which runs on them, and for `http`, which shows and changes them. A version is a component, known by the
 //! digest of its bytes, under the manifest that the operator has granted to it. New sessions get the current version; a
@@ -8,15 +8,17 @@
 //!
 //! * Pure: `review.rs` what a version would change, and the grant that names it
 //! * `version.rs` a component that is loaded when it is needed · `rows.rs` what is kept · `uploads.rs` what is not yet kept
-//! * `change.rs` how versions come and go
+//! * `change.rs` how versions come and go · `alias.rs` other names, with credentials of their own · `view.rs` what is shown
 //!
 //! Must not know sessions, and must not decide whether one needs a version: who removes something says so.
 
+mod alias;
 mod change;
 mod review;
 mod rows;
 mod uploads;
 mod version;
+mod view;
 
 use std::{
     collections::BTreeMap,
@@ -28,21 +30,24 @@ use std::{
 use tokio::runtime::Handle;
 
 pub(crate) use self::rows::TABLES;
+use self::{
+    alias::{Alias, Aliases},
+    rows::{Rows, StoredRuntime},
+    uploads::Uploads,
+    version::Version,
+};
 pub use self::{
+    alias::{AliasError, NewAlias, RemoveAliasError},
     change::{AddError, Added, ChangeError, NewVersion, RemoveError},
     review::{Change, Review, Subject, rules, slot},
     rows::verify,
     uploads::Upload,
     version::Health,
-};
-use self::{
-    rows::{Rows, StoredRuntime},
-    uploads::Uploads,
-    version::Version,
+    view::{Source, VersionView, View},
 };
 use crate::{
     id::{ComponentDigest, RuntimeId},
-    runtime::{self, Loader, Profile, Runtime, Runtimes},
+    runtime::{Loader, Profile, Runtime, Runtimes},
     vault::{RowError, Vault},
 };
 
@@ -58,6 +63,8 @@ struct Shared {
     /// Where components are loaded and asked who they are.
     executor: Handle,
     added: Mutex<BTreeMap<RuntimeId, Entry>>,
+    /// What each stands for, or why its row does not open.
+    aliases: Mutex<Aliases>,
     /// Held by whoever changes what there is: changes come one after the other.
     changing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -104,40 +111,6 @@ pub enum Unavailable {
     Broken(Arc<str>),
 }
 
-/// A runtime as its operator sees it.
-pub struct View {
-    /// Its name.
-    pub id: RuntimeId,
-    /// True when it is part of the program.
-    pub bundled: bool,
-    /// What new sessions get; nothing where that cannot be read.
-    pub profile: Option<Arc<Profile>>,
-    /// Whether its component can be loaded.
-    pub health: Health,
-    /// How its calls go; nothing where it has no component.
-    pub conduct: Option<runtime::Health>,
-    /// Its versions, the latest added first. A bundled runtime has none but itself.
-    pub versions: Vec<VersionView>,
-}
-
-/// A version of a runtime.
-pub struct VersionView {
-    /// What it is and may do.
-    pub profile: Arc<Profile>,
-    /// The text of its manifest.
-    pub manifest: String,
-    /// The interfaces that it imports.
-    pub imports: Vec<String>,
-    /// When it was added, in milliseconds since the epoch.
-    pub added_ms: u64,
-    /// By what grant.
-    pub grant: String,
-    /// True for the one that new sessions get.
-    pub current: bool,
-    /// Whether its component can be loaded.
-    pub health: Health,
-}
-
 impl Registry {
     /// The bundled runtimes and those that are kept in the vault's database. Nothing is loaded yet. Uploads lie in
     /// `directory`; components are loaded on `executor`.
@@ -163,8 +136,9 @@ impl Registry {
             });
             added.insert(id, entry);
         }
+        let aliases = Mutex::new(alias::read(&rows)?);
         let (uploads, added, changing) = (Uploads::new(directory), Mutex::new(added), Arc::default());
-        Ok(Self(Arc::new(Shared { loader, bundled, rows, uploads, executor, added, changing })))
+        Ok(Self(Arc::new(Shared { loader, bundled, rows, uploads, executor, added, aliases, changing })))
     }
 
     fn added(&self) -> MutexGuard<'_, BTreeMap<RuntimeId, Entry>> {
@@ -174,21 +148,32 @@ impl Registry {
     /// A runtime's full name, also where nothing but that can be read of it.
     #[must_use]
     pub fn named(&self, id: &str) -> Option<RuntimeId> {
+        let alias = || self.alias(id).map(|alias| alias.name);
         let bundled = self.0.bundled.get(id).map(|runtime| runtime.id().clone());
-        bundled.or_else(|| self.added().keys().find(|known| known.as_str() == id).cloned())
+        bundled.or_else(|| self.added().keys().find(|known| known.as_str() == id).cloned()).or_else(alias)
     }
 
     /// What new sessions of this runtime get.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Arc<Profile>> {
-        let bundled = self.0.bundled.get(id).map(|runtime| Arc::clone(runtime.profile()));
-        bundled.or_else(|| self.version(id, None).map(|version| Arc::clone(&version.profile)))
+        self.profile(id, None)
     }
 
     /// The same for a session that was made on the version `pinned`, and stays on it while that is there.
     #[must_use]
     pub fn get_for(&self, id: &RuntimeId, pinned: Option<ComponentDigest>) -> Option<Arc<Profile>> {
-        match self.choose(id.as_str(), pinned)? {
+        self.profile(id.as_str(), pinned)
+    }
+
+    fn profile(&self, id: &str, pinned: Option<ComponentDigest>) -> Option<Arc<Profile>> {
+        if let Some(Alias { name, of }) = self.alias(id) {
+            return Some(Arc::new(self.chosen(of.ok()?.as_str(), pinned)?.under(&name)));
+        }
+        self.chosen(id, pinned)
+    }
+
+    fn chosen(&self, id: &str, pinned: Option<ComponentDigest>) -> Option<Arc<Profile>> {
+        match self.choose(id, pinned)? {
             Chosen::Bundled(runtime) => Some(Arc::clone(runtime.profile())),
             Chosen::Added(version) => Some(Arc::clone(&version.profile)),
         }
@@ -205,6 +190,15 @@ impl Registry {
     /// # Errors
     /// When there is none, or it cannot be loaded.
     pub async fn runtime(&self, id: &RuntimeId, pinned: Option<ComponentDigest>) -> Result<Arc<Runtime>, Unavailable> {
+        if let Some(Alias { name, of }) = self.alias(id.as_str()) {
+            let original = self.original(&of.map_err(Unavailable::Broken)?, pinned).await?;
+            return Ok(Arc::new(original.under(&name)));
+        }
+        self.original(id, pinned).await
+    }
+
+    /// The same of a runtime that is no alias.
+    async fn original(&self, id: &RuntimeId, pinned: Option<ComponentDigest>) -> Result<Arc<Runtime>, Unavailable> {
         match self.choose(id.as_str(), pinned) {
             Some(Chosen::Bundled(runtime)) => Ok(runtime),
             Some(Chosen::Added(version)) => self.load(id, version).await,
@@ -250,6 +244,7 @@ impl Registry {
     fn names(&self) -> Vec<RuntimeId> {
         let bundled = self.0.bundled.iter().map(|runtime| runtime.id().clone());
         let mut names: Vec<_> = bundled.chain(self.added().keys().cloned()).collect();
+        names.extend(self.aliases().keys().cloned());
         names.sort();
         names.dedup();
         names
@@ -272,55 +267,6 @@ impl Registry {
         let pinned = pinned.filter(|_| !is_bundled).and_then(|pinned| self.version(id, Some(pinned)));
         let current = || bundled.map(Chosen::Bundled).or_else(|| self.version(id, None).map(Chosen::Added));
         pinned.map(Chosen::Added).or_else(current)
-    }
-
-    /// A runtime, as its operator sees it.
-    #[must_use]
-    pub fn view(&self, id: &str) -> Option<View> {
-        let id = self.named(id)?;
-        let bundled = self.0.bundled.get(id.as_str());
-        let versions = match self.added().get(&id) {
-            Some(Entry::Whole(versions)) => versions.clone(),
-            Some(Entry::Damaged(reason)) if bundled.is_none() => {
-                let health = Health::Failed(Arc::clone(reason));
-                return Some(View { id, bundled: false, profile: None, health, conduct: None, versions: Vec::new() });
-            }
-            Some(Entry::Damaged(_)) | None => {
-                let profile = Arc::clone(bundled?.profile());
-                return Some(View {
-                    id,
-                    bundled: true,
-                    conduct: Some(self.0.loader.health(profile.component)),
-                    profile: Some(profile),
-                    health: Health::Loaded,
-                    versions: Vec::new(),
-                });
-            }
-        };
-        let current = versions.current().filter(|_| bundled.is_none()).map(|version| version.stored.component);
-        let view = |version: &Arc<Version>| VersionView {
-            profile: Arc::clone(&version.profile),
-            manifest: version.stored.manifest.clone(),
-            imports: version.stored.imports.clone(),
-            added_ms: version.stored.added_ms,
-            grant: version.stored.grant.clone(),
-            current: current == Some(version.stored.component),
-            health: version.health(),
-        };
-        let (profile, health) = match (&bundled, versions.current()) {
-            (Some(runtime), _) => (Some(Arc::clone(runtime.profile())), Health::Loaded),
-            (None, Some(current)) => (Some(Arc::clone(&current.profile)), current.health()),
-            (None, None) => (None, Health::Unloaded),
-        };
-        let all = versions.all.iter().rev().map(view).collect();
-        let conduct = profile.as_ref().map(|profile: &Arc<Profile>| self.0.loader.health(profile.component));
-        Some(View { id, bundled: bundled.is_some(), profile, health, conduct, versions: all })
-    }
-
-    /// All runtimes, as their operator sees them, by name.
-    #[must_use]
-    pub fn views(&self) -> Vec<View> {
-        self.names().iter().filter_map(|id| self.view(id.as_str())).collect()
     }
 
     /// Begins to take a component in. Blocks on the disk.

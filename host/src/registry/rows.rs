@@ -1,25 +1,27 @@
-//! What is kept of added runtimes, sealed in `vault.redb`: a row for each runtime, with its versions, and the bytes of
-//! each component.
+//! What is kept of added runtimes and aliases, sealed in `vault.redb`: a row for each runtime, with its versions, the bytes
+//! of each component, and a row for each alias.
 //!
 //! A component is cut into pieces of [`PIECE_BYTES`], so that neither the database nor a backup has to hold a large value.
 //! All of a change is one commit: a crash leaves the runtime as it was or as it becomes.
 
 use std::ops::Bound;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     id::{ComponentDigest, RuntimeId},
     runtime::Description,
-    vault::{self, Also, Row, RowError, SealedRows, StoredTable, Table, Vault},
+    upstream::BaseUrl,
+    vault::{self, Also, Row, RowError, SealedRows, Secret, StoreError, StoredTable, Table, Vault},
 };
 
 const RUNTIMES: SealedRows = SealedRows::new("runtimes");
 /// Pieces of components, by the component's digest and the piece's number.
 const COMPONENTS: SealedRows = SealedRows::new("components");
+const ALIASES: SealedRows = SealedRows::new("aliases");
 
 /// What this module has in `vault.redb`, for a backup.
-pub(crate) static TABLES: &[&dyn StoredTable] = &[&RUNTIMES, &COMPONENTS];
+pub(crate) static TABLES: &[&dyn StoredTable] = &[&RUNTIMES, &COMPONENTS, &ALIASES];
 
 const PIECE_BYTES: usize = 1024 * 1024;
 
@@ -28,7 +30,7 @@ const PIECE_BYTES: usize = 1024 * 1024;
 /// # Errors
 /// Names the first row that is not what was written.
 pub fn verify(vault: &Vault) -> Result<(), RowError> {
-    vault::verify_rows(vault, &[RUNTIMES, COMPONENTS])
+    vault::verify_rows(vault, &[RUNTIMES, COMPONENTS, ALIASES])
 }
 
 /// A runtime, as it is stored.
@@ -51,8 +53,15 @@ pub(super) struct StoredVersion {
     pub(super) grant: String,
 }
 
-/// A runtime's name, and what opens of its row.
-pub(super) type Named = (RuntimeId, Result<StoredRuntime, RowError>);
+/// An alias, as it is stored.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredAlias {
+    /// The runtime that it stands for.
+    pub(super) of: RuntimeId,
+}
+
+/// A name, and what opens of its row.
+pub(super) type Named<T> = (RuntimeId, Result<T, RowError>);
 
 /// Why a component is not at hand.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +74,10 @@ pub(super) enum ComponentError {
 }
 
 pub(super) struct Rows {
+    vault: Vault,
     runtimes: Table,
     components: Table,
+    aliases: Table,
 }
 
 /// What becomes of components when a runtime's row changes.
@@ -78,17 +89,36 @@ pub(super) enum Components<'a> {
 
 impl Rows {
     pub(super) fn new(vault: &Vault) -> Self {
-        Self { runtimes: Table::new(vault, RUNTIMES), components: Table::new(vault, COMPONENTS) }
+        let [runtimes, components, aliases] = [RUNTIMES, COMPONENTS, ALIASES].map(|rows| Table::new(vault, rows));
+        Self { vault: vault.clone(), runtimes, components, aliases }
     }
 
     /// All runtimes, by name. A row that does not open is told as such: its name is known all the same.
-    pub(super) fn all(&self) -> Result<Vec<Named>, RowError> {
-        let named = self.runtimes.each()?.into_iter().filter_map(|(key, row)| {
-            // Only ids are written as keys.
-            let id = str::from_utf8(&key).ok()?.parse().ok()?;
-            Some((id, row.and_then(|row| row.parse())))
-        });
-        Ok(named.collect())
+    pub(super) fn all(&self) -> Result<Vec<Named<StoredRuntime>>, RowError> {
+        named(&self.runtimes)
+    }
+
+    /// All aliases in the same way.
+    pub(super) fn aliases(&self) -> Result<Vec<Named<StoredAlias>>, RowError> {
+        named(&self.aliases)
+    }
+
+    /// Stores an alias with its credential: both or neither.
+    pub(super) fn put_alias(
+        &self,
+        alias: &RuntimeId,
+        stored: &StoredAlias,
+        api_key: Secret,
+        base: BaseUrl,
+    ) -> Result<(), StoreError> {
+        let row = self.aliases.row(alias.as_str().as_bytes().to_vec(), stored)?;
+        self.vault.put_credential_and(alias, api_key, base, row).map(|_| ())
+    }
+
+    /// Removes an alias with its credential, if it has one.
+    pub(super) fn remove_alias(&self, alias: &RuntimeId) -> Result<(), StoreError> {
+        let row = Also::RemoveRow(&self.aliases, alias.as_str().as_bytes().to_vec());
+        self.vault.remove_credential_and(alias, row).map(|_| ())
     }
 
     /// Blocks for as long as a commit takes, which for a large component is a good part of a second.
@@ -136,6 +166,15 @@ impl Rows {
         let found = ComponentDigest::of(&bytes);
         if found == digest { Ok(bytes) } else { Err(ComponentError::Other(found)) }
     }
+}
+
+fn named<T: DeserializeOwned>(table: &Table) -> Result<Vec<Named<T>>, RowError> {
+    let named = table.each()?.into_iter().filter_map(|(key, row)| {
+        // Only ids are written as keys.
+        let id = str::from_utf8(&key).ok()?.parse().ok()?;
+        Some((id, row.and_then(|row| row.parse())))
+    });
+    Ok(named.collect())
 }
 
 fn key(digest: ComponentDigest, number: u32) -> Vec<u8> {

@@ -44,6 +44,7 @@ impl Version {
     pub(super) fn new(stored: StoredVersion) -> Result<Self, InvalidManifest> {
         let manifest: Manifest = stored.manifest.parse()?;
         let profile = Profile {
+            id: manifest.id.clone(),
             component: stored.component,
             component_bytes: stored.component_bytes,
             manifest,

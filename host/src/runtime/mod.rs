@@ -139,6 +139,8 @@ pub struct Runtimes {
 pub struct Runtime {
     profile: Arc<Profile>,
     component: Arc<Component>,
+    /// The one whose component this is, where this has another name: it is in use as long as this is.
+    _original: Option<Arc<Self>>,
 }
 
 impl Runtimes {
@@ -202,8 +204,16 @@ impl Runtime {
 
     fn new(component: Arc<Component>, bytes: usize, description: Description) -> Self {
         let (digest, manifest) = (component.digest, component.manifest.clone());
-        let profile = Profile { component: digest, component_bytes: bytes as u64, manifest, description };
-        Self { profile: Arc::new(profile), component }
+        let id = manifest.id.clone();
+        let profile = Profile { id, component: digest, component_bytes: bytes as u64, manifest, description };
+        Self { profile: Arc::new(profile), component, _original: None }
+    }
+
+    /// The same component under another name.
+    #[must_use]
+    pub fn under(self: &Arc<Self>, alias: &RuntimeId) -> Self {
+        let (profile, component) = (Arc::new(self.profile.under(alias)), Arc::clone(&self.component));
+        Self { profile, component, _original: Some(Arc::clone(self)) }
     }
 
     /// What is known of it.

@@ -9,6 +9,8 @@ use crate::{
 /// A runtime, as far as it can be told without running it.
 #[derive(Debug, Clone)]
 pub struct Profile {
+    /// What clients call it, whose credential it uses: the name in its manifest, or an alias.
+    pub id: RuntimeId,
     /// The component.
     pub component: ComponentDigest,
     /// Its size.
@@ -23,7 +25,15 @@ impl Profile {
     /// The runtime's name.
     #[must_use]
     pub const fn id(&self) -> &RuntimeId {
-        &self.manifest.id
+        &self.id
+    }
+
+    /// The same under another name, with no base of its own: whoever names it says where its requests go.
+    #[must_use]
+    pub fn under(&self, alias: &RuntimeId) -> Self {
+        let (id, name) = (alias.to_string(), alias.to_string());
+        let description = Description { id, name, default_base: String::new(), ..self.description.clone() };
+        Self { id: alias.clone(), description, ..self.clone() }
     }
 
     /// What it says of itself.

@@ -12,7 +12,7 @@ use crate::{
     access::Scope,
     events::{ReadError, Span},
     id::{ComponentDigest, RuntimeId, SessionId},
-    registry::RemoveError,
+    registry::{RemoveAliasError, RemoveError},
 };
 
 /// How many records are read at once.
@@ -25,7 +25,7 @@ impl Sessions {
     /// # Errors
     /// When it is still there.
     pub async fn remove_runtime(&self, id: &str) -> Result<(), RemoveError<ReadError>> {
-        self.core.registry.remove(id, async |id| self.runs_on(id).await).await
+        self.core.registry.remove(id, async |id| self.runs_on(id, Vec::new()).await).await
     }
 
     /// Removes a version of a runtime that no session is on.
@@ -33,15 +33,24 @@ impl Sessions {
     /// # Errors
     /// When it is still there.
     pub async fn remove_version(&self, id: &str, component: ComponentDigest) -> Result<(), RemoveError<ReadError>> {
-        let needed = async |id: &RuntimeId| self.count_on(id, component).await;
+        let needed = async |names: &[RuntimeId]| self.count_on(names, component).await;
         self.core.registry.remove_version(id, component, needed).await
     }
 
-    /// True while a session has something to do on a runtime.
-    async fn runs_on(&self, runtime: &RuntimeId) -> Result<bool, ReadError> {
+    /// Removes an alias of a runtime with its credential, unless a session works on it; false when there is none. A session
+    /// does as long as it has a pump, which holds the credential. Those that are left keep their events and cannot go on.
+    ///
+    /// # Errors
+    /// When it is still there.
+    pub async fn remove_alias(&self, id: &str) -> Result<bool, RemoveAliasError<ReadError>> {
+        self.core.registry.remove_alias(id, async |id| self.runs_on(id, self.core.live.sessions()).await).await
+    }
+
+    /// True while a session has something to do on a runtime, or one of these is on it.
+    async fn runs_on(&self, runtime: &RuntimeId, these: Vec<SessionId>) -> Result<bool, ReadError> {
         let (log, runtime) = (self.core.log.clone(), runtime.clone());
         blocking(move || {
-            for id in log.unsettled()? {
+            for id in log.unsettled()?.into_iter().chain(these) {
                 if let Some(bytes) = log.session(id)?
                     && Session::read(id, &bytes)?.runtime == runtime
                 {
@@ -53,15 +62,15 @@ impl Sessions {
         .await
     }
 
-    async fn count_on(&self, runtime: &RuntimeId, component: ComponentDigest) -> Result<u64, ReadError> {
+    async fn count_on(&self, names: &[RuntimeId], component: ComponentDigest) -> Result<u64, ReadError> {
         // Whoever asks: everybody's sessions count.
         let everybodys = Self { core: Arc::clone(&self.core), scope: Scope::All };
-        let runtime = runtime.clone();
+        let names = names.to_vec();
         blocking(move || {
             let (mut count, mut last) = (0, None::<SessionId>);
             loop {
                 let page = everybodys.list(Span::After(last), PAGE)?;
-                let on = |session: &&Session| session.runtime == runtime && session.component == Some(component);
+                let on = |session: &&Session| names.contains(&session.runtime) && session.component == Some(component);
                 count += page.found.iter().filter(on).count() as u64;
                 last = page.next;
                 if last.is_none() {

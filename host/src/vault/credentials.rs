@@ -9,6 +9,7 @@ use super::{
     probe,
     seal::{IntegrityError, IntegrityFault, Place},
     secret::{Secret, UnusableSecret, masked},
+    table::{Also, RowError},
 };
 use crate::{
     clock,
@@ -68,6 +69,17 @@ impl StoreError {
     }
 }
 
+impl From<RowError> for StoreError {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::Integrity(error) => error.into(),
+            RowError::Malformed(record) => IntegrityError { record, fault: IntegrityFault::Malformed }.into(),
+            RowError::OutcomeUnknown(error) => Self::OutcomeUnknown(error),
+            RowError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
 /// Why a credential is not handed out.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenCredentialError {
@@ -114,12 +126,23 @@ impl Vault {
     ///
     /// # Errors
     /// When the text cannot be a credential, or the store fails.
-    #[allow(clippy::needless_pass_by_value, reason = "the credential's memory is cleared here")]
     pub fn put_credential(
         &self,
         runtime: &RuntimeId,
         api_key: Secret,
         base: BaseUrl,
+    ) -> Result<Credential, StoreError> {
+        self.put_credential_and(runtime, api_key, base, Also::Nothing)
+    }
+
+    /// The same, with something else in one commit.
+    #[allow(clippy::needless_pass_by_value, reason = "the credential's memory is cleared here")]
+    pub(crate) fn put_credential_and(
+        &self,
+        runtime: &RuntimeId,
+        api_key: Secret,
+        base: BaseUrl,
+        also: Also<'_>,
     ) -> Result<Credential, StoreError> {
         let key = api_key.usable()?;
         let (masked, updated_ms) = (masked(key), clock::unix_ms());
@@ -135,6 +158,7 @@ impl Vault {
                 table.insert((id, field), &sealed[..]).map_err(StoreError::database)?;
             }
             probe::forget(transaction, runtime)?;
+            also.write(transaction)?;
             Ok(Credential { runtime: runtime.clone(), base: base.clone(), masked: masked.clone(), version, updated_ms })
         })
     }
@@ -144,7 +168,13 @@ impl Vault {
     /// # Errors
     /// When the store fails.
     pub fn remove_credential(&self, runtime: &RuntimeId) -> Result<bool, StoreError> {
+        self.remove_credential_and(runtime, Also::Nothing)
+    }
+
+    /// The same, with something else in one commit, which happens also where there was no credential.
+    pub(crate) fn remove_credential_and(&self, runtime: &RuntimeId, also: Also<'_>) -> Result<bool, StoreError> {
         self.change(|manifest, transaction| {
+            also.write(transaction)?;
             let id = runtime.as_str();
             if !manifest.remove(id) {
                 return Ok(false);

@@ -44,6 +44,12 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
+    /// True when there is nothing but spaces and line ends, as in a field that nobody has filled in.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.0.trim().is_empty()
+    }
+
     /// The text itself. Only `vault` seals it, and only `upstream` attaches it to a request.
     pub(crate) fn expose(&self) -> &str {
         &self.0

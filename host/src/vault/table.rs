@@ -77,6 +77,8 @@ pub(crate) enum Also<'a> {
     Nothing,
     /// A new row.
     Put(&'a Table, Vec<u8>, Vec<u8>),
+    /// The row with this key goes.
+    RemoveRow(&'a Table, Vec<u8>),
     /// Every row whose key begins so goes.
     Remove(&'a Table, Vec<u8>),
     /// All of these, in their order.
@@ -256,13 +258,17 @@ impl Table {
 }
 
 impl Also<'_> {
-    fn write(self, transaction: &redb::WriteTransaction) -> Result<(), RowError> {
+    pub(super) fn write(self, transaction: &redb::WriteTransaction) -> Result<(), RowError> {
         match self {
             Also::Nothing => {}
             Also::Put(table, key, plain) => {
                 let sealed = table.sealer.seal(&table.place(&hex(&key)), 1, &plain);
                 let mut rows = transaction.open_table(table.definition).map_err(RowError::database)?;
                 rows.insert(&key[..], &sealed[..]).map_err(RowError::database)?;
+            }
+            Also::RemoveRow(table, key) => {
+                let mut rows = transaction.open_table(table.definition).map_err(RowError::database)?;
+                rows.remove(&key[..]).map_err(RowError::database)?;
             }
             Also::Remove(table, prefix) => {
                 let mut end = prefix.clone();

@@ -7,6 +7,7 @@ pub(super) mod agents;
 pub(super) mod backup;
 pub(super) mod capabilities;
 pub(super) mod events;
+pub(super) mod harnesses;
 pub(super) mod health;
 pub(super) mod keys;
 pub(super) mod probe;

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     id::{ComponentDigest, RuntimeId},
-    registry::{self, Registry, View},
-    runtime::{self, Description, HealthState},
+    registry::{self, Registry, Source, View},
+    runtime::{self, Description, HealthState, Profile},
     session::{LinkError, ModelsError, Sessions},
     upstream::{BaseUrl, NetworkPolicy},
     vault::{Secret, Vault},
@@ -36,20 +36,22 @@ struct List {
 /// A runtime, as every client sees it.
 #[derive(Serialize)]
 pub(super) struct Item {
-    id: RuntimeId,
-    name: String,
+    pub(super) id: RuntimeId,
+    pub(super) name: String,
     default_api_base: String,
     credential_provider_id: String,
     credential_provider_name: String,
-    tools: Vec<Tool>,
+    pub(super) tools: Vec<Tool>,
     /// True when a credential is stored that the upstream did not refuse when it was tried last.
-    connected: bool,
-    api_base: Option<String>,
-    masked_api_key: Option<String>,
+    pub(super) connected: bool,
+    pub(super) api_base: Option<String>,
+    pub(super) masked_api_key: Option<String>,
     /// What came of trying the credential that is stored now.
-    probe: Option<probe::Item>,
-    /// `bundled` or `added`.
-    source: &'static str,
+    pub(super) probe: Option<probe::Item>,
+    /// `bundled`, `added` or `alias`.
+    pub(super) source: &'static str,
+    /// The runtime that an alias stands for; nothing for all others.
+    pub(super) alias_of: Option<RuntimeId>,
     /// What new sessions get; nothing where that cannot be read.
     component: Option<ComponentDigest>,
     #[serde(flatten)]
@@ -97,7 +99,7 @@ impl From<runtime::Health> for Health {
 }
 
 #[derive(Serialize)]
-struct Tool {
+pub(super) struct Tool {
     id: String,
     name: String,
     description: String,
@@ -112,6 +114,11 @@ impl Item {
         let description = view.profile.as_ref().map(|profile| profile.description().clone());
         // What cannot be read has its name and nothing else.
         let description = description.unwrap_or_else(|| nameless(view.id.as_str()));
+        let (source, alias_of) = match &view.source {
+            Source::Bundled => ("bundled", None),
+            Source::Added => ("added", None),
+            Source::Alias(of) => ("alias", of.clone()),
+        };
         let tool = |tool: runtime::Tool| {
             let runtime::Tool { id, name, description, enabled_by_default } = tool;
             Tool { id, name, description, enabled_by_default }
@@ -127,7 +134,8 @@ impl Item {
             api_base: credential.as_ref().map(|credential| credential.base.to_string()),
             masked_api_key: credential.map(|credential| credential.masked),
             probe,
-            source: if view.bundled { "bundled" } else { "added" },
+            source,
+            alias_of,
             component: view.profile.as_ref().map(|profile| profile.component),
             state: view.health.clone().into(),
             health: view.conduct.map(Health::from),
@@ -177,12 +185,37 @@ pub(in super::super) async fn put_credential(
 ) -> Result<Response, Error> {
     let runtime = offered(&registry, &id)?;
     let api_key = new.api_key.ok_or_else(|| Error::invalid("api_key is required"))?;
-    let given = new.api_base.as_deref().map(str::trim).filter(|base| !base.is_empty());
-    let base = given.unwrap_or(&runtime.description().default_base);
-    let base = BaseUrl::parse(base, &networks).map_err(|error| Error::invalid(format_args!("api_base: {error}")))?;
-    let store = Arc::clone(&vault);
-    on_disk(move || store.put_credential(runtime.id(), api_key, base)).await??;
+    let base = base(new.api_base.as_deref(), &networks)?;
+    store(&runtime, api_key, base, &networks, Arc::clone(&vault)).await?;
     list(principal, State(registry), State(vault)).await
+}
+
+/// The base that a client names, if it does.
+pub(super) fn base(given: Option<&str>, networks: &NetworkPolicy) -> Result<Option<BaseUrl>, Error> {
+    let given = given.map(str::trim).filter(|base| !base.is_empty());
+    let parse =
+        |base| BaseUrl::parse(base, networks).map_err(|error| Error::invalid(format_args!("api_base: {error}")));
+    given.map(parse).transpose()
+}
+
+/// Stores a credential for a base: the given one, or the usual one. An alias has no usual one, and keeps the one that it has.
+pub(super) async fn store(
+    runtime: &Arc<Profile>,
+    api_key: Secret,
+    given: Option<BaseUrl>,
+    networks: &NetworkPolicy,
+    vault: Arc<Vault>,
+) -> Result<(), Error> {
+    let named = if given.is_some() { given } else { base(Some(&runtime.description().default_base), networks)? };
+    let runtime = Arc::clone(runtime);
+    on_disk(move || {
+        let kept = || Ok::<_, Error>(vault.credential(runtime.id())?.map(|credential| credential.base));
+        let base = if named.is_some() { named } else { kept()? };
+        let base = base.ok_or_else(|| Error::invalid("api_base is required: an alias has no usual one"))?;
+        vault.put_credential(runtime.id(), api_key, base)?;
+        Ok(())
+    })
+    .await?
 }
 
 pub(in super::super) async fn remove_credential(
