@@ -120,6 +120,7 @@ flows! {
     ten_thousand_events_stay_smooth_and_each_has_an_address plays "long.mjs";
     strangers_are_led_to_the_sign_in_and_the_frame_is_for_everybody plays "frame.mjs";
     the_documented_flow_is_the_first_steps_of_the_console plays "first-steps.mjs";
+    an_alias_is_added_tried_used_and_removed plays "aliases.mjs";
     hostile_names_and_events_are_text plays "hostile.mjs";
     everything_can_be_done_with_the_keyboard plays "keyboard.mjs";
     a_key_is_minted_shown_once_and_revoked plays "keys.mjs";

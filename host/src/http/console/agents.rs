@@ -195,7 +195,9 @@ fn options(runtimes: &[Runtime], id: &str, chosen: Option<&str>, described: &str
             @if let (false, Some(chosen)) = (is_known, chosen) { option value=(chosen) selected { (chosen) " (not on this host)" } }
             @for runtime in runtimes {
                 option value=(runtime.id) selected[chosen == Some(&*runtime.id)] {
-                    (runtime.name) @if !runtime.has_credential() { " (no credential)" }
+                    (runtime.name)
+                    @if let Some(of) = &runtime.alias_of { ", alias of " (of) }
+                    @if !runtime.has_credential() { " (no credential)" }
                 }
             }
         }

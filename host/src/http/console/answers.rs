@@ -20,8 +20,11 @@ pub(super) struct Runtime {
     pub(super) credential_provider_name: String,
     pub(super) api_base: Option<String>,
     pub(super) masked_api_key: Option<String>,
-    /// `bundled` or `added`.
+    /// `bundled`, `added` or `alias`.
     pub(super) source: String,
+    /// The runtime that an alias stands for.
+    #[serde(default)]
+    pub(super) alias_of: Option<String>,
     /// What new sessions get; nothing where that cannot be read.
     pub(super) component: Option<String>,
     /// `loaded`, `unloaded` or `failed`.
@@ -82,6 +85,11 @@ impl Runtime {
     /// True when a credential is stored, whether it works or not.
     pub(super) const fn has_credential(&self) -> bool {
         self.masked_api_key.is_some()
+    }
+
+    /// True for another name of a runtime, also where it cannot be told of which.
+    pub(super) fn is_alias(&self) -> bool {
+        self.source == "alias"
     }
 }
 

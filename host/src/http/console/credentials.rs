@@ -1,4 +1,5 @@
-//! Settings → Credentials: for each runtime the key of its upstream, masked, and whether the upstream takes it.
+//! Settings → Credentials: for each runtime the key of its upstream, masked, and whether the upstream takes it; and aliases,
+//! which have keys of their own.
 
 use axum::response::Response;
 use maud::{Markup, html};
@@ -22,14 +23,67 @@ fn content(runtimes: &[Runtime]) -> Markup {
     html! {
         h1 { "Credentials" }
         p.lead {
-            "One for each runtime: the key that this host shows to the vendor. It is sealed on the host, and nobody gets to \
-             see it again."
+            "One for each runtime and each alias: the key that this host shows to the vendor. It is sealed on the host, and \
+             nobody gets to see it again."
         }
         (unscripted())
         @if runtimes.is_empty() {
             (empty("This host has no runtimes.", &html! { p { a href="/console/runtimes" { "Add one" } " first." } }))
         }
-        div.cards { @for runtime in runtimes { (card(runtime)) } }
+        div.stack {
+            div.cards #cards { @for runtime in runtimes { (card(runtime)) } }
+            @if runtimes.iter().any(|runtime| !runtime.is_alias()) { (addition(runtimes)) }
+        }
+    }
+}
+
+/// What a name stands for, where it is not a runtime's own.
+pub(super) fn meaning(runtime: &Runtime) -> Markup {
+    html! {
+        @if runtime.is_alias() {
+            "alias of "
+            @match &runtime.alias_of { Some(of) => code { (of) }, None => "a runtime that cannot be told" }
+        }
+    }
+}
+
+/// The form for another name of a runtime, with a key of its own.
+fn addition(runtimes: &[Runtime]) -> Markup {
+    let name =
+        Field { id: "alias", label: "Name", hint: "What agents and sessions call it: letters, digits, _ and -." };
+    let of = Field { id: "alias-of", label: "Runtime", hint: "What it stands for." };
+    let base = Field { id: "alias-base", label: "API base", hint: "Where its requests go, and its key with them." };
+    let key = Field { id: "alias-key", label: "API key", hint: "It goes to this base only." };
+    html! {
+        section.card aria-labelledby="alias-name" {
+            h2 #alias-name { "Add an alias" }
+            p.quiet {
+                "The same runtime under another name, with a key of its own: another account, or a server that speaks the \
+                 vendor's API."
+            }
+            form #alias-form method="post" autocomplete="off" {
+                (name.around(|described| html! {
+                    input #alias type="text" name="alias" required pattern="[A-Za-z0-9_\\-]{1,64}" autocomplete="off"
+                        spellcheck="false" aria-describedby=(described);
+                }))
+                (of.around(|described| html! {
+                    select #alias-of name="api_spec" required aria-describedby=(described) {
+                        @for runtime in runtimes.iter().filter(|runtime| !runtime.is_alias()) {
+                            option value=(runtime.id) { (runtime.name) }
+                        }
+                    }
+                }))
+                (base.around(|described| html! {
+                    input #alias-base type="url" name="api_base" required autocomplete="off" spellcheck="false"
+                        aria-describedby=(described);
+                }))
+                (key.around(|described| html! {
+                    input #alias-key type="password" name="api_key" required autocomplete="off" spellcheck="false"
+                        aria-describedby=(described);
+                }))
+                div.actions { button.primary type="submit" disabled data-scripted { "Add and probe" } }
+            }
+        }
     }
 }
 
@@ -40,13 +94,31 @@ fn card(runtime: &Runtime) -> Markup {
     html! {
         section.card id=(card) aria-labelledby={ (card) "-name" } {
             header {
-                div { h2 id={ (card) "-name" } { (name) } p.quiet { code { (id) } } }
+                div { h2 id={ (card) "-name" } { (name) } p.quiet { code { (id) } @if runtime.is_alias() { ", " (meaning(runtime)) } } }
                 (state(runtime))
             }
             @if runtime.has_credential() { (stored(runtime, &card)) }
             (form(runtime, &card))
+            @if runtime.is_alias() { div.actions { (end(runtime)) } }
         }
     }
+}
+
+/// The end of an alias.
+fn end(runtime: &Runtime) -> Markup {
+    let (question, call) =
+        (format!("Remove the alias {}?", runtime.id), format!("DELETE /api/runtime-harnesses/{}", runtime.id));
+    let consequence = "Its key goes with it. Its sessions stay and can be read, but do not go on.";
+    Action {
+        label: "Remove the alias",
+        of: &runtime.name,
+        call: &call,
+        confirm: Some((&question, consequence)),
+        done: "The alias and its key are removed.",
+        refresh: Some("cards"),
+        ..Action::default()
+    }
+    .button()
 }
 
 /// Whether the credential works, in a word.
@@ -72,7 +144,7 @@ fn stored(runtime: &Runtime, card: &str) -> Markup {
         ..Action::default()
     };
     let removal = Action {
-        label: "Remove",
+        label: if runtime.is_alias() { "Remove the key" } else { "Remove" },
         of: name,
         call: &format!("DELETE /api/agent-runtimes/{id}/credentials"),
         confirm: Some((&question, "Sessions on this runtime cannot go on until another one is stored.")),
@@ -118,11 +190,9 @@ fn form(runtime: &Runtime, card: &str) -> Markup {
     let Runtime { id, name, default_api_base, credential_provider_name: provider, .. } = runtime;
     let (key_id, base_id) = (format!("{card}-key"), format!("{card}-base"));
     let key = Field { id: &key_id, label: "API key", hint: &format!("From {provider}.") };
-    let base = Field {
-        id: &base_id,
-        label: "API base",
-        hint: &format!("Where the vendor listens; usually {default_api_base}."),
-    };
+    let usually = format!("Where the vendor listens; usually {default_api_base}.");
+    let hint = if runtime.is_alias() { "Where its requests go, and its key with them." } else { &usually };
+    let base = Field { id: &base_id, label: "API base", hint };
     let shown = runtime.api_base.as_deref().unwrap_or(default_api_base);
     let body = html! {
         form.inline method="post" data-credential=(id) data-card=(card) data-name=(name) autocomplete="off" {
@@ -131,7 +201,7 @@ fn form(runtime: &Runtime, card: &str) -> Markup {
                     aria-describedby=(described);
             }))
             (base.around(|described| html! {
-                input id=(base_id) type="url" name="api_base" value=(shown) autocomplete="off" spellcheck="false"
+                input id=(base_id) type="url" name="api_base" value=(shown) required[runtime.is_alias()] autocomplete="off" spellcheck="false"
                     aria-describedby=(described);
             }))
             div.actions {
@@ -199,6 +269,16 @@ mod tests {
         let html = shown(&json!({}));
         assert!(html.contains(r#"method="post""#), "a GET would put the key into the URL: {html}");
         assert!(html.contains(r#"type="submit" disabled"#), "{html}");
+    }
+
+    #[test]
+    fn an_alias_says_what_it_stands_for_and_is_not_offered_as_a_runtime_to_stand_for() {
+        let html = shown(&json!({"source": "alias", "alias_of": "<of>"}));
+        assert!(html.contains("alias of <code>&lt;of&gt;</code>"), "{html}");
+        assert!(html.contains("DELETE /api/runtime-harnesses/r1") && !html.contains("Add an alias"), "{html}");
+        let html = shown(&json!({}));
+        assert!(html.contains("Add an alias") && html.contains(r#"<option value="r1">"#), "{html}");
+        assert!(!html.contains("runtime-harnesses") && !html.contains("alias of"), "{html}");
     }
 
     #[test]

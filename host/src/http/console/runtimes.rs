@@ -77,10 +77,20 @@ fn row(runtime: &Runtime) -> Markup {
         tr {
             th scope="row" { a href={ "/console/runtimes/" (runtime.id) } { (runtime.name) } }
             td { code { (runtime.id) } }
-            td { (source(runtime)) }
+            td { @if runtime.is_alias() { "Alias of " (original(runtime)) } @else { (source(runtime)) } }
             td { @if let Some(component) = &runtime.component { (digest(component)) } @else { span.quiet { "unknown" } } }
             td { (state(runtime)) }
             td { (credentials::state(runtime)) }
+        }
+    }
+}
+
+/// The runtime that an alias stands for.
+fn original(runtime: &Runtime) -> Markup {
+    html! {
+        @match &runtime.alias_of {
+            Some(of) => a href={ "/console/runtimes/" (of) } { code { (of) } },
+            None => "a runtime that cannot be told",
         }
     }
 }
@@ -95,7 +105,7 @@ fn is_bundled(runtime: &Runtime) -> bool {
 
 fn one(detail: &RuntimeDetail, viewer: Viewer) -> Markup {
     let RuntimeDetail { runtime, authority, versions } = detail;
-    let manages = viewer.administers() && !is_bundled(runtime);
+    let manages = viewer.administers() && !is_bundled(runtime) && !runtime.is_alias();
     html! {
         nav.trail aria-label="Breadcrumb" {
             a href="/console/runtimes" { "Runtimes" } " / " span aria-current="page" { (runtime.name) }
@@ -126,7 +136,10 @@ fn facts(runtime: &Runtime, viewer: Viewer) -> Markup {
         section.card aria-labelledby="facts" {
             h2 #facts { "What it is" }
             dl.facts {
-                div { dt { "Source" } dd { (source(runtime)) @if is_bundled(runtime) { ": part of this version of the host" } } }
+                div { dt { "Source" } dd {
+                    @if runtime.is_alias() { "Alias of " (original(runtime)) ", whose versions it runs" }
+                    @else { (source(runtime)) @if is_bundled(runtime) { ": part of this version of the host" } }
+                } }
                 div { dt { "Component" } dd { code { (runtime.component.as_deref().unwrap_or("unknown")) } } }
                 @if let Some(failure) = &runtime.failure { div { dt { "Failure" } dd { (failure) } } }
                 @if let Some(health) = &runtime.health { div { dt { "Health" } dd { (conduct(health)) } } }
@@ -308,6 +321,13 @@ mod tests {
             assert!(!html.contains("<button") && !html.contains("<form"), "{html}");
         }
         assert!(!list(&[], READER).into_string().contains("<form"));
+    }
+
+    #[test]
+    fn an_alias_leads_to_what_it_stands_for_and_is_not_managed_here() {
+        let html = one(&detail(&json!({"source": "alias", "alias_of": "r0", "versions": []})), ADMIN).into_string();
+        assert!(html.contains(r#"Alias of <a href="/console/runtimes/r0">"#), "{html}");
+        assert!(!html.contains("<button") && !html.contains("<form"), "{html}");
     }
 
     #[test]

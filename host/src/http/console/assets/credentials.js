@@ -1,4 +1,5 @@
-// Stores a credential and asks the vendor at once whether it works: a key that was only stored says nothing.
+// Stores a credential, of a runtime or of a new alias, and asks the vendor at once whether it works: a key that was only
+// stored says nothing.
 
 import { call } from "./api.js";
 import { say } from "./dialog.js";
@@ -18,9 +19,16 @@ import { refresh } from "./view.js";
  * @returns {Promise<Probe>}
  */
 export async function save(runtime, credential) {
-  const path = `/api/agent-runtimes/${encodeURIComponent(runtime)}/credentials`;
-  await call("PUT", path, { body: credential });
-  const { probe } = await call("POST", `${path}/probe`);
+  await call("PUT", `/api/agent-runtimes/${encodeURIComponent(runtime)}/credentials`, { body: credential });
+  return probed(runtime);
+}
+
+/**
+ * @param {string} runtime
+ * @returns {Promise<Probe>}
+ */
+async function probed(runtime) {
+  const { probe } = await call("POST", `/api/agent-runtimes/${encodeURIComponent(runtime)}/credentials/probe`);
   return probe;
 }
 
@@ -47,6 +55,19 @@ function bind(root) {
       tell(name, probe);
     });
   }
+}
+
+const addition = document.getElementById("alias-form");
+if (addition instanceof HTMLFormElement) {
+  onSubmit(addition, async ({ alias, api_spec, api_base, api_key }) => {
+    await call("POST", "/api/runtime-harnesses", { body: { alias, api_spec, api_base, api_key } });
+    // It is there, whatever the probe says.
+    addition.reset();
+    await refresh("cards");
+    const probe = await probed(alias);
+    await refresh(`credential-${alias}`);
+    tell(alias, probe);
+  });
 }
 
 document.addEventListener("fresh", ({ target }) => target instanceof Element && bind(target));

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use self::record::Record;
 use super::{
     super::{Query, error::Error, lap::sessions::named},
-    answers::{Session, Usage},
+    answers::{Runtime, Session, Usage},
     api::Api,
     assets,
     elements::{digest, grouped, moment},
@@ -81,6 +81,14 @@ struct Agent {
     name: String,
 }
 
+/// What is told of a session from elsewhere, as far as that is still there.
+struct About {
+    /// Its agent's name.
+    agent: Option<String>,
+    /// What its runtime stands for, where that is an alias.
+    alias_of: Option<String>,
+}
+
 /// A part of the log.
 #[derive(Deserialize)]
 struct Part {
@@ -98,6 +106,9 @@ pub(in super::super) async fn watcher(
     let agent = api.get::<Agent>(&format!("/api/agents/{}", session.agent_id)).await;
     // A session outlives its agent.
     let agent = agent.ok().map(|agent| agent.name);
+    // And its runtime.
+    let runtime = api.get::<Runtime>(&format!("/api/agent-runtimes/{}", session.runtime)).await.ok();
+    let about = About { agent, alias_of: runtime.and_then(|runtime| runtime.alias_of) };
     let events = format!("/v1/sessions/{id}/events");
     let Part { last_seq, .. } = api.get(&format!("{events}?limit=1")).await?;
     let after = wish.start(last_seq);
@@ -109,14 +120,14 @@ pub(in super::super) async fn watcher(
         scripts: &["watcher/watcher.js"],
         viewer: api.viewer,
     };
-    Ok(page(&frame, &content(&session, agent.as_deref(), &record, wish.view, api.viewer.writes())))
+    Ok(page(&frame, &content(&session, &about, &record, wish.view, api.viewer.writes())))
 }
 
-fn content(session: &Session, agent: Option<&str>, record: &Record, view: View, writes: bool) -> Markup {
+fn content(session: &Session, about: &About, record: &Record, view: View, writes: bool) -> Markup {
     html! {
         link rel="stylesheet" href=(assets::path("watcher.css"));
         div.watcher.reader[!writes] data-session=(session.id) data-head=(record.last()) {
-            (head(session, agent))
+            (head(session, about))
             div.bar {
                 nav #tabs.tabs aria-label="Views of the log" {
                     @for (each, name, words) in View::ALL {
@@ -133,7 +144,8 @@ fn content(session: &Session, agent: Option<&str>, record: &Record, view: View, 
     }
 }
 
-fn head(session: &Session, agent: Option<&str>) -> Markup {
+fn head(session: &Session, about: &About) -> Markup {
+    let About { agent, alias_of } = about;
     html! {
         header.watcher-head {
             nav.trail aria-label="Breadcrumb" { a href="/console/sessions" { "Sessions" } " / " span aria-current="page" { code { (session.id) } } }
@@ -144,11 +156,12 @@ fn head(session: &Session, agent: Option<&str>) -> Markup {
                 (controls::actions(&session.id))
             }
             dl.facts {
-                div { dt { "Agent" } dd { a href={ "/console/agents/" (session.agent_id) } { (agent.unwrap_or("deleted")) } } }
+                div { dt { "Agent" } dd { a href={ "/console/agents/" (session.agent_id) } { (agent.as_deref().unwrap_or("deleted")) } } }
                 div {
                     dt { "Runtime" }
                     dd {
                         a href={ "/console/runtimes/" (session.runtime) } { (session.runtime) }
+                        @if let Some(of) = alias_of { ", alias of " (of) }
                         @if let Some(component) = &session.component { " @ " (digest(component)) }
                     }
                 }
@@ -225,8 +238,10 @@ mod tests {
         )
         .unwrap()];
         let record = Record::read(&events, 0, 1);
+        let about = About { agent: Some("\"><i>".to_owned()), alias_of: Some("<i>r</i>".to_owned()) };
         for (view, _, _) in View::ALL {
-            let html = content(&session(&base()), Some("\"><i>"), &record, view, true).into_string();
+            let html = content(&session(&base()), &about, &record, view, true).into_string();
+            assert!(html.contains("alias of &lt;i&gt;r"), "{html}");
             assert!(html.contains("&lt;b&gt;title&lt;/b&gt;") && html.contains("&quot;&gt;&lt;i&gt;"), "{html}");
             assert!(html.contains("&lt;script&gt;x") && !html.contains("<script>") && !html.contains("<i>"), "{html}");
             assert!(!html.contains("style="), "the policy lets no style stand in the page");
