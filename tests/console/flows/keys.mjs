@@ -23,6 +23,10 @@ await test(async ({ page, open }) => {
   const shown = page.getByRole('dialog', { name: 'The new key' });
   const key = await shown.locator('code').innerText();
   assert.match(key, /^sk-[0-9a-f]{64}$/);
+  for (const key of ['Escape', 'Escape', 'Escape']) await page.keyboard.press(key);
+  await page.mouse.click(5, 5);
+  await page.keyboard.press('Escape');
+  assert.equal(await shown.locator('code').innerText(), key, 'it is there until somebody says that it is copied');
   await shown.getByRole('button', { name: 'I have copied it' }).click();
   const row = page.getByRole('row', { name: /Night shift/ });
   await row.waitFor();

@@ -45,9 +45,25 @@ await test(async ({ page }) => {
   const all = (await api('GET', '/session')).map(({ id }) => id);
   assert.deepEqual(await shown(), all);
 
+  // What is ticked before the feed is open, when the list is read anew, stays so.
+  let letIn;
+  const gate = new Promise((open) => (letIn = open));
+  await page.route('**/api/sessions/stream', async (route) => {
+    await gate;
+    await route.continue();
+  }, { times: 1 });
+  await page.reload();
+  await row(told).getByRole('checkbox').check();
+  await page.locator('#rows').evaluate((rows) => rows.setAttribute('data-before', ''));
+  letIn();
+  await page.locator('#rows:not([data-before])').waitFor();
+  const kill = page.getByRole('button', { name: /Kill selected/ });
+  await page.getByRole('button', { name: 'Kill selected (1)' }).waitFor();
+  assert.equal(await row(told).getByRole('checkbox').isChecked(), true);
+  await row(told).getByRole('checkbox').uncheck();
+
   // Two are killed, the third is not.
   await page.getByText('Live', { exact: true }).waitFor();
-  const kill = page.getByRole('button', { name: /Kill selected/ });
   assert.equal(await kill.isDisabled(), true);
   for (const id of [asking, running]) await row(id).getByRole('checkbox').check();
   await kill.click();

@@ -23,6 +23,7 @@ export function element(name, attributes = {}, ...children) {
  * @property {boolean} [danger]
  * @property {Node} [more] what else is to be seen
  * @property {boolean} [only] true when there is nothing to decide
+ * @property {boolean} [kept] true when it is closed by its buttons alone, and not by a hasty Escape
  */
 
 let dialogs = 0;
@@ -33,13 +34,18 @@ let dialogs = 0;
  * @param {Question} question
  * @returns {Promise<boolean>} true when the answer is yes
  */
-export function ask({ title, text, action, danger = false, more, only = false }) {
+export function ask({ title, text, action, danger = false, more, only = false, kept = false }) {
   const id = `dialog-${++dialogs}`;
   const form = element("form", { method: "dialog" }, element("h2", { id }, title));
   const dialog = /** @type {HTMLDialogElement} */ (element("dialog", { "aria-labelledby": id }, form));
   if (text) {
     form.append(element("p", { id: `${id}-text` }, text));
     dialog.setAttribute("aria-describedby", `${id}-text`);
+  }
+  if (kept) {
+    dialog.setAttribute("closedby", "none");
+    // For browsers that do not know the attribute.
+    dialog.addEventListener("keydown", (event) => event.key === "Escape" && event.preventDefault());
   }
   if (more) form.append(more);
   const no = element("button", { value: "no" }, "Cancel");

@@ -43,7 +43,7 @@ if (form instanceof HTMLFormElement) {
     form.reset();
     await refresh("keys");
     const text = "Copy it now: the host keeps only a digest of it, and cannot show it again.";
-    await ask({ title: "The new key", text, action: "I have copied it", more: secret(key), only: true });
+    await ask({ title: "The new key", text, action: "I have copied it", more: secret(key), only: true, kept: true });
     say("The key is minted.");
   });
 }

@@ -117,6 +117,14 @@ function update(session) {
   document.querySelector("#sessions > .empty")?.remove();
 }
 
+/** Shows the list as it is now. What is ticked stays so. */
+async function reload() {
+  const ticked = new Set(ticks().filter((tick) => tick.checked).map((tick) => tick.closest("tr")?.dataset.session));
+  await refresh("sessions");
+  for (const tick of ticks()) tick.checked = ticked.has(tick.closest("tr")?.dataset.session);
+  rows().dispatchEvent(new Event("change", { bubbles: true }));
+}
+
 function listen() {
   const feed = new EventSource("/api/sessions/stream");
   const told = document.getElementById("feed");
@@ -124,14 +132,14 @@ function listen() {
     const badge = told?.firstElementChild;
     if (badge?.textContent !== word) told?.replaceChildren(element("span", { class: `badge ${tone}` }, word));
   };
-  const reload = () => refresh("sessions").catch(() => tell("warn", "Not live"));
+  const renew = () => reload().catch(() => tell("warn", "Not live"));
   feed.addEventListener("open", () => tell("good", "Live"));
   // What happened between the page and the feed is in the list alone. A feed that comes back says so itself.
-  feed.addEventListener("open", reload, { once: true });
+  feed.addEventListener("open", renew, { once: true });
   feed.addEventListener("error", () => tell("warn", feed.readyState === EventSource.CLOSED ? "Not live" : "Reconnecting"));
   feed.addEventListener("session.updated", ({ data }) => update(JSON.parse(data)));
   feed.addEventListener("session.deleted", ({ data }) => rowOf(JSON.parse(data).id)?.remove());
-  feed.addEventListener("reset", reload);
+  feed.addEventListener("reset", renew);
 }
 
 /**
