@@ -147,13 +147,17 @@ async fn pages_show_what_the_api_tells_and_no_credential() {
 #[tokio::test]
 async fn a_list_leads_to_its_next_page() {
     let world = World::start(Script::default()).await;
-    for _ in 0..51 {
+    let first = world.client.agent(&json!({})).await;
+    for _ in 0..49 {
         world.client.agent(&json!({})).await;
     }
+    let last = world.client.agent(&json!({})).await;
     let html = page(&world, "/console/agents").await;
+    assert!(html.contains(&last) && !html.contains(&first), "the one that was made a moment ago is on the first page");
     let (_, rest) = html.split_once("/console/agents?after=").expect("there are more than a page has");
     let next = rest.split('"').next().unwrap();
     let html = page(&world, &format!("/console/agents?after={next}")).await;
     assert_eq!(html.matches("<th scope=\"row\"").count(), 1, "{html}");
+    assert!(html.contains(&first), "{html}");
     assert!(html.contains("First page") && !html.contains("Next page"), "{html}");
 }

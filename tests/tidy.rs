@@ -128,3 +128,19 @@ fn every_module_opens_with_a_front_page() {
         }
     }
 }
+
+/// Browsers get what people read: nothing makes it smaller on the way.
+#[test]
+fn a_script_of_the_console_is_short_enough_to_be_read() {
+    const LINES_MAX: usize = 300;
+    let assets = root().join("host/src/http/console/assets");
+    for folder in [assets.clone(), assets.join("watcher")] {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "js") {
+                let lines = fs::read_to_string(&path).unwrap().lines().count();
+                assert!(lines <= LINES_MAX, "{} has {lines} lines", path.display());
+            }
+        }
+    }
+}

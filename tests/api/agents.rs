@@ -3,7 +3,7 @@
 use lap_simulator::{Endpoint, Script};
 use serde_json::json;
 
-use crate::harness::{RUNTIME, World};
+use crate::harness::{Answer, RUNTIME, World};
 
 #[tokio::test]
 async fn an_agent_is_stored_with_lap_s_fields_and_defaults() {
@@ -94,23 +94,29 @@ async fn a_long_list_of_agents_has_pages() {
     for owner in ["ann", "bob", "ann", "bob", "ann"] {
         world.client.agent(&json!({"owner_id": owner})).await;
     }
-    let (mut found, mut after) = (Vec::new(), String::new());
-    for expected in [2, 1] {
-        let answer = world.client.get(&format!("/api/agents?owner_id=ann&limit=2{after}")).await;
-        let page = answer.ok()["agents"].as_array().unwrap().clone();
-        assert_eq!(page.len(), expected);
-        match answer.headers.get("x-next-page") {
-            Some(next) => after = format!("&after={}", next.to_str().unwrap()),
-            None => assert_eq!(expected, 1),
-        }
-        found.extend(page.iter().map(|agent| agent["id"].to_string()));
-    }
+    let ids = |answer: &Answer| -> Vec<String> {
+        answer.ok()["agents"].as_array().unwrap().iter().map(|agent| agent["id"].to_string()).collect()
+    };
     let whole = world.client.get("/api/agents").await;
-    let all: Vec<String> =
-        whole.ok()["agents"].as_array().unwrap().iter().map(|agent| agent["id"].to_string()).collect();
-    assert_eq!((all.len(), whole.headers.get("x-next-page")), (5, None));
-    found.sort_by_key(|id| all.iter().position(|known| known == id));
-    found.dedup();
-    assert_eq!(found.len(), 3);
+    let made = ids(&whole);
+    assert_eq!((made.len(), whole.headers.get("x-next-page")), (5, None));
+    let mut latest_first = made.clone();
+    latest_first.reverse();
+    for (order, expected) in [("", &made), ("&order=asc", &made), ("&order=desc", &latest_first)] {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        for expected in [2, 1] {
+            let answer = world.client.get(&format!("/api/agents?owner_id=ann&limit=2{order}{after}")).await;
+            let page = ids(&answer);
+            assert_eq!(page.len(), expected);
+            match answer.headers.get("x-next-page") {
+                Some(next) => after = format!("&after={}", next.to_str().unwrap()),
+                None => assert_eq!(expected, 1),
+            }
+            found.extend(page);
+        }
+        let of_ann: Vec<_> = expected.iter().step_by(2).cloned().collect();
+        assert_eq!(found, of_ann, "{order}");
+    }
+    assert_eq!(world.client.get("/api/agents?order=sideways").await.status, 400);
     assert_eq!(world.client.get("/api/agents?after=x").await.code(), "cursor_invalid");
 }

@@ -19,7 +19,8 @@ await test(async ({ page }) => {
   };
 
   await page.goto(`${base}/console/agents`);
-  // The field has the focus already.
+  // The field gets the focus by itself.
+  await page.locator('input[name="key"]:focus').waitFor();
   await page.keyboard.type(masterKey);
   await press('Enter');
   await page.waitForURL(`${base}/console/agents`);

@@ -25,7 +25,7 @@ pub(in super::super) struct From {
 
 pub(in super::super) async fn agents(api: Api, Query(from): Query<From>) -> Result<Response, Error> {
     let after = from.after.map(|id| format!("&after={}", utf8_percent_encode(&id, NON_ALPHANUMERIC)));
-    let path = format!("/api/agents?limit={PAGE}{}", after.as_deref().unwrap_or_default());
+    let path = format!("/api/agents?order=desc&limit={PAGE}{}", after.as_deref().unwrap_or_default());
     let piece = api.piece::<Agents>(&path).await?;
     Ok(page(
         &frame("Agents", api.viewer),
@@ -71,7 +71,7 @@ fn list(agents: &[Agent], next: Option<&str>, later: bool, viewer: Viewer) -> Ma
         } @else {
             div.scroll {
                 table {
-                    caption.unseen { "Agents, the first made first" }
+                    caption.unseen { "Agents, the latest first" }
                     thead { tr {
                         th scope="col" { "Name" } th scope="col" { "Runtime" } th scope="col" { "Model" }
                         th scope="col" { "State" } th scope="col" { "Owner" } th scope="col" { "Made" }

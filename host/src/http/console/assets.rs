@@ -40,6 +40,7 @@ static ASSETS: &[Asset] = assets! {
     "sessions.js" JS;
     "view.js" JS;
     "watcher.css" CSS;
+    "watcher/announcer.js" JS;
     "watcher/axis.js" JS;
     "watcher/composer.js" JS;
     "watcher/conversation.js" JS;

@@ -61,7 +61,7 @@ impl Filter {
 pub(in super::super) async fn sessions(api: Api, Query(filter): Query<Filter>) -> Result<Response, Error> {
     let path = format!("/session?limit={PAGE}&{}", filter.query(&filter.after));
     let found = api.piece::<Vec<Session>>(path.trim_end_matches('&')).await?;
-    let Agents { agents } = api.get(&format!("/api/agents?limit={AGENTS}")).await?;
+    let Agents { agents } = api.get(&format!("/api/agents?order=desc&limit={AGENTS}")).await?;
     let Runtimes { runtimes } = api.get("/api/agent-runtimes").await?;
     let all = All {
         sessions: &found.items,

@@ -294,6 +294,18 @@ pub(in super::super) struct Whose {
     /// The last agent of the page before.
     #[serde(default)]
     after: Option<String>,
+    #[serde(default)]
+    order: Order,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    /// The first made first.
+    #[default]
+    Asc,
+    /// The latest first.
+    Desc,
 }
 
 /// How many agents a list has, and at the most.
@@ -316,7 +328,11 @@ pub(in super::super) async fn list(
     })?;
     on_disk(move || {
         let wanted = |agent: &Agent| whose.owner_id.as_ref().is_none_or(|owner| *owner == agent.definition.owner_id);
-        let page = collect(after, limit, |after, limit| agents.after(after, limit), |agent| agent.id, wanted)?;
+        let stretch = |from, limit| match whose.order {
+            Order::Asc => agents.after(from, limit),
+            Order::Desc => agents.before(from, limit),
+        };
+        let page = collect(after, limit, stretch, |agent| agent.id, wanted)?;
         let mut response = json::json(StatusCode::OK, &List { agents: page.found.iter().map(Row::from).collect() });
         let next = page.next.and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
         if let Some(next) = next {

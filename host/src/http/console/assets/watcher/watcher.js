@@ -4,6 +4,7 @@
 /** @import { View } from "./view.js" */
 import "../view.js";
 import { element } from "../dialog.js";
+import { announce, tell } from "./announcer.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { Decisions } from "./decisions.js";
@@ -32,8 +33,6 @@ import { clockTime, count, duration } from "./words.js";
 /** What is loaded at first, and without being asked for. */
 const FIRST = 1000;
 const UNASKED = 20_000;
-/** Screen readers are told of no more than one thing in this time. */
-const QUIET_MS = 3000;
 
 const root = /** @type {HTMLElement} */ (document.querySelector(".watcher"));
 const { session = "", head = "0" } = root.dataset;
@@ -121,29 +120,10 @@ function update() {
     header.refresh();
     composer.refresh();
   }
-  if (taken > known && context.story.status !== status) tell();
+  if (taken > known && context.story.status !== status) tell(context.story);
   if (wanted !== null) open(wanted);
 }
 let taken = log.base;
-
-/** @param {string} words */
-function announce(words) {
-  const now = Date.now();
-  clearTimeout(announcement);
-  announcement = window.setTimeout(() => {
-    quiet = Date.now() + QUIET_MS;
-    place("announcer").textContent = words;
-  }, Math.max(0, quiet - now));
-}
-let announcement = 0;
-let quiet = 0;
-
-function tell() {
-  const { status, pending, items } = context.story;
-  if (status === "requires_action") return announce(`The session waits for you: ${pending.map((one) => one.name).join(", ")}.`);
-  const end = items.at(-1);
-  if (end?.kind === "end") announce(`${end.turn?.number ? `Turn ${end.turn.number}` : "The turn"} has ended: ${end.turn?.failed ? "it failed" : end.text}.`);
-}
 
 /** The reader has moved, or the end has. */
 function moved() {
