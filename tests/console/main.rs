@@ -21,6 +21,7 @@ use harness::{
     program::{self, Program},
     proxy::{Direction, Proxy},
     simulator,
+    variant::Variant,
 };
 use lap_simulator::{Script, Simulator};
 use tempfile::TempDir;
@@ -69,6 +70,11 @@ impl World {
     async fn obey(&mut self, command: &str) {
         match command.split_once(' ').unwrap_or((command, "")) {
             ("kill", "") => self.host.take().unwrap().kill().await,
+            ("build", day) => {
+                let variant = Variant::of(day.parse().unwrap());
+                fs::write(self.directory.path().join("copy.wasm"), variant.component).unwrap();
+                fs::write(self.directory.path().join("runtime.toml"), variant.manifest).unwrap();
+            }
             ("start", "") => self.host = Some(serve(self.directory.path(), self.listen).await),
             // The answer is cut as soon as another byte of it comes; one that goes on already, too.
             ("cut", path) => self.proxy.cut((path.to_owned(), Direction::Answer), 0, true),
@@ -83,6 +89,7 @@ impl World {
         script.env("LAP_CONSOLE_DIR", installed());
         script.env("LAP_CONSOLE_BASE", format!("http://{}", self.proxy.address)).env("LAP_CONSOLE_KEY", MASTER_KEY);
         script.env("LAP_CONSOLE_UPSTREAM", self.simulator.base_url()).env("LAP_CONSOLE_UPSTREAM_KEY", UPSTREAM_KEY);
+        script.env("LAP_CONSOLE_FILES", self.directory.path());
         script.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut script = script.spawn().expect("`node` runs the scripts");
         let mut commands = BufReader::new(script.stdout.take().unwrap()).lines();
@@ -121,6 +128,7 @@ flows! {
     strangers_are_led_to_the_sign_in_and_the_frame_is_for_everybody plays "frame.mjs";
     the_documented_flow_is_the_first_steps_of_the_console plays "first-steps.mjs";
     an_alias_is_added_tried_used_and_removed plays "aliases.mjs";
+    a_component_is_looked_at_granted_upgraded_and_rolled_back plays "components.mjs";
     hostile_names_and_events_are_text plays "hostile.mjs";
     everything_can_be_done_with_the_keyboard plays "keyboard.mjs";
     a_key_is_minted_shown_once_and_revoked plays "keys.mjs";

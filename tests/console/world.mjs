@@ -19,6 +19,8 @@ const FLAGS = [
 export const base = process.env.LAP_CONSOLE_BASE;
 export const masterKey = process.env.LAP_CONSOLE_KEY;
 export const upstream = { base: process.env.LAP_CONSOLE_UPSTREAM, key: process.env.LAP_CONSOLE_UPSTREAM_KEY };
+// Where `main.rs` writes files that a flow hands to the browser.
+export const files = process.env.LAP_CONSOLE_FILES;
 export const RUNTIME = 'claude_managed_agents';
 
 // A request as another client would make it. The answer's JSON, or nothing where there is none.
