@@ -136,6 +136,7 @@ flows! {
     each_role_finds_what_it_may_do plays "roles.mjs";
     the_list_of_sessions_is_live_and_kills_many plays "sessions.mjs";
     a_turn_is_stopped_and_a_session_killed plays "stops.mjs";
+    a_session_that_somebody_else_kills_says_so_and_loses_no_words plays "killed-elsewhere.mjs";
     every_page_is_accessible_in_both_colour_schemes plays "accessible.mjs";
     every_page_has_its_picture plays "pictures.mjs";
 }
