@@ -127,6 +127,7 @@ flows! {
     ten_thousand_events_stay_smooth_and_each_has_an_address plays "long.mjs";
     strangers_are_led_to_the_sign_in_and_the_frame_is_for_everybody plays "frame.mjs";
     the_documented_flow_is_the_first_steps_of_the_console plays "first-steps.mjs";
+    a_new_host_is_tried_with_the_simulated_vendor_once_that_runs plays "simulated.mjs";
     an_alias_is_added_tried_used_and_removed plays "aliases.mjs";
     a_component_is_looked_at_granted_upgraded_and_rolled_back plays "components.mjs";
     hostile_names_and_events_are_text plays "hostile.mjs";
