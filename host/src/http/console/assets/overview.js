@@ -10,9 +10,11 @@ if (form instanceof HTMLFormElement) {
   onSubmit(form, async () => {
     const { runtime = "", base = "" } = form.dataset;
     const probe = await save(runtime, { api_key: `sk-simulated-${randomKey()}`, api_base: base });
-    // A made-up key that does not work would hide these steps, and help nobody.
-    if (probe.ok === false) await call("DELETE", `/api/agent-runtimes/${encodeURIComponent(runtime)}/credentials`);
-    if (probe.ok === false) throw new Error(`${probe.message ?? "It does not answer."} Does lap simulate run?`);
+    if (probe.ok === false) {
+      // A made-up key that does not work would hide these steps, and help nobody.
+      await call("DELETE", `/api/agent-runtimes/${encodeURIComponent(runtime)}/credentials`);
+      throw new Error(`${probe.message ?? "It does not answer."} Does lap simulate run?`);
+    }
     await refresh("content");
     tell("The simulated vendor", probe);
   });
