@@ -1,0 +1,308 @@
+//! The connection of a session to its upstream: the feed, what came of it and is not mapped yet, and the looks into the
+//! upstream's history that fill the gap before it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use lap_model::contract::{BYTES_PER_CALL, Ending, Frames};
+
+use crate::{Moment, backoff::Backoff, failure::Failure, history::Look, splitmix};
+
+/// How long after the look before each look into the upstream's history comes. One look is not enough: a history may
+/// lag behind the stream, and then neither has what came between two streams.
+const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2)];
+
+/// A feed that lived for so long was a good one, whether it brought news or not.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// Feeds in a row that are none, by what the upstream says of them, before there is no other try.
+const ODD_MAX: u32 = 3;
+
+/// Reads in a row that bring no event, as many as may come at once, and how long one takes to be forgiven.
+const FRUITLESS_MAX: u32 = 100;
+const FRUITLESS_EACH: Duration = Duration::from_millis(50);
+
+/// Where the feed stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Feed {
+    Closed,
+    Open { since: Moment },
+}
+
+/// What the end of a feed means.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The guest is told.
+    Told(Ending),
+    /// It may be asked for again, or not.
+    Refused(Failure),
+    /// There is no other try, for this reason.
+    Hopeless(String),
+}
+
+/// The look under way.
+pub(crate) struct Looking {
+    pub(crate) look: Look,
+    /// True when it fills the gap before a feed that has just been opened: nothing of that is mapped before.
+    pub(crate) gap: bool,
+    pub(crate) cursor: Option<String>,
+}
+
+/// The feed and what belongs to it.
+pub(crate) struct Connection {
+    feed: Feed,
+    /// What the upstream said of the feed that makes it none, such as another content type.
+    odd: Option<String>,
+    /// Feeds in a row that were odd and brought nothing.
+    odd_ones: u32,
+    /// True when the upstream may have events that the log lacks.
+    behind: bool,
+    /// The next planned look into the history, as an index of [`LOOKS`], and when.
+    planned: Option<(usize, Moment)>,
+    looking: Option<Looking>,
+    connecting: Backoff,
+    /// What came and is not mapped yet, in order; each batch for one call at the most.
+    inbox: VecDeque<Frames>,
+    inbox_bytes: usize,
+    /// How the feed has ended, which is heeded once all of it is mapped.
+    ended: Option<End>,
+    /// True while the driver reads the next piece.
+    reading: bool,
+    /// Until when what came without bringing an event is to be forgiven.
+    fruitless_until: Moment,
+    /// Where the next chance comes from.
+    chance: u64,
+}
+
+impl Connection {
+    /// `fresh` when the session was made a moment ago, so that there is nothing to look for; `seed` decides how waits are
+    /// spread.
+    pub(crate) fn new(fresh: bool, seed: u64) -> Self {
+        Self {
+            feed: Feed::Closed,
+            odd: None,
+            odd_ones: 0,
+            behind: !fresh,
+            planned: None,
+            looking: None,
+            connecting: Backoff::default(),
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            ended: None,
+            reading: false,
+            fruitless_until: Moment::ZERO,
+            chance: seed,
+        }
+    }
+
+    pub(crate) fn chance(&mut self) -> u64 {
+        splitmix(&mut self.chance)
+    }
+
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self.feed, Feed::Open { .. })
+    }
+
+    /// True when the feed is open and the gap before it is filled: what is sent now is not missed.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_open() && !self.looking.as_ref().is_some_and(|looking| looking.gap)
+    }
+
+    /// True when another feed may be asked for now.
+    pub(crate) fn may_connect(&self, now: Moment) -> bool {
+        !self.is_open() && self.ended.is_none() && self.inbox.is_empty() && self.connecting.is_due(now)
+    }
+
+    /// True when the history has to be looked into before anything is sent.
+    pub(crate) const fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// When another feed may be asked for.
+    pub(crate) const fn retry_at(&self) -> Moment {
+        self.connecting.until()
+    }
+
+    /// The feed is open.
+    pub(crate) fn opened(&mut self, now: Moment, odd: Option<String>) {
+        self.feed = Feed::Open { since: now };
+        self.odd = odd;
+        if std::mem::replace(&mut self.behind, true) {
+            self.looking = Some(Looking { look: Look::default(), gap: true, cursor: None });
+        }
+    }
+
+    /// A look begins that was planned, or that a quiet turn asks for.
+    pub(crate) fn look(&mut self) {
+        self.looking = Some(Looking { look: Look::default(), gap: false, cursor: None });
+    }
+
+    /// The look under way.
+    pub(crate) const fn looking(&mut self) -> Option<&mut Looking> {
+        self.looking.as_mut()
+    }
+
+    /// All of the history was read: what is news of it is mapped before anything else.
+    pub(crate) fn looked(&mut self, now: Moment) {
+        let Some(Looking { look, gap, .. }) = self.looking.take() else { return };
+        for batch in look.news().into_iter().rev() {
+            self.inbox_bytes += batch.bytes.len();
+            self.inbox.push_front(batch);
+        }
+        let next = if gap { 1 } else { self.planned.map_or(LOOKS.len(), |(look, _)| look + 1) };
+        self.planned = LOOKS.get(next).map(|wait| (next, now + *wait));
+    }
+
+    /// The look is given up; it comes again as it was planned.
+    pub(crate) fn look_given_up(&mut self) {
+        self.looking = None;
+    }
+
+    /// When the next look is planned, while the feed is open.
+    pub(crate) fn planned(&self) -> Option<Moment> {
+        self.planned.filter(|_| self.is_open()).map(|(_, at)| at)
+    }
+
+    /// True while the history will be looked into again.
+    pub(crate) const fn looks_on(&self) -> bool {
+        self.planned.is_some() || self.looking.is_some()
+    }
+
+    /// Whether something arrived is to be found out.
+    pub(crate) fn look_for_prompt(&mut self, now: Moment) {
+        self.planned = Some((0, now + LOOKS[0]));
+    }
+
+    /// The driver has read a piece.
+    pub(crate) fn came(&mut self, frames: Frames) {
+        self.reading = false;
+        if frames.is_empty() {
+            return;
+        }
+        self.inbox_bytes += frames.bytes.len();
+        match self.inbox.back_mut() {
+            // What came while the one before waited goes in one call with it.
+            Some(last) if last.has_room_for(frames.len(), frames.bytes.len()) => last.append(&frames),
+            _ => self.inbox.push_back(frames),
+        }
+    }
+
+    /// The next batch to map.
+    pub(crate) fn next_batch(&mut self) -> Option<Frames> {
+        let batch = self.inbox.pop_front()?;
+        self.inbox_bytes -= batch.bytes.len();
+        Some(batch)
+    }
+
+    /// True when the driver is to read the next piece now. `now` counts only while reads bring nothing.
+    pub(crate) fn reads_on(&mut self, now: Moment) -> bool {
+        let reads = !self.reading && self.may_read() && now >= self.read_at();
+        self.reading |= reads;
+        reads
+    }
+
+    fn may_read(&self) -> bool {
+        self.is_ready() && self.inbox_bytes < BYTES_PER_CALL
+    }
+
+    /// When the next piece may be read: later when many have brought nothing.
+    fn read_at(&self) -> Moment {
+        self.fruitless_until.saturating_sub(FRUITLESS_EACH * FRUITLESS_MAX)
+    }
+
+    /// When reading goes on that was held up.
+    pub(crate) fn resumes_reading(&self, now: Moment) -> Option<Moment> {
+        let at = self.read_at();
+        (!self.reading && self.may_read() && at > now).then_some(at)
+    }
+
+    /// A piece of the feed has brought no event.
+    pub(crate) fn fruitless(&mut self, now: Moment) {
+        self.fruitless_until = self.fruitless_until.max(now) + FRUITLESS_EACH;
+    }
+
+    /// The log has grown: the upstream is well.
+    pub(crate) fn grown(&mut self) {
+        self.connecting.reset();
+        self.odd_ones = 0;
+        self.odd = None;
+    }
+
+    /// The feed is over.
+    pub(crate) fn closed(&mut self, now: Moment) {
+        if let Feed::Open { since } = std::mem::replace(&mut self.feed, Feed::Closed)
+            && now >= since + STEADY
+        {
+            self.connecting.reset();
+        }
+        self.reading = false;
+        self.planned = None;
+        self.looking = None;
+        let chance = self.chance();
+        self.connecting.wait_little(now, chance);
+    }
+
+    /// The feed is over by itself.
+    pub(crate) fn ended(&mut self, now: Moment, ending: Ending) {
+        self.closed(now);
+        self.odd_ones += u32::from(self.odd.is_some());
+        let odd = self.odd.take().filter(|_| self.odd_ones >= ODD_MAX);
+        let exhausted = self.connecting.is_exhausted(now);
+        let barren = exhausted.then(|| "the upstream's feed ends again and again without an event".to_owned());
+        self.ended = Some(odd.or(barren).map_or(End::Told(ending), End::Hopeless));
+    }
+
+    /// The upstream does not go on with the feed.
+    pub(crate) fn refused(&mut self, failure: Failure) {
+        self.feed = Feed::Closed;
+        self.reading = false;
+        self.planned = None;
+        self.looking = None;
+        self.ended = Some(End::Refused(failure));
+    }
+
+    /// How the feed has ended, once all that it brought is mapped.
+    pub(crate) fn next_ending(&mut self) -> Option<End> {
+        if self.inbox.is_empty() { self.ended.take() } else { None }
+    }
+
+    /// Closes the feed, and forgets what it brought and was not mapped: it is fetched again.
+    pub(crate) fn drop_feed(&mut self) {
+        self.feed = Feed::Closed;
+        self.reading = false;
+        self.planned = None;
+        self.looking = None;
+        self.ended = None;
+        self.inbox.clear();
+        self.inbox_bytes = 0;
+        self.behind = true;
+    }
+
+    /// The feed could not be opened, or the history not be read, and another try may succeed.
+    pub(crate) fn wait(&mut self, now: Moment, asked: Option<Duration>) {
+        let chance = self.chance();
+        self.connecting.wait(now, asked, chance);
+    }
+
+    /// True when it was tried for long enough.
+    pub(crate) fn is_exhausted(&self, now: Moment) -> bool {
+        self.connecting.is_exhausted(now)
+    }
+
+    /// The next try is a first one, and comes at once.
+    pub(crate) fn start_anew(&mut self) {
+        self.connecting.reset();
+    }
+
+    /// The turn has failed: the next one begins with a new feed.
+    pub(crate) fn failed(&mut self) {
+        self.drop_feed();
+        self.connecting.reset();
+    }
+
+    /// What a look that is under way says of its failure.
+    pub(crate) fn take_page(&mut self, page: crate::Page, seen: &crate::dedup::Seen) -> Result<bool, Failure> {
+        let Some(looking) = &mut self.looking else { return Ok(false) };
+        looking.cursor = looking.look.take(page, seen)?;
+        Ok(looking.cursor.is_none())
+    }
+}

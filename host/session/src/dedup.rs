@@ -1,0 +1,213 @@
+//! Which events the log has, as far as it must be known to tell a repeated one.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    hash::{BuildHasher, RandomState},
+};
+
+use crate::event::{self, Head, OwnIds};
+
+/// How many events back a repeated one is noticed while the feed goes on undisturbed.
+const RECENT: usize = 256;
+
+/// So many new events in a row say that an upstream is through with what it repeats at each connection.
+const FRESH: usize = 64;
+
+/// The events that the log has.
+///
+/// A key is a 64-bit hash under a key of this process: among a million events, two different ones are taken for the
+/// same with a probability of 3e-8.
+pub struct Seen {
+    hasher: RandomState,
+    known: HashSet<u64>,
+    order: VecDeque<u64>,
+    scope: Scope,
+}
+
+/// How much of the log is known.
+enum Scope {
+    /// The latest events.
+    Recent,
+    /// All of it, because the feed's place in it is not known.
+    All,
+    /// All of it still, for an upstream that repeats itself; the number counts new events in a row.
+    Closing(usize),
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), known: HashSet::new(), order: VecDeque::new(), scope: Scope::Recent }
+    }
+}
+
+impl Seen {
+    /// Notes an event of the feed; false when it was known, or waits although it is known to be processed. An event that has neither an id nor a time is not taken for
+    /// another one: a client may interrupt twice.
+    pub fn insert(&mut self, head: &Head<'_>, json: &str) -> bool {
+        let fresh = !self.is_overtaken(head)
+            && (self.note(self.key(head, json)) || (head.id.is_none() && !head.is_processed()));
+        match &mut self.scope {
+            Scope::Closing(row) if fresh => {
+                *row += 1;
+                if *row >= FRESH {
+                    self.scope = Scope::Recent;
+                    self.forget();
+                    self.known.shrink_to(RECENT);
+                    self.order.shrink_to(RECENT);
+                }
+            }
+            Scope::Closing(row) => *row = 0,
+            Scope::Recent => self.forget(),
+            Scope::All => {}
+        }
+        fresh
+    }
+
+    /// Notes an event of the log; `own` are the ids that the host gave.
+    pub fn recall(&mut self, head: &Head<'_>, json: &str, own: &OwnIds) {
+        if let Some(theirs) = event::upstream_id(json) {
+            self.note(self.hasher.hash_one((theirs.as_str(), head.is_processed())));
+            return;
+        }
+        if head.kind == event::OMITTED {
+            if let Some((theirs, processed)) = event::omitted_id(json) {
+                self.note(self.hasher.hash_one((theirs.as_str(), processed)));
+            }
+            return;
+        }
+        let key = match head.id.as_deref() {
+            Some(id) if own.has(id) => self.nameless(json, own.has_timed(id)),
+            _ => self.key(head, json),
+        };
+        self.note(key);
+    }
+
+    /// True when the event is known. One of the upstream's history that looks like a known one is that one, whether it
+    /// has an id or not.
+    pub fn contains(&self, head: &Head<'_>, json: &str) -> bool {
+        self.is_overtaken(head) || self.known.contains(&self.key(head, json))
+    }
+
+    /// True for the news that an event waits which has been processed since.
+    fn is_overtaken(&self, head: &Head<'_>) -> bool {
+        !head.is_processed() && self.contains_counterpart(head)
+    }
+
+    /// True when the event is known as one that waited, or, where it waits, as one that was processed.
+    pub fn contains_counterpart(&self, head: &Head<'_>) -> bool {
+        head.id.as_deref().is_some_and(|id| self.known.contains(&self.hasher.hash_one((id, !head.is_processed()))))
+    }
+
+    /// True while nothing of the log is forgotten.
+    pub const fn knows_all(&self) -> bool {
+        !matches!(self.scope, Scope::Recent)
+    }
+
+    /// From now on everything is remembered, and the log has to be recalled.
+    pub fn unbound(&mut self) {
+        self.scope = Scope::All;
+    }
+
+    /// Remembers the latest only, once the upstream does not repeat itself any more.
+    pub fn bound(&mut self) {
+        self.scope = Scope::Closing(0);
+    }
+
+    fn key(&self, head: &Head<'_>, json: &str) -> u64 {
+        match head.id.as_deref() {
+            Some(id) => self.hasher.hash_one((id, head.is_processed())),
+            None => self.nameless(json, false),
+        }
+    }
+
+    /// The key of an event without an id: all that it says, in whatever order, but a time that the host gave it.
+    fn nameless(&self, json: &str, timed: bool) -> u64 {
+        let Ok(serde_json::Value::Object(mut event)) = serde_json::from_str(json) else {
+            return self.hasher.hash_one(json);
+        };
+        event.remove("id");
+        if timed {
+            event.remove("processed_at");
+        }
+        self.hasher.hash_one(serde_json::Value::Object(event).to_string())
+    }
+
+    fn note(&mut self, key: u64) -> bool {
+        let new = self.known.insert(key);
+        if new {
+            self.order.push_back(key);
+        }
+        new
+    }
+
+    fn forget(&mut self) {
+        while self.order.len() > RECENT {
+            if let Some(key) = self.order.pop_front() {
+                self.known.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::event::{check, with_id};
+
+    fn insert(seen: &mut Seen, json: &str) -> bool {
+        seen.insert(&check(json).unwrap(), json)
+    }
+
+    fn contains(seen: &Seen, json: &str) -> bool {
+        seen.contains(&check(json).unwrap(), json)
+    }
+
+    #[test]
+    fn the_same_id_is_seen_once_queued_and_once_processed() {
+        let mut seen = Seen::default();
+        let queued = r#"{"type":"user.message","id":"a","processed_at":null}"#;
+        let processed = r#"{"type":"user.message","id":"a","processed_at":"t"}"#;
+        assert!(insert(&mut seen, queued) && seen.contains_counterpart(&check(processed).unwrap()));
+        assert!(insert(&mut seen, processed) && seen.contains_counterpart(&check(queued).unwrap()));
+        assert!(!insert(&mut seen, queued) && !insert(&mut seen, processed) && contains(&seen, queued));
+    }
+
+    #[test]
+    fn that_an_event_waits_is_no_news_once_it_is_processed() {
+        let mut seen = Seen::default();
+        let queued = r#"{"type":"user.message","id":"a","processed_at":null}"#;
+        assert!(insert(&mut seen, r#"{"type":"user.message","id":"a","processed_at":"t"}"#));
+        assert!(contains(&seen, queued) && !insert(&mut seen, queued));
+    }
+
+    #[test]
+    fn events_without_an_id_are_told_apart_by_what_they_say() {
+        let (own, mut seen) = (OwnIds::of("ses_a"), Seen::default());
+        let waiting = r#"{"type":"user.interrupt","id":"","processed_at":null}"#;
+        let timed = r#"{"type":"user.interrupt","id":"","processed_at":"t"}"#;
+        assert!(insert(&mut seen, waiting) && insert(&mut seen, waiting), "two interrupts");
+        assert!(insert(&mut seen, timed) && !insert(&mut seen, timed), "one interrupt, repeated");
+        assert!(contains(&seen, r#"{"processed_at": null, "type": "user.interrupt"}"#), "as a history has it");
+
+        let mut later = Seen::default();
+        let logged = with_id(timed, &own.id(4));
+        later.recall(&check(&logged).unwrap(), &logged, &own);
+        assert!(contains(&later, timed) && !contains(&later, waiting));
+    }
+
+    #[test]
+    fn all_is_remembered_until_the_upstream_no_longer_repeats_itself() {
+        let event = |n: usize| format!(r#"{{"type":"a","id":"{n}"}}"#);
+        let mut seen = Seen::default();
+        (0..RECENT + 1).for_each(|n| assert!(insert(&mut seen, &event(n))));
+        assert!(!contains(&seen, &event(0)) && contains(&seen, &event(1)));
+        seen.unbound();
+        (RECENT + 1..4 * RECENT).for_each(|n| assert!(insert(&mut seen, &event(n))));
+        seen.bound();
+        (1..4 * RECENT).for_each(|n| assert!(!insert(&mut seen, &event(n)), "repeated"));
+        (4 * RECENT..4 * RECENT + FRESH - 1).for_each(|n| assert!(insert(&mut seen, &event(n))));
+        assert!(contains(&seen, &event(1)));
+        assert!(insert(&mut seen, &event(9999)) && !contains(&seen, &event(1)));
+    }
+}

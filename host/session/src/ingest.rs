@@ -1,0 +1,350 @@
+//! What is new in what a guest reported: each event that the log does not have, as the log will have it.
+
+use std::{borrow::Cow, collections::VecDeque};
+
+use lap_model::{
+    contract::Effect,
+    time::{parse_us, rfc3339_of},
+};
+
+use crate::{
+    dedup::Seen,
+    event::{self, Head, Invalid, OwnIds},
+    state::Input,
+};
+
+/// Wishes to stop a turn of which the upstream's own event has not come yet. A runtime that never shows them has no more use
+/// for the older ones.
+const INTERRUPTS_MAX: usize = 8;
+
+/// What is known of a session's events beside its state.
+pub struct Ingest {
+    /// Which events the log has.
+    pub seen: Seen,
+    /// The ids that the host gives.
+    pub ids: OwnIds,
+    /// When the upstream ended a turn last, in microseconds since the epoch.
+    ended_us: Option<i64>,
+    /// The ids of wishes to stop a turn whose own event the upstream has yet to show.
+    interrupts: VecDeque<String>,
+    /// What the upstream calls the latest of those that it has shown, and what the host does.
+    shown: Option<(String, String)>,
+}
+
+/// The prompt whose event the upstream has yet to show.
+#[derive(Debug, Clone)]
+pub struct Sought {
+    kind: String,
+    /// What a message says.
+    text: Option<String>,
+    /// The upstream's id of it, once it has shown it.
+    id: Option<String>,
+}
+
+impl Sought {
+    /// The event of a client's, which is a JSON object with a `type`.
+    #[must_use]
+    pub fn new(json: &str) -> Option<Self> {
+        let kind = event::head(json).ok()?.kind.into_owned();
+        let text = (kind == "user.message").then(|| event::message_text(json).unwrap_or_default());
+        Some(Self { kind, text, id: None })
+    }
+
+    /// True once the upstream has shown it.
+    #[must_use]
+    pub const fn is_shown(&self) -> bool {
+        self.id.is_some()
+    }
+
+    /// True when the event is the upstream's echo of the prompt, and not of an earlier one with the same text.
+    fn is(&self, head: &Head<'_>, json: &str, seen: &Seen) -> bool {
+        head.kind == self.kind
+            && !seen.contains_counterpart(head)
+            && self.text.as_ref().is_none_or(|text| event::message_text(json).is_some_and(|said| said == *text))
+    }
+
+    /// Looks whether an event is the echo.
+    fn look(&mut self, head: &Head<'_>, json: &str, seen: &Seen) -> Echo {
+        match &self.id {
+            Some(id) if head.is_processed() && head.id.as_deref() == Some(id) => Echo::Begun,
+            Some(_) => Echo::None,
+            None if self.is(head, json, seen) => {
+                self.id = Some(head.id.as_deref().unwrap_or_default().to_owned());
+                if head.is_processed() { Echo::ArrivedAndBegun } else { Echo::Arrived }
+            }
+            None => Echo::None,
+        }
+    }
+}
+
+/// What an event says of the prompt that is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Echo {
+    /// Nothing.
+    None,
+    /// It has arrived.
+    Arrived,
+    /// It has arrived, and the upstream has come to it.
+    ArrivedAndBegun,
+    /// The upstream has come to it.
+    Begun,
+}
+
+/// An event to be stored.
+pub struct New<'a> {
+    /// Its head, as the upstream gave it.
+    pub head: Head<'a>,
+    /// Its type in the log.
+    pub kind: Cow<'a, str>,
+    /// As the log will have it, on one line, with an id and a time.
+    pub line: Cow<'a, str>,
+    /// What it does to the turn.
+    pub input: Option<Input>,
+    /// What it says of the prompt that is looked for.
+    pub echo: Echo,
+    /// Why a placeholder stands for it.
+    pub omitted: Option<Invalid>,
+}
+
+/// Why something that a guest reported is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skipped {
+    /// The log has it.
+    Known,
+    /// It is no event, for this reason.
+    Invalid(Invalid),
+    /// It has an id of the host's own.
+    OwnId,
+}
+
+impl Ingest {
+    /// For a session with these ids.
+    #[must_use]
+    pub fn new(ids: OwnIds) -> Self {
+        Self { seen: Seen::default(), ids, ended_us: None, interrupts: VecDeque::new(), shown: None }
+    }
+
+    /// Looks at an event that a guest reported, which would have this place in the log.
+    ///
+    /// # Errors
+    /// When it is not to be stored.
+    pub fn admit<'a>(
+        &mut self,
+        json: &'a str,
+        effect: Effect,
+        sought: Option<&mut Sought>,
+        seq: u64,
+        now_ms: u64,
+    ) -> Result<New<'a>, Skipped> {
+        let head = event::head(json).map_err(Skipped::Invalid)?;
+        if head.id.as_deref().is_some_and(|id| self.ids.has(id)) {
+            return Err(Skipped::OwnId);
+        }
+        let echo = sought.map_or(Echo::None, |sought| sought.look(&head, json, &self.seen));
+        // An event that the log has has no effect either.
+        if !self.seen.insert(&head, json) {
+            return Err(Skipped::Known);
+        }
+        let input = self.input_of(effect, &head);
+        if let Err(invalid) = event::storable(json) {
+            let line = event::omitted(&self.ids.timed_id(seq), &rfc3339_of(now_ms), &head, json.len(), invalid);
+            let (kind, line) = (event::OMITTED.into(), line.into());
+            return Ok(New { head, kind, line, input, echo, omitted: Some(invalid) });
+        }
+        let own = if head.kind == event::INTERRUPT { self.of_interrupt(&head, json)? } else { None };
+        let mut line = own.map_or_else(|| event::on_one_line(json), Cow::Owned);
+        if !head.timed {
+            line = event::with_time(&line, &rfc3339_of(now_ms)).into();
+        }
+        if head.id.is_none() && event::head(&line).is_ok_and(|head| head.id.is_none()) {
+            let id = if head.timed { self.ids.id(seq) } else { self.ids.timed_id(seq) };
+            line = event::with_id(&line, &id).into();
+        }
+        Ok(New { kind: head.kind.clone(), head, line, input, echo, omitted: None })
+    }
+
+    /// A client's wish to stop the turn stands in the log under this id, and the upstream will show one of its own.
+    pub fn interrupts(&mut self, id: String) {
+        self.interrupts.push_back(id);
+        if self.interrupts.len() > INTERRUPTS_MAX {
+            self.interrupts.pop_front();
+        }
+    }
+
+    /// The upstream's event of a wish to stop the turn, under the id that the wish has in the log. Nothing where no such
+    /// wish is there.
+    fn of_interrupt(&mut self, head: &Head<'_>, json: &str) -> Result<Option<String>, Skipped> {
+        let theirs = head.id.as_deref();
+        let known = self.shown.as_ref().filter(|(id, _)| Some(id.as_str()) == theirs).map(|(_, own)| own.clone());
+        let Some(own) = known.or_else(|| self.interrupts.front().cloned()) else { return Ok(None) };
+        let Some(line) = event::of_interrupt(json, theirs, &own) else { return Ok(None) };
+        if self.interrupts.front() == Some(&own) {
+            self.interrupts.pop_front();
+        }
+        self.shown = theirs.map(|theirs| (theirs.to_owned(), own));
+        // That it waits there is what the log says already.
+        if head.is_processed() { Ok(Some(line)) } else { Err(Skipped::Known) }
+    }
+
+    /// Notes an event of the log, which comes in order from the first. True when it is the echo that is looked for.
+    pub fn recall(&mut self, json: &str, sought: Option<&mut Sought>) -> Echo {
+        let Ok(head) = event::head(json) else { return Echo::None };
+        let echo = sought.map_or(Echo::None, |sought| sought.look(&head, json, &self.seen));
+        if head.kind == event::INTERRUPT
+            && let Some(id) = head.id.as_deref().filter(|id| self.ids.has(id))
+        {
+            if head.is_processed() {
+                self.interrupts.retain(|waiting| waiting != id);
+            } else if event::is_forwarded(json) {
+                self.interrupts(id.to_owned());
+            }
+        }
+        self.seen.recall(&head, json, &self.ids);
+        echo
+    }
+
+    /// The log is about to be recalled from its first event.
+    pub fn forget(&mut self) {
+        self.seen.unbound();
+        self.interrupts.clear();
+    }
+
+    fn input_of(&mut self, effect: Effect, head: &Head<'_>) -> Option<Input> {
+        let at_us = || head.processed_at.and_then(|at| parse_us(at.trim_matches('"')));
+        Some(match effect {
+            Effect::None => return None,
+            // News that were overtaken by the end of their turn: an upstream's history may be out of order.
+            Effect::Started if self.ended_us > at_us() && at_us().is_some() => return None,
+            Effect::Started => Input::Started,
+            Effect::Rescheduled => Input::Rescheduled,
+            Effect::Waiting | Effect::Ended | Effect::Failed => {
+                self.ended_us = self.ended_us.max(at_us());
+                match effect {
+                    Effect::Waiting => Input::Waits,
+                    Effect::Ended => Input::Ended,
+                    _ => Input::Failed,
+                }
+            }
+            Effect::Terminated => Input::Terminated,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn ingest() -> Ingest {
+        Ingest::new(OwnIds::of("ses_a"))
+    }
+
+    fn message(id: &str, text: &str, at: &str) -> String {
+        format!(
+            r#"{{"type":"user.message","id":"{id}","content":[{{"type":"text","text":"{text}"}}],"processed_at":{at}}}"#
+        )
+    }
+
+    fn go_on() -> Sought {
+        Sought::new(r#"{"type":"user.message","content":[{"type":"text","text":"go on"}]}"#).unwrap()
+    }
+
+    fn status(id: &str, at: &str) -> String {
+        format!(r#"{{"type":"session.status","id":"{id}","processed_at":"2026-11-23T10:00:{at}Z"}}"#)
+    }
+
+    fn echo(ingest: &mut Ingest, json: &str, sought: &mut Sought) -> Echo {
+        ingest.admit(json, Effect::None, Some(sought), 1, 0).map_or(Echo::None, |new| new.echo)
+    }
+
+    #[test]
+    fn a_prompt_has_arrived_when_the_upstream_shows_it() {
+        for (event, expected) in [
+            (message("b", "go on", "null"), Echo::Arrived),
+            (message("b", " go on\\n", "\"2026-11-23T10:00:00Z\""), Echo::ArrivedAndBegun),
+            (message("b", "go away", "null"), Echo::None),
+            (r#"{"type":"agent.message","id":"b","content":[{"type":"text","text":"go on"}]}"#.to_owned(), Echo::None),
+        ] {
+            assert_eq!(echo(&mut ingest(), &event, &mut go_on()), expected, "{event}");
+        }
+        let (mut ingest, mut sought) = (ingest(), go_on());
+        assert_eq!(echo(&mut ingest, &message("b", "go on", "null"), &mut sought), Echo::Arrived);
+        assert_eq!(echo(&mut ingest, &message("c", "go on", "null"), &mut sought), Echo::None);
+        assert_eq!(echo(&mut ingest, &message("b", "go on", "\"2026-11-23T10:00:00Z\""), &mut sought), Echo::Begun);
+    }
+
+    #[test]
+    fn an_earlier_prompt_with_the_same_text_is_another_one() {
+        let (mut sought, mut ingest) = (go_on(), ingest());
+        assert_eq!(ingest.recall(&message("a", "go on", "null"), None), Echo::None);
+        let late = message("a", "go on", "\"2026-11-23T10:00:00Z\"");
+        assert_eq!(echo(&mut ingest, &late, &mut sought), Echo::None);
+        assert_eq!(ingest.recall(&message("b", "go on", "null"), Some(&mut sought)), Echo::Arrived);
+    }
+
+    #[test]
+    fn the_end_of_a_turn_is_not_undone_by_late_news_of_its_beginning() {
+        let mut ingest = ingest();
+        let mut input = |json: &str, effect| ingest.admit(json, effect, None, 1, 0).map_or(None, |new| new.input);
+        assert_eq!(input(&status("b", "02"), Effect::Ended), Some(Input::Ended));
+        assert_eq!(input(&status("a", "01.5"), Effect::Started), None);
+        assert_eq!(input(&status("c", "02.000001"), Effect::Started), Some(Input::Started));
+        assert_eq!(input(r#"{"type":"session.status","id":"d"}"#, Effect::Started), Some(Input::Started));
+    }
+
+    #[test]
+    fn an_event_under_an_id_of_the_host_s_own_is_left_out() {
+        let mut ingest = ingest();
+        let forged = status(&OwnIds::of("ses_a").timed_id(7), "01");
+        assert_eq!(ingest.admit(&forged, Effect::Ended, None, 1, 0).err(), Some(Skipped::OwnId));
+        let others = status(&OwnIds::of("ses_b").id(7), "02");
+        assert!(ingest.admit(&others, Effect::None, None, 1, 0).is_ok());
+    }
+
+    #[test]
+    fn a_repeated_event_is_neither_stored_nor_heeded() {
+        let mut ingest = ingest();
+        let end = status("a", "01");
+        assert!(ingest.admit(&end, Effect::Ended, None, 1, 0).is_ok());
+        assert_eq!(ingest.admit(&end, Effect::Ended, None, 2, 0).err(), Some(Skipped::Known));
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_stored_leaves_a_placeholder_once() {
+        let mut ingest = ingest();
+        let deep = format!(r#"{{"type":"agent.message","id":"a","b":{}1{}}}"#, "[".repeat(99), "]".repeat(99));
+        let new = ingest.admit(&deep, Effect::None, None, 7, 0).unwrap();
+        assert_eq!((&*new.kind, new.omitted), (event::OMITTED, Some(Invalid::TooDeep)));
+        let line = new.line.into_owned();
+        assert_eq!(ingest.admit(&deep, Effect::None, None, 8, 0).err(), Some(Skipped::Known));
+        let mut later = Ingest::new(OwnIds::of("ses_a"));
+        later.forget();
+        later.recall(&line, None);
+        assert_eq!(later.admit(&deep, Effect::None, None, 8, 0).err(), Some(Skipped::Known));
+    }
+
+    #[test]
+    fn the_upstream_s_two_words_on_an_interrupt_become_the_second_of_the_host_s() {
+        let (waits, done) = (
+            r#"{"type":"user.interrupt","id":"x","processed_at":null}"#,
+            r#"{"type":"user.interrupt","id":"x","processed_at":"2026-11-23T10:00:00Z"}"#,
+        );
+        let mut ingest = ingest();
+        ingest.interrupts("evt_a_4".to_owned());
+        assert_eq!(ingest.admit(waits, Effect::None, None, 5, 0).err(), Some(Skipped::Known));
+        let line = ingest.admit(done, Effect::None, None, 5, 0).unwrap().line.into_owned();
+        assert_eq!(event::head(&line).unwrap().id.as_deref(), Some("evt_a_4"));
+
+        let mut later = Ingest::new(OwnIds::of("ses_a"));
+        later.forget();
+        later.recall(&event::interrupt("evt_a_4", true), None);
+        assert_eq!(later.interrupts, ["evt_a_4"]);
+        later.recall(&line, None);
+        assert!(later.interrupts.is_empty());
+        for known in [waits, done] {
+            assert_eq!(later.admit(known, Effect::None, None, 6, 0).err(), Some(Skipped::Known));
+        }
+        later.recall(&event::interrupt("evt_a_9", false), None);
+        assert!(later.interrupts.is_empty(), "what the host has done alone nobody shows");
+    }
+}

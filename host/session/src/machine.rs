@@ -1,0 +1,947 @@
+//! What happens to a session, what is to be done, and in which order.
+//!
+//! There is at most one call of the guest under way and at most one commit; what was decided is durable before a call that
+//! depends on it begins. Clients are heard at any time: what they want is durable and answered whatever call is under way.
+
+use std::{collections::VecDeque, time::Duration};
+
+use lap_model::contract::{Ending, ErrorKind, Frames, Outcome};
+
+use crate::{
+    Moment, UpstreamEnd,
+    backoff::Backoff,
+    commands::{Deleting, GuestInput, StopClock},
+    connection::{Connection, End},
+    ending::{self, EndOfSession},
+    event::OwnIds,
+    failure::{Cause, Failure, Verdict, Waiting},
+    history::Page,
+    ingest::{Ingest, Sought},
+    journal::{Commit, Journal},
+    state::{Input, Phase, Refused, State, Stop},
+    usage::Usage,
+};
+
+/// How many prompts may wait for one session, and their size in bytes.
+pub const QUEUE_MAX: usize = 64;
+/// See [`QUEUE_MAX`].
+pub const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long a session stays connected after its turn: a conversation's next prompt then finds everything ready.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// When nothing has come of a turn for so long, the upstream's history is looked into; again after as long.
+const QUIET: Duration = Duration::from_mins(3);
+
+/// When nothing has come of a turn for so long, whatever the upstream's history says, the turn is given up.
+const QUIET_MAX: Duration = Duration::from_hours(1);
+
+/// Feeds in a row that a guest may ask for without an event or a new state.
+pub(crate) const RELISTENS_MAX: u32 = 20;
+
+/// How long a call may go on that holds up what a client wants at once.
+pub(crate) const HELD_UP: Duration = Duration::from_secs(10);
+
+/// What time it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Since the machine began.
+    pub at: Moment,
+    /// By the wall clock, in milliseconds since the epoch: for what people see.
+    pub unix_ms: u64,
+}
+
+/// Names what a client wants, until it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// A prompt that waits, or is on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// The id of its message.
+    pub id: String,
+    /// The event that it is: a JSON object with a `type`.
+    pub json: String,
+}
+
+/// What happens.
+#[derive(Debug)]
+pub enum Event {
+    /// A client gives a prompt.
+    Prompt {
+        /// Who.
+        ticket: Ticket,
+        /// What.
+        prompt: Prompt,
+    },
+    /// A client stops the turn and withdraws what waits.
+    Interrupt {
+        /// Who.
+        ticket: Ticket,
+    },
+    /// A client gives the runtime something that begins no turn: a JSON object with a `type`.
+    Input {
+        /// Who.
+        ticket: Ticket,
+        /// What.
+        json: String,
+    },
+    /// A client changes what is said of the session. The driver has seen that the change can be meant.
+    Amend {
+        /// Who.
+        ticket: Ticket,
+        /// What the runtime is given first.
+        input: Option<String>,
+        /// The event that tells others.
+        event: Option<String>,
+        /// True when it must not be made while a turn runs.
+        at_rest: bool,
+    },
+    /// A client ends the session for good.
+    Kill {
+        /// Who.
+        ticket: Ticket,
+    },
+    /// A client ends the session upstream and removes it here; with a version, only if its record is still that one.
+    Delete {
+        /// Who.
+        ticket: Ticket,
+        /// Of the record.
+        version: Option<u64>,
+    },
+    /// The commit under way is durable.
+    Committed,
+    /// The call under way has ended.
+    Done(Result<Done, Failure>),
+    /// The feed has brought something; an empty piece is a sign of life and nothing else.
+    Frames(Frames),
+    /// The feed has ended by itself.
+    FeedEnded(Ending),
+    /// The feed goes on to be asked for and is refused.
+    FeedRefused(Failure),
+    /// The credential is now one of this version, or there is none.
+    Credential(Option<u64>),
+    /// Something of the record that the machine does not know is another now.
+    RecordChanged,
+    /// A moment of [`Machine::due`] has come.
+    Time,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub enum Done {
+    /// The feed is open.
+    Connected(Opened),
+    /// A page of the upstream's history.
+    Page(Page),
+    /// What the guest makes of frames, of the end of a feed, or of an input.
+    Outcome {
+        /// What it reports.
+        outcome: Outcome,
+        /// What it was called with.
+        frames: Frames,
+    },
+    /// The session is closed upstream.
+    Closed,
+    /// The whole log was recalled.
+    Recalled,
+}
+
+/// A feed that is open.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// What the upstream said of it that makes it no feed, as far as is known before it brings something: for clients.
+    pub odd: Option<String>,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Make this durable. [`Event::Committed`] follows.
+    Commit(Commit),
+    /// Make this call; none is under way. [`Event::Done`] follows.
+    Call(Call),
+    /// Give the call under way up: the guest goes with it, and no [`Event::Done`] follows.
+    Abandon,
+    /// Close the feed: nothing of it is told any more.
+    CloseFeed,
+    /// Read the next piece of the feed. [`Event::Frames`], [`Event::FeedEnded`] or [`Event::FeedRefused`] follows, unless the
+    /// feed is closed before that.
+    Read,
+    /// Make the change that this client wants to the record that is in memory: it goes with the next commit.
+    Amend(Ticket),
+    /// Answer.
+    Reply(Ticket, Reply),
+    /// Remove the session with all that is stored of it, and answer then; `unended` says why it may go on upstream.
+    /// Nothing follows.
+    Remove {
+        /// Who is answered.
+        tickets: Vec<Ticket>,
+        /// Why it could not be ended there.
+        unended: Option<String>,
+    },
+    /// This is known of the session's end upstream: keep in mind what may go on there, and try later.
+    Ended(UpstreamEnd),
+    /// A line for the operator's log.
+    Note(String),
+    /// There is nothing to do any more. The driver may go, unless somebody wants something just now.
+    Leave,
+}
+
+/// A call of the guest, or something that takes as long.
+#[derive(Debug)]
+pub enum Call {
+    /// Ask the guest for its feed and open it.
+    Connect,
+    /// Ask the guest what the upstream remembers.
+    CatchUp(Option<String>),
+    /// Let the guest map these.
+    OnFrames(Frames),
+    /// Tell the guest how its feed has ended.
+    OnEnd(Ending),
+    /// Let the guest send a prompt: an event of a client's.
+    SendPrompt(String),
+    /// Let the guest send what begins no turn.
+    SendInput(String),
+    /// Let the guest stop the turn.
+    SendInterrupt,
+    /// Let the guest end the session upstream.
+    Close,
+    /// Read the log from its first event, and tell [`Machine::recall`] of each.
+    Recall,
+}
+
+/// What a client is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done, durably.
+    Done,
+    /// The prompt is taken, durably, as the message of this number.
+    Taken(u64),
+    /// The state does not allow it.
+    Refused(Refused),
+    /// Too much waits.
+    Busy,
+    /// So many prompts wait that there is no room for another.
+    QueueFull,
+    /// A turn runs, so it was not done.
+    Running,
+    /// The upstream or the guest did not take it.
+    Failed(Failure),
+    /// The feed cannot be followed, so nothing was sent.
+    Unreachable,
+    /// Something that could not wait came in between: it is not known whether it was taken.
+    Overtaken,
+    /// The session is over; this is known of its end upstream.
+    Over(UpstreamEnd),
+    /// The session is another than the client believes, and was not deleted.
+    Changed,
+}
+
+/// The part of the machine that is stored with the session's record.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Where it stands.
+    pub state: State,
+    /// The guest's own state.
+    pub guest: String,
+    /// What turns have used.
+    pub usage: Usage,
+    /// The size of its events' text.
+    pub bytes: u64,
+    /// How often the record was written.
+    pub version: u64,
+    /// What it waits for, while its upstream cannot be reached or does not take what is to be sent.
+    pub waiting: Option<Waiting>,
+}
+
+/// What a machine begins with.
+#[derive(Debug)]
+pub struct Start {
+    /// The session's id.
+    pub session: String,
+    /// Its record.
+    pub kept: Kept,
+    /// The place of the next event in its log.
+    pub next_seq: u64,
+    /// The prompts that wait.
+    pub queue: Vec<Prompt>,
+    /// The prompt that was sent last, while it is not known to be answered.
+    pub current: Option<Prompt>,
+    /// True when the session takes no more prompts because it was put away.
+    pub archived: bool,
+    /// True when the upstream has a session of its own, and not just turns.
+    pub named: bool,
+    /// The version of the credential, where there is one.
+    pub credential: Option<u64>,
+    /// True when the session was made a moment ago.
+    pub fresh: bool,
+    /// Decides how waits are spread.
+    pub seed: u64,
+}
+
+/// The call under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Calling {
+    Connect,
+    CatchUp,
+    OnFrames,
+    OnEnd,
+    Prompt,
+    Input,
+    Interrupt,
+    /// To end the session: its own steps.
+    Ending,
+    /// To delete it.
+    Deleting,
+    Recall,
+}
+
+/// What was made durable to be sent, and is sent next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sending {
+    Prompt,
+    Input,
+}
+
+/// Everything that decides about a session.
+pub struct Machine {
+    pub(crate) now: Now,
+    pub(crate) kept: Kept,
+    /// The state that the log has, or will have with the commit under way.
+    stored: State,
+    pub(crate) next_seq: u64,
+    pub(crate) archived: bool,
+    pub(crate) named: bool,
+    pub(crate) credential: Option<u64>,
+    pub(crate) queue: VecDeque<Prompt>,
+    pub(crate) queue_bytes: usize,
+    pub(crate) current: Option<Prompt>,
+    /// What the upstream's event of the current prompt looks like.
+    pub(crate) sought: Option<Sought>,
+    pub(crate) ingest: Ingest,
+    pub(crate) journal: Journal,
+    pub(crate) connection: Connection,
+    pub(crate) sending: Backoff,
+    pub(crate) call: Option<Calling>,
+    /// True when what the call under way is made with is out of date: its feed is opened again.
+    stale: bool,
+    pub(crate) to_send: Option<Sending>,
+    pub(crate) inputs: VecDeque<GuestInput>,
+    pub(crate) stop: Option<StopClock>,
+    pub(crate) kills: Vec<Ticket>,
+    pub(crate) ending: Option<EndOfSession>,
+    /// Since when a call holds up the end of the session.
+    pub(crate) ends_since: Moment,
+    pub(crate) deleting: Option<Deleting>,
+    pub(crate) relistens: u32,
+    /// When an event came last, and when the history was last looked into because none did.
+    pub(crate) news: Moment,
+    quiet_look: Moment,
+    /// When something was decided last that matters for how long to stay.
+    touched: Moment,
+    /// True once nothing follows any more.
+    pub(crate) removed: bool,
+    pub(crate) actions: Vec<Action>,
+}
+
+impl Machine {
+    /// For a session as its record says.
+    #[must_use]
+    pub fn new(start: Start, unix_ms: u64) -> Self {
+        let Start { session, kept, next_seq, queue, current, archived, named, credential, fresh, seed } = start;
+        let queue_bytes = queue.iter().map(|prompt| prompt.json.len()).sum();
+        let sought = current.as_ref().and_then(|prompt| Sought::new(&prompt.json));
+        let stored = kept.state;
+        Self {
+            now: Now { at: Moment::ZERO, unix_ms },
+            kept,
+            stored,
+            next_seq,
+            archived,
+            named,
+            credential,
+            queue: queue.into(),
+            queue_bytes,
+            current,
+            sought,
+            ingest: Ingest::new(OwnIds::of(&session)),
+            journal: Journal::default(),
+            connection: Connection::new(fresh, seed),
+            sending: Backoff::default(),
+            call: None,
+            stale: false,
+            to_send: None,
+            inputs: VecDeque::new(),
+            stop: None,
+            kills: Vec::new(),
+            ending: None,
+            ends_since: Moment::ZERO,
+            deleting: None,
+            relistens: 0,
+            news: Moment::ZERO,
+            quiet_look: Moment::ZERO,
+            touched: Moment::ZERO,
+            removed: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// What is stored with the session's record.
+    #[must_use]
+    pub const fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// The guest's own state: what each call is made with.
+    #[must_use]
+    pub fn guest(&self) -> &str {
+        &self.kept.guest
+    }
+
+    /// True when the session takes no more prompts because it was put away; for a driver that changes it.
+    pub const fn set_archived(&mut self, archived: bool) {
+        self.archived = archived;
+    }
+
+    /// Something has happened. What is to be done for it, in this order.
+    pub fn on(&mut self, event: Event, now: Now) -> Vec<Action> {
+        self.now = now;
+        let before = self.kept.state;
+        match event {
+            Event::Prompt { ticket, prompt } => self.take_prompt(ticket, prompt),
+            Event::Interrupt { ticket } => self.interrupt(ticket),
+            Event::Input { ticket, json } => self.take_input(GuestInput::given(ticket, json)),
+            Event::Amend { ticket, input, event, at_rest } => {
+                self.take_input(GuestInput::amendment(ticket, input, event, at_rest));
+            }
+            Event::Kill { ticket } => self.kill(ticket),
+            Event::Delete { ticket, version } => self.delete(ticket, version),
+            Event::Committed => {
+                for (ticket, reply) in self.journal.committed() {
+                    self.reply(ticket, reply);
+                }
+            }
+            Event::Done(done) => self.done(done),
+            Event::Frames(frames) => {
+                if frames.is_empty() {
+                    self.connection.fruitless(now.at);
+                }
+                self.connection.came(frames);
+            }
+            Event::FeedEnded(ending) => self.connection.ended(now.at, ending),
+            Event::FeedRefused(failure) => self.connection.refused(failure),
+            Event::Credential(version) => self.credential_changed(version),
+            Event::RecordChanged => self.journal.next().record = true,
+            Event::Time => {}
+        }
+        self.advance();
+        if self.kept.state != before {
+            self.touched = now.at;
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Tells of an event of the log, in order from the first, while [`Call::Recall`] is under way.
+    pub fn recall(&mut self, seq: u64, json: &str) {
+        let sought = if seq > self.kept.state.sent_after() { self.sought.as_mut() } else { None };
+        let echo = self.ingest.recall(json, sought);
+        self.heard(echo);
+    }
+
+    /// When the machine is to be told of [`Event::Time`], if nothing happens before.
+    #[must_use]
+    pub fn due(&self) -> Option<Moment> {
+        if self.removed {
+            return None;
+        }
+        let now = self.now.at;
+        let mut due = Vec::with_capacity(8);
+        if let Some(call) = self.call {
+            due.extend(self.abandons_at(call));
+        }
+        if let Some(ending) = &self.ending {
+            due.push(ending.until);
+        }
+        due.extend(self.deleting.as_ref().map(|deleting| deleting.until));
+        due.extend(self.stop.as_ref().and_then(|stop| stop.due(self.kept.state.stop())));
+        due.extend(self.connection.resumes_reading(now));
+        if self.ending.is_none() && self.deleting.is_none() {
+            due.extend(self.connection.planned());
+            if self.needs_feed() {
+                due.push(self.connection.retry_at());
+            }
+            if self.kept.state.sendable().is_some() {
+                due.push(self.sending.until());
+            }
+            if self.kept.state.in_turn() {
+                due.extend([self.quiet_at(), self.news + QUIET_MAX]);
+            }
+            if self.is_at_rest() {
+                due.push(self.touched + LINGER);
+            }
+        }
+        // What is past waits for something else: a call or a commit.
+        due.into_iter().filter(|at| *at > now).min()
+    }
+
+    fn quiet_at(&self) -> Moment {
+        self.news.max(self.quiet_look) + QUIET
+    }
+
+    pub(crate) fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        self.actions.push(Action::Reply(ticket, reply));
+    }
+
+    /// Lets the state decide.
+    pub(crate) fn decide(&mut self, input: Input) {
+        // Only wishes are refused, and those are asked about before.
+        self.kept.state = self.kept.state.apply(input).unwrap_or(self.kept.state);
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        self.kept.state
+    }
+
+    pub(crate) const fn stored_state(&self) -> State {
+        self.stored
+    }
+
+    /// Does what is due, until something has to be waited for.
+    fn advance(&mut self) {
+        loop {
+            self.flush();
+            if self.removed || !self.step() {
+                break;
+            }
+        }
+        if !self.removed && self.connection.reads_on(self.now.at) {
+            self.actions.push(Action::Read);
+        }
+    }
+
+    /// Begins the next commit, if there is something to make durable.
+    fn flush(&mut self) {
+        if self.kept.state != self.stored {
+            self.journal.next().record = true;
+        }
+        let settled = self.kept.state.settled();
+        let Some(mut commit) = self.journal.begin() else { return };
+        commit.settled = settled;
+        if commit.record {
+            self.kept.version += 1;
+        }
+        self.stored = self.kept.state;
+        self.actions.push(Action::Commit(commit));
+    }
+
+    pub(crate) fn call(&mut self, calling: Calling, call: Call) -> bool {
+        self.call = Some(calling);
+        self.stale = false;
+        self.actions.push(Action::Call(call));
+        true
+    }
+
+    /// Decides one thing. False when there is nothing to decide until something happens.
+    fn step(&mut self) -> bool {
+        if let Some(call) = self.call {
+            let overdue = self.abandons_at(call).is_some_and(|at| self.now.at >= at);
+            if overdue {
+                self.actions.push(Action::Abandon);
+                self.call = None;
+                self.abandoned(call);
+            }
+            return overdue;
+        }
+        if !self.journal.is_clean() {
+            return false;
+        }
+        if let Some(sending) = self.to_send.take() {
+            return self.send(sending);
+        }
+        if self.deleting.is_some() {
+            return self.go_on_deleting();
+        }
+        if self.state().is_ending() && self.ending.is_none() {
+            self.ending = Some(EndOfSession::beginning(self.named, self.now.at));
+        }
+        if self.ending.is_some() {
+            return self.go_on_ending();
+        }
+        self.go_on_stopping()
+            || self.give_input()
+            || self.look_on()
+            || self.map()
+            || self.tell_ending()
+            || self.look_again()
+            || self.connect()
+            || self.settle_doubts()
+            || self.send_prompt()
+            || self.give_up_quiet_turn()
+            || self.leave()
+    }
+
+    /// Whether anybody needs the feed.
+    fn needs_feed(&self) -> bool {
+        let first = self.state().sends_first() && self.state().sendable().is_some();
+        !self.inputs.is_empty() || (!self.state().settled() && !first)
+    }
+
+    fn look_on(&mut self) -> bool {
+        if self.connection.looking().is_none() {
+            return false;
+        }
+        if !self.ingest.seen.knows_all() {
+            return self.recall_log();
+        }
+        let cursor = self.connection.looking().and_then(|looking| looking.cursor.clone());
+        self.call(Calling::CatchUp, Call::CatchUp(cursor))
+    }
+
+    fn map(&mut self) -> bool {
+        match self.connection.next_batch() {
+            Some(frames) => self.call(Calling::OnFrames, Call::OnFrames(frames)),
+            None => false,
+        }
+    }
+
+    /// Tells the guest how its feed has ended; or draws the conclusion, where there is no other feed.
+    fn tell_ending(&mut self) -> bool {
+        match self.connection.next_ending() {
+            None => false,
+            Some(End::Told(ending)) => self.call(Calling::OnEnd, Call::OnEnd(ending)),
+            Some(End::Refused(failure)) => {
+                self.not_connected(&failure);
+                true
+            }
+            Some(End::Hopeless(reason)) => {
+                self.fail(&Failure::of(ErrorKind::Upstream, reason), Input::Fail);
+                true
+            }
+        }
+    }
+
+    /// Looks into the history as it was planned, or because nothing has come of a turn for long.
+    fn look_again(&mut self) -> bool {
+        let planned = self.connection.planned().is_some_and(|at| self.now.at >= at);
+        let quiet = self.state().in_turn() && self.connection.is_ready() && self.now.at >= self.quiet_at();
+        if quiet {
+            self.quiet_look = self.now.at;
+        }
+        if planned || quiet {
+            self.connection.look();
+        }
+        planned || quiet
+    }
+
+    fn connect(&mut self) -> bool {
+        if !self.needs_feed() || !self.connection.may_connect(self.now.at) {
+            return false;
+        }
+        if self.connection.is_behind() && !self.ingest.seen.knows_all() {
+            return self.recall_log();
+        }
+        self.call(Calling::Connect, Call::Connect)
+    }
+
+    fn recall_log(&mut self) -> bool {
+        self.ingest.forget();
+        self.call(Calling::Recall, Call::Recall)
+    }
+
+    /// What was sent and was not found wherever it was looked for has not arrived.
+    fn settle_doubts(&mut self) -> bool {
+        if !self.connection.is_ready() || self.connection.looks_on() {
+            return false;
+        }
+        if self.state().in_doubt().is_some() {
+            self.not_arrived(crate::event::Arrived::No);
+            return true;
+        }
+        if self.state().is_answering() {
+            self.decide(Input::NotAnswered);
+            return true;
+        }
+        false
+    }
+
+    fn send_prompt(&mut self) -> bool {
+        let ready = self.connection.is_ready() || self.state().sends_first();
+        if self.state().sendable().is_none() || !ready || !self.sending.is_due(self.now.at) {
+            return false;
+        }
+        let Some(prompt) = self.queue.pop_front() else { return false };
+        self.queue_bytes -= prompt.json.len();
+        self.decide(Input::Send(self.next_seq - 1));
+        self.news = self.now.at;
+        self.sought = Sought::new(&prompt.json);
+        self.current = Some(prompt);
+        self.to_send = Some(Sending::Prompt);
+        true
+    }
+
+    /// Sends what was made durable to be sent, unless nobody wants it any more.
+    fn send(&mut self, sending: Sending) -> bool {
+        match sending {
+            Sending::Prompt if self.state().in_doubt().is_none() => true,
+            Sending::Prompt if !self.state().wanted() => {
+                self.not_arrived(crate::event::Arrived::No);
+                true
+            }
+            Sending::Prompt => {
+                let json = self.current.as_ref().map_or_else(String::new, |prompt| prompt.json.clone());
+                self.call(Calling::Prompt, Call::SendPrompt(json))
+            }
+            Sending::Input => match self.inputs.front().and_then(|input| input.json.clone()) {
+                Some(json) => self.call(Calling::Input, Call::SendInput(json)),
+                None => true,
+            },
+        }
+    }
+
+    fn give_up_quiet_turn(&mut self) -> bool {
+        let quiet = self.state().in_turn() && self.connection.is_open() && self.now.at >= self.news + QUIET_MAX;
+        if quiet {
+            let message =
+                "the upstream has said nothing of the turn for an hour, neither on its feed nor in its history";
+            self.fail(&Failure::of(ErrorKind::Upstream, message), Input::Fail);
+        }
+        quiet
+    }
+
+    /// True when nothing is to be done.
+    fn is_at_rest(&self) -> bool {
+        self.state().settled() && self.inputs.is_empty() && self.ending.is_none() && self.deleting.is_none()
+    }
+
+    fn leave(&mut self) -> bool {
+        if self.is_at_rest() && !self.connection.looks_on() && self.now.at >= self.touched + LINGER {
+            self.actions.push(Action::Leave);
+        }
+        false
+    }
+
+    /// The call under way has ended.
+    fn done(&mut self, done: Result<Done, Failure>) {
+        let Some(call) = self.call.take() else { return };
+        match (call, done) {
+            (Calling::Connect, Ok(Done::Connected(opened))) => self.connected(opened),
+            (Calling::CatchUp, Ok(Done::Page(page))) => self.paged(page),
+            (Calling::Connect | Calling::CatchUp | Calling::Recall, Err(failure)) => self.not_connected(&failure),
+            (Calling::OnFrames | Calling::OnEnd, Ok(Done::Outcome { outcome, frames })) => {
+                let grown = self.take(outcome, &frames, call);
+                if call == Calling::OnFrames && !grown {
+                    self.connection.fruitless(self.now.at);
+                }
+            }
+            (Calling::OnFrames | Calling::OnEnd, Err(failure)) => self.not_mapped(&failure),
+            (Calling::Prompt, result) => self.prompt_sent(result),
+            (Calling::Input, result) => self.input_sent(result),
+            (Calling::Interrupt, result) => self.interrupt_sent(result),
+            (Calling::Ending, result) => self.end_step(result),
+            (Calling::Deleting, result) => self.delete_step(result.map(|_| ())),
+            // What a driver should not answer changes nothing.
+            (_, Ok(_)) => {}
+        }
+    }
+
+    fn connected(&mut self, opened: Opened) {
+        self.connection.opened(self.now.at, opened.odd);
+        if self.stale {
+            return self.reopen();
+        }
+        if self.connection.is_ready() {
+            self.found();
+        }
+    }
+
+    fn paged(&mut self, page: Page) {
+        if self.stale {
+            return self.reopen();
+        }
+        match self.connection.take_page(page, &self.ingest.seen) {
+            Ok(true) => {
+                self.connection.looked(self.now.at);
+                self.found();
+                if !self.connection.looks_on() {
+                    self.ingest.seen.bound();
+                }
+            }
+            Ok(false) => {}
+            Err(failure) => self.not_connected(&failure),
+        }
+    }
+
+    /// The upstream can be reached.
+    pub(crate) fn found(&mut self) {
+        if self.state().is_cut() || self.state().sends_first() {
+            self.decide(Input::Found);
+        }
+        if self.kept.waiting.take().is_some() {
+            self.journal.next().record = true;
+        }
+    }
+
+    /// What is to be asked for again is asked for with what is stored now.
+    fn reopen(&mut self) {
+        self.actions.push(Action::CloseFeed);
+        self.connection.drop_feed();
+        self.connection.start_anew();
+    }
+
+    fn credential_changed(&mut self, version: Option<u64>) {
+        if std::mem::replace(&mut self.credential, version) == version {
+            return;
+        }
+        self.stale = true;
+        self.sending.reset();
+        if self.connection.is_open() {
+            self.reopen();
+        } else {
+            self.connection.start_anew();
+        }
+        if let Some(stop) = &mut self.stop {
+            stop.try_again();
+        }
+    }
+
+    /// The feed could not be opened, or the history not be read.
+    pub(crate) fn not_connected(&mut self, failure: &Failure) {
+        self.actions.push(Action::CloseFeed);
+        let was_open = self.connection.is_ready();
+        if was_open && failure.verdict() != Verdict::Final {
+            // A look has failed while the feed was there: what it brought is mapped, and then it is opened anew.
+            self.connection.closed(self.now.at);
+            return;
+        }
+        self.connection.drop_feed();
+        self.unreachable();
+        match failure.verdict() {
+            Verdict::Again if !self.connection.is_exhausted(self.now.at) => {
+                self.connection.wait(self.now.at, failure.retry_after);
+                self.lost(failure, self.connection.retry_at());
+            }
+            Verdict::AgainWithCredential if !self.connection.is_exhausted(self.now.at) => {
+                self.connection.wait(self.now.at, Some(WITH_CREDENTIAL));
+                self.lost(failure, self.connection.retry_at());
+            }
+            Verdict::AgainWithRoom => {
+                self.connection.start_anew();
+                self.connection.wait(self.now.at, failure.retry_after);
+                self.lost(failure, self.connection.retry_at());
+            }
+            Verdict::Again | Verdict::AgainWithCredential => self.fail(failure, Input::Fail),
+            Verdict::Final if failure.cause == Cause::Fault || failure.cause == Cause::NoUpstream => {
+                self.fail(failure, Input::Fail);
+            }
+            Verdict::Final => self.fail(failure, Input::Refused),
+        }
+    }
+
+    /// What the guest was to map is fetched again when it may be.
+    fn not_mapped(&mut self, failure: &Failure) {
+        match failure.cause {
+            Cause::Quarantined | Cause::NoRoom => self.not_connected_anew(failure),
+            _ => {
+                self.actions.push(Action::CloseFeed);
+                self.fail(failure, Input::Fail);
+            }
+        }
+    }
+
+    fn not_connected_anew(&mut self, failure: &Failure) {
+        self.connection.drop_feed();
+        self.not_connected(failure);
+    }
+
+    /// The session waits for its upstream, until this moment.
+    pub(crate) fn lost(&mut self, failure: &Failure, until: Moment) {
+        if self.state().settled() {
+            return;
+        }
+        self.decide(Input::Lost);
+        let wait_ms = u64::try_from(until.saturating_sub(self.now.at).as_millis()).unwrap_or(u64::MAX);
+        let next_try_ms = self.now.unix_ms.saturating_add(wait_ms);
+        self.kept.waiting = Some(Waiting { reason: failure.message.clone(), next_try_ms });
+        self.journal.next().record = true;
+    }
+
+    /// When a call is given up that holds up what a client wants at once; never for the others.
+    fn abandons_at(&self, call: Calling) -> Option<Moment> {
+        let deleting = self.deleting.as_ref().map(|deleting| deleting.since);
+        let ending = self.kills.first().map(|_| self.ends_since).filter(|_| self.ending.is_some());
+        let stopping = self.stop.as_ref().filter(|_| self.state().stop() == Stop::Wanted).map(|stop| stop.since);
+        match call {
+            Calling::Recall | Calling::Deleting => None,
+            Calling::Ending => deleting.or(self.ending.as_ref().and_then(EndOfSession::deadline)),
+            // Its own time is over in a minute, and then the next one comes.
+            Calling::Interrupt => deleting.or(ending).map(|since| since + HELD_UP),
+            // What was begun is not overtaken: it may arrive, and is stopped then.
+            Calling::Prompt | Calling::Input | Calling::OnFrames | Calling::OnEnd => {
+                [deleting, ending, stopping].into_iter().flatten().min().map(|since| since + HELD_UP)
+            }
+            Calling::Connect | Calling::CatchUp => [deleting, ending, stopping].into_iter().flatten().min(),
+        }
+    }
+
+    /// A call was given up.
+    fn abandoned(&mut self, call: Calling) {
+        match call {
+            Calling::Prompt => self.connection.look_for_prompt(self.now.at),
+            Calling::Input => self.input_overtaken(),
+            // What it was to map is fetched again.
+            Calling::Connect | Calling::OnFrames | Calling::OnEnd => {
+                self.actions.push(Action::CloseFeed);
+                self.connection.drop_feed();
+            }
+            Calling::CatchUp if self.connection.is_ready() => self.connection.look_given_up(),
+            Calling::CatchUp => {
+                self.actions.push(Action::CloseFeed);
+                self.connection.drop_feed();
+            }
+            Calling::Ending => {
+                if let Some(ending) = &mut self.ending {
+                    ending.given_up(self.now.at);
+                }
+            }
+            Calling::Interrupt | Calling::Deleting | Calling::Recall => {}
+        }
+    }
+
+    /// What a turn waits for is over, or it is not known: the current prompt is the current one no more.
+    pub(crate) fn forget_current(&mut self) {
+        if !matches!(self.state().phase(), Phase::Sent | Phase::Taken | Phase::Running | Phase::Rescheduling) {
+            self.current = None;
+            self.sought = None;
+        }
+    }
+
+    fn go_on_ending(&mut self) -> bool {
+        let Some(ending) = &mut self.ending else { return false };
+        match ending.next(self.now.at) {
+            ending::Step::Close => self.call(Calling::Ending, Call::Close),
+            ending::Step::CatchUp(cursor) => self.call(Calling::Ending, Call::CatchUp(cursor)),
+            ending::Step::OnFrames(frames) => self.call(Calling::Ending, Call::OnFrames(frames)),
+            ending::Step::Wait => false,
+            ending::Step::Over(end) => {
+                self.over(end);
+                true
+            }
+        }
+    }
+
+    fn end_step(&mut self, result: Result<Done, Failure>) {
+        let now = self.now.at;
+        let Some(ending) = &mut self.ending else { return };
+        match result {
+            Ok(Done::Closed) => ending.closed(Ok(()), now),
+            Ok(Done::Page(page)) => ending.page(Ok(page), now),
+            Ok(Done::Outcome { outcome, .. }) => ending.mapped(&outcome, now),
+            Ok(Done::Connected(_) | Done::Recalled) => {}
+            Err(failure) => ending.failed(failure, now),
+        }
+    }
+}
+
+/// How long it is waited for another credential before the refused one is tried again: it may be allowed by then.
+pub(crate) const WITH_CREDENTIAL: Duration = Duration::from_mins(1);

@@ -1,0 +1,256 @@
+//! What upstream and guest say of a turn, what becomes of its prompt, and how it ends.
+
+use lap_model::{
+    contract::{Body, Effect, Outcome},
+    time::rfc3339_of,
+};
+
+use crate::{
+    event::{self, Arrived, Invalid, Reason, RetryStatus},
+    failure::{Cause, Failure},
+    ingest::{Echo, Skipped},
+    machine::{Action, Calling, Machine, RELISTENS_MAX},
+    state::{Input, Phase},
+};
+
+impl Machine {
+    pub(crate) fn now_text(&self) -> String {
+        rfc3339_of(self.now.unix_ms)
+    }
+
+    /// The id of an event of the host's own, for the next one.
+    pub(crate) fn own_id(&self) -> String {
+        self.ingest.ids.id(self.next_seq)
+    }
+
+    /// Puts an event into the log.
+    fn push(&mut self, kind: &str, line: &str) {
+        self.journal.next().draft.push(kind, line);
+        self.kept.bytes += (kind.len() + line.len()) as u64;
+        self.next_seq += 1;
+    }
+
+    /// Puts an event of the host's own into the log.
+    pub(crate) fn push_own(&mut self, kind: &str, line: &str) {
+        if let Ok(head) = event::head(line) {
+            self.count(&head, line);
+        }
+        self.push(kind, line);
+    }
+
+    pub(crate) fn push_error(&mut self, failure: &Failure, retry: RetryStatus) {
+        let json = event::session_error(&self.own_id(), &self.now_text(), failure, retry);
+        self.push_own(event::ERROR, &json);
+    }
+
+    pub(crate) fn push_idle(&mut self, stop_reason: &str) {
+        let json = event::status_idle(&self.own_id(), &self.now_text(), stop_reason);
+        self.push_own(event::IDLE, &json);
+    }
+
+    fn count(&mut self, head: &event::Head<'_>, json: &str) {
+        let counts = matches!(&*head.kind, "span.model_request_end" | "session.usage")
+            || head.kind.starts_with("session.status_");
+        let now_us = i64::try_from(self.now.unix_ms).unwrap_or(i64::MAX).saturating_mul(1000);
+        if counts && self.kept.usage.add(head, json, now_us) {
+            self.journal.next().record = true;
+        }
+    }
+
+    /// True when something was decided that is not in a commit yet.
+    pub(crate) fn changed(&self) -> bool {
+        self.kept.state != self.stored_state()
+    }
+
+    /// What a call of the guest brought: events that are new, with what they do to the turn, and the guest's state, in one
+    /// commit. True when there were such events.
+    pub(crate) fn take(&mut self, outcome: Outcome, frames: &lap_model::contract::Frames, call: Calling) -> bool {
+        let Outcome { state, events, relisten } = outcome;
+        let missing = |body: &Body| matches!(body, Body::Frame(index) if frames.data(*index).is_none());
+        if events.iter().any(|event| missing(&event.body)) {
+            let message = "the runtime broke its contract: it names a frame that is not there".to_owned();
+            self.actions.push(Action::CloseFeed);
+            self.fail(&Failure { cause: Cause::Fault, message, retry_after: None }, Input::Fail);
+            return false;
+        }
+        if relisten {
+            self.actions.push(Action::CloseFeed);
+            self.connection.closed(self.now.at);
+        }
+        let (before, mut lost) = (self.next_seq, None);
+        for event in &events {
+            let json = match &event.body {
+                Body::Frame(index) => frames.data(*index).unwrap_or_default(),
+                Body::Json(json) => json,
+            };
+            lost = self.admit(json, event.effect).or(lost);
+        }
+        let grown = self.next_seq > before;
+        if grown {
+            self.news = self.now.at;
+            self.connection.grown();
+        }
+        let moved = state.as_ref().is_some_and(|state| *state != self.kept.guest);
+        if let Some(state) = state {
+            self.kept.guest = state;
+            self.journal.next().record = true;
+        }
+        self.forget_current();
+        self.relistens =
+            if grown || moved || call == Calling::OnEnd { 0 } else { self.relistens + u32::from(relisten) };
+        if let Some(invalid) = lost {
+            let message =
+                format!("the upstream ended or held up the turn by an event that cannot be stored: it is {invalid}");
+            self.actions.push(Action::CloseFeed);
+            self.fail(&Failure::of(lap_model::contract::ErrorKind::Upstream, message), Input::Fail);
+        } else if self.relistens > RELISTENS_MAX {
+            let message =
+                format!("the runtime asked for its feed {RELISTENS_MAX} times without an event or a new state");
+            self.actions.push(Action::CloseFeed);
+            self.fail(&Failure { cause: Cause::Fault, message, retry_after: None }, Input::Fail);
+        }
+        grown
+    }
+
+    /// Puts an event that a guest reported into the log, if it is new. Says why, when the turn waits for it and readers
+    /// cannot see it.
+    fn admit(&mut self, json: &str, effect: Effect) -> Option<Invalid> {
+        let (seq, now_ms) = (self.next_seq, self.now.unix_ms);
+        let new = match self.ingest.admit(json, effect, self.sought.as_mut(), seq, now_ms) {
+            Ok(new) => new,
+            Err(Skipped::Known) => return None,
+            Err(Skipped::Invalid(reason)) => {
+                self.actions.push(Action::Note(format!("something that is no event is left out: {reason}")));
+                return None;
+            }
+            Err(Skipped::OwnId) => {
+                self.actions.push(Action::Note("an event under an id of the host's own is left out".to_owned()));
+                return None;
+            }
+        };
+        self.heard(new.echo);
+        if new.input == Some(Input::Terminated) {
+            // The last event of a session is that it is over.
+            self.withdraw_current(Reason::Terminated, Arrived::Unknown);
+            self.withdraw_queue(Reason::Terminated);
+        }
+        // Withdrawn prompts may stand before it now.
+        if self.next_seq == seq {
+            self.push(&new.kind, &new.line);
+        } else {
+            let line = self.renumbered(&new.line, seq);
+            self.push(&new.kind, &line);
+        }
+        self.count(&new.head, json);
+        let (input, omitted) = (new.input, new.omitted);
+        if let Some(input) = input {
+            self.decide(input);
+        }
+        let reason = omitted?;
+        self.actions
+            .push(Action::Note(format!("an event of the upstream is left out, and a placeholder kept: {reason}")));
+        if input == Some(Input::Terminated) {
+            let detail = "the upstream says that the session is over for good".to_owned();
+            let end = crate::UpstreamEnd { verified: true, detail };
+            let json = event::status_terminated(&self.own_id(), &self.now_text(), &end);
+            self.push_own(event::TERMINATED, &json);
+        }
+        matches!(input, Some(Input::Waits | Input::Ended | Input::Failed)).then_some(reason)
+    }
+
+    /// The event with the id of its place, where it had one of another place.
+    fn renumbered(&self, line: &str, seq: u64) -> String {
+        let given = event::head(line).ok().and_then(|head| head.id.map(std::borrow::Cow::into_owned));
+        let ids = &self.ingest.ids;
+        match given {
+            Some(id) if id == ids.id(seq) => event::with_id(line, &ids.id(self.next_seq)),
+            Some(id) if id == ids.timed_id(seq) => event::with_id(line, &ids.timed_id(self.next_seq)),
+            _ => line.to_owned(),
+        }
+    }
+
+    /// What an event says of the current prompt.
+    pub(crate) fn heard(&mut self, echo: Echo) {
+        if matches!(echo, Echo::Arrived | Echo::ArrivedAndBegun) && self.state().in_doubt().is_some() {
+            self.decide(Input::Taken);
+            self.sending.reset();
+        }
+        if matches!(echo, Echo::Begun | Echo::ArrivedAndBegun) {
+            self.decide(Input::Begun);
+        }
+    }
+
+    /// The prompt sent last has not arrived: it waits again, or is withdrawn where nobody wants it any more.
+    pub(crate) fn not_arrived(&mut self, arrived: Arrived) {
+        let wanted = self.state().wanted();
+        self.decide(Input::NotArrived);
+        if !wanted {
+            self.withdraw_current(Reason::Interrupted, arrived);
+            self.push_idle("end_turn");
+        } else if let Some(prompt) = self.current.take() {
+            self.queue_bytes += prompt.json.len();
+            self.queue.push_front(prompt);
+        }
+        self.current = None;
+        self.sought = None;
+    }
+
+    /// Shows the current prompt as one that will not be answered, unless the log shows it already. `arrived` is what is known
+    /// of it while nothing is known from the upstream.
+    pub(crate) fn withdraw_current(&mut self, reason: Reason, arrived: Arrived) {
+        let shown = self.sought.as_ref().is_some_and(crate::ingest::Sought::is_shown);
+        let Some(prompt) = self.current.take().filter(|_| !shown) else { return };
+        let arrived = match self.state().phase() {
+            Phase::Taken | Phase::Running | Phase::Rescheduling => Arrived::Yes,
+            _ => arrived,
+        };
+        let number = self.state().sent();
+        self.show_withdrawn(&prompt, number, reason, arrived);
+    }
+
+    /// Withdraws what waits.
+    pub(crate) fn withdraw_queue(&mut self, reason: Reason) {
+        let first = self.state().prompts() - self.queue.len() as u64;
+        let queue = std::mem::take(&mut self.queue);
+        self.queue_bytes = 0;
+        for (prompt, number) in queue.into_iter().zip(first..) {
+            self.show_withdrawn(&prompt, number, reason, Arrived::No);
+        }
+    }
+
+    fn show_withdrawn(&mut self, prompt: &crate::Prompt, number: u64, reason: Reason, arrived: Arrived) {
+        let line = event::withdrawn(&prompt.json, &prompt.id, reason, arrived);
+        let kind = event::head(&prompt.json).map_or_else(|_| "user.message".to_owned(), |head| head.kind.into_owned());
+        self.push_own(&kind, &line);
+        if arrived != Arrived::Yes {
+            self.journal.next().withdrawn.push(number);
+        }
+    }
+
+    /// Ends the turn with an error that clients see, and with the event that ends their wait. What waits is withdrawn; what a
+    /// guest did not map is fetched again at the next turn.
+    pub(crate) fn fail(&mut self, failure: &Failure, input: Input) {
+        if matches!(self.state().phase(), Phase::Ending | Phase::Terminated) {
+            return;
+        }
+        if failure.cause == Cause::Fault {
+            self.actions.push(Action::Note(format!("a runtime failed: {}", failure.message)));
+        }
+        self.push_error(failure, RetryStatus::Exhausted);
+        let arrived = match failure.cause {
+            Cause::Slow | Cause::Fault => Arrived::Unknown,
+            _ if failure.leaves_doubt() => Arrived::Unknown,
+            _ => Arrived::No,
+        };
+        self.withdraw_current(Reason::Failed, arrived);
+        self.withdraw_queue(Reason::Failed);
+        self.decide(input);
+        self.push_idle("retries_exhausted");
+        self.connection.failed();
+        self.sending.reset();
+        (self.stop, self.to_send, self.relistens) = (None, None, 0);
+        (self.current, self.sought, self.kept.waiting) = (None, None, None);
+        self.journal.next().record = true;
+        self.unreachable();
+    }
+}
