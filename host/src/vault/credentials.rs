@@ -1,6 +1,7 @@
 //! The credentials: two sealed values each, the key itself and what may be shown of it.
 
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{
@@ -188,6 +189,13 @@ impl Vault {
         })
     }
 
+    /// The generation of the credentials: a number that grows with every change of one, once the change is on the disk, or
+    /// may be. Who knows a credential of an older generation asks again whether it is still stored.
+    #[must_use]
+    pub fn credential_changes(&self) -> watch::Receiver<u64> {
+        self.credential_changes.subscribe()
+    }
+
     /// What may be shown of a runtime's credential, if it has one.
     ///
     /// # Errors
@@ -261,7 +269,10 @@ impl Vault {
         };
         let done = apply(&mut manifest, &transaction)?;
         manifest.write(&transaction, &self.sealer).map_err(StoreError::database)?;
-        transaction.commit().map_err(|error| StoreError::OutcomeUnknown(Box::new(error.into())))?;
+        let committed = transaction.commit();
+        // Behind the commit, so that whoever is woken finds the change; and also when its outcome is unknown.
+        self.credential_changes.send_modify(|generation| *generation += 1);
+        committed.map_err(|error| StoreError::OutcomeUnknown(Box::new(error.into())))?;
         Ok(done)
     }
 

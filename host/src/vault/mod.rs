@@ -41,6 +41,7 @@ use std::{
 };
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub(crate) use self::{
@@ -184,6 +185,8 @@ pub struct Vault {
     db: Arc<Database>,
     sealer: Sealer,
     key: KeyId,
+    /// The generation of the credentials: how many changes this process has made to them.
+    credential_changes: watch::Sender<u64>,
 }
 
 impl fmt::Debug for Vault {
@@ -284,7 +287,7 @@ impl Vault {
             KeysError::WrongKey(needed) => OpenError::WrongKey { given: key.id(), needed },
             KeysError::Damaged(reason) => OpenError::Damaged { path: path(), reason },
         })?;
-        let vault = Self { db: Arc::new(db), sealer, key: key.id() };
+        let vault = Self { db: Arc::new(db), sealer, key: key.id(), credential_changes: watch::Sender::default() };
         vault.verify().map_err(|error| match error {
             StoreError::Integrity(source) => OpenError::Integrity { path: path(), source },
             StoreError::Database(source) => OpenError::Database { path: path(), source },

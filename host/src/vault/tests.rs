@@ -151,6 +151,23 @@ fn a_version_never_names_two_credentials() {
 }
 
 #[test]
+fn every_change_of_a_credential_is_announced_once_it_is_stored() {
+    let store = Store::new();
+    let vault = store.open();
+    let changes = vault.credential_changes();
+    let put =
+        |key: &str| vault.put_credential(&runtime("claude"), secret(key), "https://api.example.com".parse().unwrap());
+    put(KEY).unwrap();
+    assert_eq!(*changes.borrow(), 1);
+    put(KEY).unwrap();
+    assert_eq!(*changes.borrow(), 2, "also of one that says the same");
+    assert!(vault.remove_credential(&runtime("claude")).unwrap());
+    assert_eq!(*changes.borrow(), 3);
+    assert!(matches!(put(" "), Err(StoreError::Unusable(_))));
+    assert_eq!(*changes.borrow(), 3, "nothing has changed");
+}
+
+#[test]
 fn an_unusable_credential_changes_nothing() {
     let store = Store::new();
     store.put("claude", KEY);
@@ -457,13 +474,16 @@ fn a_failed_commit_is_an_unknown_outcome_and_the_last_change() {
     let identity = Identity::fresh(key.id());
     fill(&db, &identity, &key).unwrap();
     let Ok(sealer) = read_keys(&db, &identity, &key) else { unreachable!("it was just written") };
-    let vault = Vault { db: Arc::new(db), sealer, key: key.id() };
+    let vault = Vault { db: Arc::new(db), sealer, key: key.id(), credential_changes: watch::Sender::default() };
     let put = || vault.put_credential(&runtime("claude"), secret(KEY), "https://api.example.com".parse().unwrap());
+    let changes = vault.credential_changes();
     assert_eq!(put().unwrap().version, 1);
     fails.store(true, Ordering::Relaxed);
     assert!(matches!(put(), Err(StoreError::OutcomeUnknown(_))));
+    assert_eq!(*changes.borrow(), 2, "what may have happened is announced");
     fails.store(false, Ordering::Relaxed);
     assert!(matches!(put(), Err(StoreError::Database(_))), "no change after one that is unknown");
     let removed = vault.remove_credential(&runtime("claude"));
     assert!(matches!(removed, Err(StoreError::Database(_))));
+    assert_eq!(*changes.borrow(), 2, "what has not happened is not");
 }
