@@ -1,6 +1,12 @@
 //! The one HTTP client, and a session's handle on it.
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    error::Error,
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue, header};
 use zeroize::Zeroizing;
@@ -121,7 +127,8 @@ pub enum StreamError {
     Status(Response),
 }
 
-/// One runtime's upstream under one credential. Cheap to clone; sessions of the same credential can share one.
+/// One runtime's upstream under one credential, whatever is stored meanwhile: who keeps one keeps the credential in memory.
+/// Cheap to clone; sessions of the same credential can share one.
 #[derive(Clone)]
 pub struct Upstream(Arc<Bound>);
 
@@ -132,6 +139,18 @@ struct Bound {
     /// Marked as sensitive, so that nothing prints it.
     value: HeaderValue,
     scrubber: Arc<Scrubber>,
+}
+
+/// An upstream that is not kept: it is there as long as somebody else has it.
+#[derive(Clone, Default)]
+pub struct WeakUpstream(Weak<Bound>);
+
+impl WeakUpstream {
+    /// The upstream, if somebody has it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Upstream> {
+        self.0.upgrade().map(Upstream)
+    }
 }
 
 impl fmt::Debug for Upstream {
@@ -163,6 +182,17 @@ impl Upstream {
     #[must_use]
     pub fn credential(&self) -> &Credential {
         &self.0.credential
+    }
+
+    /// The same without keeping it.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakUpstream {
+        WeakUpstream(Arc::downgrade(&self.0))
+    }
+
+    /// Where the credential stands in a request.
+    pub(super) fn slot(&self) -> &Slot {
+        &self.0.slot
     }
 
     /// Takes the credential out of text that did not come as an answer of this handle's, such as a guest's message.

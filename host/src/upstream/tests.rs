@@ -67,11 +67,15 @@ fn answer(head: &str, body: &str) -> String {
     format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
-fn upstream(base: &str) -> Upstream {
+pub(super) fn vault() -> Vault {
     let directory = tempfile::tempdir().unwrap();
     let key = VaultKey::generate();
     Vault::init(directory.path(), &key).unwrap();
-    let vault = Vault::open(directory.path(), key).unwrap();
+    Vault::open(directory.path(), key).unwrap()
+}
+
+fn upstream(base: &str) -> Upstream {
+    let vault = vault();
     let runtime = "claude".parse().unwrap();
     let credential = vault.put_credential(&runtime, Secret::new(KEY.to_owned()), base.parse().unwrap()).unwrap();
     let client = Client::new(NetworkPolicy::default()).unwrap();
