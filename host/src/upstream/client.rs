@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use zeroize::Zeroizing;
 
@@ -136,7 +137,7 @@ struct Bound {
     client: Client,
     credential: Credential,
     slot: Slot,
-    /// Marked as sensitive, so that nothing prints it.
+    /// Marked as sensitive, so that nothing prints it. Requests share its memory, which is cleared with the last of them.
     value: HeaderValue,
     scrubber: Arc<Scrubber>,
 }
@@ -322,13 +323,35 @@ async fn beginning(response: &mut reqwest::Response, bytes_max: usize) -> (Vec<u
     (body, false)
 }
 
+/// What a header's value is made of, without a copy: cleared when the last clone of the value is gone.
+///
+/// Out of reach are the copies that others make: hyper writes a request's head into the buffer of its connection, which is
+/// written over by later requests and freed, not cleared, with the connection; and the kernel has what was sent.
+struct Attached(Zeroizing<String>);
+
+#[cfg(test)]
+impl Drop for Attached {
+    fn drop(&mut self) {
+        super::tests::cleared(&self.0);
+    }
+}
+
+impl AsRef<[u8]> for Attached {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
 fn header_value(slot: &Slot, secret: &Secret) -> Result<HeaderValue, header::InvalidHeaderValue> {
-    let secret = secret.expose();
-    let text = match slot.scheme.as_str() {
-        "" => Zeroizing::new(secret.to_owned()),
-        scheme => Zeroizing::new(format!("{scheme} {secret}")),
-    };
-    let mut value = HeaderValue::from_str(&text)?;
+    let (scheme, secret) = (slot.scheme.as_str(), secret.expose());
+    // The room is taken at once: a text that grows leaves a copy of itself behind.
+    let mut text = Zeroizing::new(String::with_capacity(scheme.len() + 1 + secret.len()));
+    if !scheme.is_empty() {
+        text.push_str(scheme);
+        text.push(' ');
+    }
+    text.push_str(secret);
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(Attached(text)))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -37,6 +37,9 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
 
 /// Searches text for one credential.
+///
+/// Its spellings are cleared with it. Out of reach is the automaton that is made of them: its states have the spellings'
+/// bytes in them, in memory of the `aho-corasick` crate, and are freed without being cleared.
 pub struct Scrubber {
     /// `None` for a credential that is too short to be searched for.
     spellings: Option<Words>,
@@ -148,71 +151,105 @@ impl Scrubbing {
     }
 }
 
-/// Every spelling, each once. All are ASCII, since a credential is.
+/// No spelling is longer than so many times the credential: a character of JSON's may become `\u003c`, and twice escaped
+/// it becomes four.
+const SPELLING_GROWTH: usize = 6;
+
+/// Spellings of a credential, each once and in memory that is cleared. All are ASCII, since a credential is.
+struct Spellings(Zeroizing<Vec<String>>);
+
+impl Spellings {
+    fn add(&mut self, mut spelling: Zeroizing<String>) {
+        // Another one is cleared as it goes.
+        if !self.0.contains(&spelling) {
+            self.0.push(std::mem::take(&mut *spelling));
+        }
+    }
+}
+
+/// Every spelling.
 fn spellings(secret: &str) -> Zeroizing<Vec<String>> {
     let bytes = secret.as_bytes();
-    let mut all = Zeroizing::new(vec![secret.to_owned()]);
+    let mut all = Spellings(Zeroizing::default());
+    all.add(Zeroizing::new(secret.to_owned()));
     if bytes.len() < ENCODED_BYTES_MIN {
-        return all;
+        return all.0;
     }
     // Header names lose their case.
-    all.extend([secret.to_ascii_lowercase(), secret.to_ascii_uppercase()]);
+    all.add(Zeroizing::new(secret.to_ascii_lowercase()));
+    all.add(Zeroizing::new(secret.to_ascii_uppercase()));
     for offset in 0..3 {
-        all.push(base64_within(&BASE64_STANDARD_NO_PAD, bytes, offset));
-        all.push(base64_within(&BASE64_URL_SAFE_NO_PAD, bytes, offset));
+        all.add(base64_within(&BASE64_STANDARD_NO_PAD, bytes, offset));
+        all.add(base64_within(&BASE64_URL_SAFE_NO_PAD, bytes, offset));
     }
     for before in ["", "%"] {
-        all.push(bytes.iter().map(|byte| format!("{before}{byte:02x}")).collect());
-        all.push(bytes.iter().map(|byte| format!("{before}{byte:02X}")).collect());
+        all.add(hex(bytes, before, b"0123456789abcdef"));
+        all.add(hex(bytes, before, b"0123456789ABCDEF"));
     }
     for kept in [UNRESERVED, COMPONENT, NON_ALPHANUMERIC] {
-        let encoded = utf8_percent_encode(secret, kept).to_string();
-        all.extend([lower_escapes(&encoded), encoded.replace("%20", "+"), encoded]);
+        let encoded = of_pieces(secret, utf8_percent_encode(secret, kept));
+        all.add(lower_escapes(&encoded));
+        all.add(replaced(&encoded, "%20", "+"));
+        all.add(encoded);
     }
     let once = json_escaped(secret);
-    all.extend([once.replace('/', "\\/"), json_escaped(&once), html_safe_json(&once), once]);
-    all.sort_unstable();
-    all.dedup();
+    all.add(replaced(&once, "/", "\\/"));
+    all.add(json_escaped(&once));
+    all.add(html_safe_json(&once));
+    all.add(once);
+    all.0
+}
+
+/// The pieces in a row. The room is taken at once: a text that grows leaves a copy of itself behind, which nobody clears.
+fn of_pieces<'a>(spelled: &str, pieces: impl IntoIterator<Item = &'a str>) -> Zeroizing<String> {
+    let mut all = Zeroizing::new(String::with_capacity(SPELLING_GROWTH * spelled.len()));
+    all.extend(pieces);
     all
 }
 
+fn replaced(text: &str, from: &str, to: &str) -> Zeroizing<String> {
+    of_pieces(text, text.split(from).enumerate().flat_map(|(number, piece)| [if number == 0 { "" } else { to }, piece]))
+}
+
 /// What base64 makes of the secret when `offset` (mod 3) bytes stand before it: the characters that depend on it alone.
-fn base64_within(engine: &impl Engine, secret: &[u8], offset: usize) -> String {
+fn base64_within(engine: &impl Engine, secret: &[u8], offset: usize) -> Zeroizing<String> {
     let before = Zeroizing::new([&[0; 2][..offset], secret].concat());
-    let encoded = engine.encode(&*before);
+    let encoded = Zeroizing::new(engine.encode(&*before));
     let start = (offset * 8).div_ceil(6);
     let end = before.len() * 8 / 6;
-    encoded[start..end].to_owned()
+    Zeroizing::new(encoded[start..end].to_owned())
+}
+
+fn hex(secret: &[u8], before: &str, digits: &[u8; 16]) -> Zeroizing<String> {
+    let mut all = Zeroizing::new(String::with_capacity(3 * secret.len()));
+    for byte in secret {
+        all.push_str(before);
+        all.extend([byte >> 4, byte & 15].map(|digit| char::from(digits[usize::from(digit)])));
+    }
+    all
 }
 
 /// Percent-encoding with lower-case digits.
-fn lower_escapes(encoded: &str) -> String {
-    let mut pieces = encoded.split('%');
-    let mut lower = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let (digits, rest) = piece.split_at(2.min(piece.len()));
-        lower.push('%');
-        lower.push_str(&digits.to_ascii_lowercase());
-        lower.push_str(rest);
+fn lower_escapes(encoded: &str) -> Zeroizing<String> {
+    let mut lower = Zeroizing::new(encoded.to_owned());
+    let mut from = 0;
+    while let Some(escape) = lower[from..].find('%').map(|at| from + at) {
+        from = lower.len().min(escape + 3);
+        if let Some(digits) = lower.get_mut(escape..from) {
+            digits.make_ascii_lowercase();
+        }
     }
     lower
 }
 
 /// What stands between the quotes of a JSON string.
-fn json_escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len() + 8);
-    for character in text.chars() {
-        if matches!(character, '"' | '\\') {
-            escaped.push('\\');
-        }
-        escaped.push(character);
-    }
-    escaped
+fn json_escaped(text: &str) -> Zeroizing<String> {
+    replaced(&replaced(text, "\\", "\\\\"), "\"", "\\\"")
 }
 
 /// JSON as libraries write it that guard against its use inside HTML.
-fn html_safe_json(escaped: &str) -> String {
-    escaped.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+fn html_safe_json(escaped: &str) -> Zeroizing<String> {
+    replaced(&replaced(&replaced(escaped, "<", "\\u003c"), ">", "\\u003e"), "&", "\\u0026")
 }
 
 #[cfg(test)]

@@ -67,6 +67,17 @@ fn answer(head: &str, body: &str) -> String {
     format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
+/// The header values whose memory was cleared in this process.
+static CLEARED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+pub(super) fn cleared(value: &str) {
+    CLEARED.lock().unwrap().push(value.to_owned());
+}
+
+fn is_cleared(value: &str) -> bool {
+    CLEARED.lock().unwrap().iter().any(|known| known == value)
+}
+
 pub(super) fn vault() -> Vault {
     let directory = tempfile::tempdir().unwrap();
     let key = VaultKey::generate();
@@ -386,6 +397,36 @@ async fn a_name_that_leads_to_this_machine_is_not_dialled() {
     let upstream = Upstream::open(&client, &vault, &credential, &Slot::new("x-api-key", "").unwrap()).unwrap();
     assert!(matches!(upstream.send(get("/a")).await, Err(SendError::Unreachable(_))));
     assert_eq!(evil.requests(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_removed_credential_is_cleared_with_the_last_request_under_way() {
+    const KEY: &str = "sk-cleared-with-the-last-request";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (vault, runtime) = (vault(), "claude".parse().unwrap());
+    let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    vault.put_credential(&runtime, Secret::new(KEY.to_owned()), base).unwrap();
+    let client = Client::new(NetworkPolicy::default()).unwrap();
+    let upstreams = Upstreams::new(client, vault.clone(), &tokio::runtime::Handle::current());
+    let upstream = upstreams.current(&runtime, &Slot::new("authorization", "Bearer").unwrap(), None).unwrap();
+    let held = upstream.downgrade();
+    let sent = tokio::spawn(async move { upstream.send(get("/a")).await });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    assert!(read_request(&mut stream).await.contains(&format!("\r\nauthorization: Bearer {KEY}\r\n")));
+    vault.remove_credential(&runtime).unwrap();
+    assert!(held.upgrade().is_some() && !is_cleared(&format!("Bearer {KEY}")), "the request has it");
+    stream.write_all(answer("200 OK", "").as_bytes()).await.unwrap();
+    assert_eq!(sent.await.unwrap().unwrap().status, 200);
+    // hyper lets go of a request once it has read the end of the connection, in a task of its own.
+    drop(stream);
+    tokio::time::timeout(std::time::Duration::from_secs(10), async {
+        while !is_cleared(&format!("Bearer {KEY}")) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    assert!(held.upgrade().is_none());
 }
 
 #[tokio::test]
