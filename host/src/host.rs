@@ -26,7 +26,7 @@ use crate::{
     registry::Registry,
     runtime::{self, CacheKey, Loader, LoaderSettings, Recordings, Runtimes},
     session::Sessions,
-    upstream::{Client, ClientError},
+    upstream::{Client, ClientError, Upstreams},
     vault::{ClientKeys, InitError, KeyFileError, OpenError, Presence, RowError, Vault, VaultKey},
 };
 
@@ -221,12 +221,12 @@ impl Host {
         let default_runtime = registry.named(&config.default_runtime);
         let default_runtime = default_runtime.ok_or(StartError::DefaultRuntime(config.default_runtime))?;
         let client = Client::new(config.networks.clone())?;
+        let upstreams = Upstreams::new(client, vault.clone(), &guests.handle);
         let sessions = Sessions::new(
             log.clone(),
             registry.clone(),
-            vault.clone(),
             Provisions::new(&vault),
-            client,
+            upstreams,
             guests.handle.clone(),
             recordings(config.record_dir.as_deref())?,
         );

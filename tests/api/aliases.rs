@@ -247,6 +247,24 @@ async fn an_alias_goes_with_its_key_and_not_under_a_running_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_key_of_an_alias_is_used_by_the_next_prompt_of_a_live_session() {
+    const NEXT_KEY: &str = "sk-ant-canary-of-the-alias-s-next-key";
+    let world = World::empty(Script::default()).await;
+    let other = Simulator::start(anywhere(), Script::of([Step::message("done")]), Options::default()).unwrap();
+    world.client.post(PATH, &wish(&other.base_url())).await.ok();
+    let agent = world.client.agent(&json!({"runtime": ALIAS})).await;
+    let session = world.client.session_on(ALIAS, &agent, Some("one")).await;
+    runs(&world, &session).await;
+    world.client.put(&format!("{PATH}/{ALIAS}"), &json!({"api_key": NEXT_KEY})).await.ok();
+    assert_eq!(world.client.get("/api/status").await.ok()["sessions"]["live"], 1);
+    world.client.prompt(&session, "two").await;
+    runs(&world, &session).await;
+    let sends = other.recorder().requests_of(Endpoint::EventsSend);
+    let keys: Vec<_> = sends.iter().map(|request| request.credential.as_ref().unwrap().key()).collect();
+    assert_eq!(keys, [OTHER_KEY, NEXT_KEY]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_alias_of_an_added_runtime_is_pinned_to_its_versions_and_keeps_it() {
     let (world, other) =
         (World::empty(Script::of([Step::message("done")])).await, second(Script::of([Step::message("done")])));

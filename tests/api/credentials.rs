@@ -1,9 +1,11 @@
 //! Credentials: stored, masked, used, removed, and seen by nobody.
 
-use lap_simulator::{Endpoint, Faults, Script, fault::RequestFault, record::Credential};
+use lap_simulator::{
+    Endpoint, Faults, Options, Script, Simulator, fault::RequestFault, record::Credential, script::Step,
+};
 use serde_json::{Value, json};
 
-use crate::harness::{RUNTIME, UPSTREAM_KEY, World, guests::guest};
+use crate::harness::{RUNTIME, UPSTREAM_KEY, World, anywhere, guests::guest};
 
 fn path() -> String {
     format!("/api/agent-runtimes/{RUNTIME}/credentials")
@@ -165,4 +167,86 @@ async fn without_a_credential_there_is_nothing_to_try() {
         assert_eq!((refused.status.as_u16(), &*refused.code()), (400, code), "{}", refused.text);
     }
     assert_eq!(world.simulator.recorder().requests().len(), 0);
+}
+
+/// A host whose session has just ended a turn under `FIRST_KEY`, so that it still follows its upstream, which takes any key.
+async fn live(script: Script) -> (World, Simulator, String) {
+    let upstream = Simulator::start(anywhere(), script, Options::default()).unwrap();
+    let world = World::empty(Script::default()).await;
+    store(&world, FIRST_KEY, &upstream).await;
+    let session = world.session("one").await;
+    (world, upstream, session)
+}
+
+const FIRST_KEY: &str = "sk-ant-canary-of-the-first-key";
+const SECOND_KEY: &str = "sk-ant-canary-of-the-second-key";
+
+async fn store(world: &World, key: &str, upstream: &Simulator) {
+    world.client.put(&path(), &json!({"api_key": key, "api_base": upstream.base_url()})).await.ok();
+}
+
+/// The keys that came with what was sent to sessions.
+fn keys_of_sends(upstream: &Simulator) -> Vec<String> {
+    let sends = upstream.recorder().requests_of(Endpoint::EventsSend);
+    sends.into_iter().map(|request| request.credential.unwrap().key().to_owned()).collect()
+}
+
+async fn last_of_turn(world: &World, session: &str) -> Value {
+    world.client.turn(session).await.pop().unwrap().json
+}
+
+async fn is_live(world: &World) -> bool {
+    world.client.get("/api/status").await.ok()["sessions"]["live"] == 1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_key_is_used_by_the_next_prompt_of_a_live_session() {
+    let (world, upstream, session) = live(Script::of([Step::message("done")])).await;
+    assert_eq!(last_of_turn(&world, &session).await["type"], "session.status_idle");
+    store(&world, SECOND_KEY, &upstream).await;
+    assert!(is_live(&world).await, "what is tried here is a session that has its guest and its feed");
+    assert_eq!(world.client.prompt(&session, "two").await.status, 204);
+    assert_eq!(last_of_turn(&world, &session).await["type"], "session.status_idle");
+    assert_eq!(keys_of_sends(&upstream), [FIRST_KEY, SECOND_KEY]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_in_the_middle_of_a_turn_has_the_key_of_its_moment() {
+    let script = Script::of([Step::message("working"), Step::Delay { ms: 600_000 }, Step::message("never said")]);
+    let (world, upstream, session) = live(script).await;
+    let mut stream = world.client.stream(&session, "", &[]).await;
+    while stream.next().await.unwrap().name != "agent.message" {}
+    store(&world, SECOND_KEY, &upstream).await;
+    world.client.post(&format!("/session/{session}/interrupt"), &json!({})).await;
+    assert_eq!(last_of_turn(&world, &session).await["type"], "session.status_idle", "its feed was not cut");
+    assert_eq!(keys_of_sends(&upstream), [FIRST_KEY, SECOND_KEY]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_key_is_not_used_by_a_live_session_which_goes_on_with_the_next_one() {
+    let (world, upstream, session) = live(Script::of([Step::message("done")])).await;
+    last_of_turn(&world, &session).await;
+    world.client.delete(&path()).await.ok();
+    assert!(is_live(&world).await);
+    let before = upstream.recorder().requests().len();
+    assert_eq!(world.client.prompt(&session, "two").await.status, 204);
+    let refused = last_of_turn(&world, &session).await;
+    assert_eq!(refused["type"], "session.error");
+    assert!(refused.to_string().contains("no credential is stored"), "{refused}");
+    assert_eq!(upstream.recorder().requests().len(), before, "nothing was sent under it");
+    store(&world, SECOND_KEY, &upstream).await;
+    assert_eq!(world.client.prompt(&session, "three").await.status, 204);
+    assert_eq!(last_of_turn(&world, &session).await["type"], "session.status_idle");
+    assert_eq!(keys_of_sends(&upstream), [FIRST_KEY, SECOND_KEY]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_session_whose_key_is_gone_can_be_deleted() {
+    let (world, upstream, session) = live(Script::of([Step::message("done")])).await;
+    last_of_turn(&world, &session).await;
+    world.client.delete(&path()).await.ok();
+    let before = upstream.recorder().requests().len();
+    assert_eq!(world.client.delete(&format!("/session/{session}")).await.status, 200);
+    assert_eq!(world.client.get(&format!("/session/{session}")).await.status, 404);
+    assert_eq!(upstream.recorder().requests().len(), before);
 }

@@ -1,12 +1,13 @@
 //! What a session reads from its upstream, as frames, whatever form the upstream chose.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::outlet::CurrentUpstream;
 use crate::{
-    runtime::{Ending, Frames},
-    upstream::{self, Request, SendError, Upstream},
+    runtime::{Ending, Frames, Outlet},
+    upstream::{self, Request, SendError},
 };
 
 /// After so long without a byte a feed counts as dead: the other side may be gone without a word.
@@ -21,7 +22,7 @@ pub(super) enum Feed {
     /// A response that goes on.
     Stream { frames: Box<upstream::Frames>, deadline: Instant },
     /// The same request, again and again.
-    Poll { upstream: Upstream, request: Request, every: Duration, next: Instant },
+    Poll { upstream: Arc<CurrentUpstream>, request: Request, every: Duration, next: Instant },
 }
 
 /// What came of waiting for a feed.
@@ -36,7 +37,7 @@ impl Feed {
         Self::Stream { frames: Box::new(frames), deadline: Instant::now() + SILENCE }
     }
 
-    pub(super) fn poll(upstream: Upstream, request: Request, every: Duration) -> Self {
+    pub(super) fn poll(upstream: Arc<CurrentUpstream>, request: Request, every: Duration) -> Self {
         Self::Poll { upstream, request, every, next: Instant::now() }
     }
 

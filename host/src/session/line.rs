@@ -5,6 +5,7 @@
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
+    sync::Arc,
     time::Duration,
 };
 
@@ -82,7 +83,10 @@ impl Line {
                 (link, instance)
             }
         };
-        Ok(self.open.insert(open))
+        let open = self.open.insert(open);
+        // The credential may have gone since the guest was made.
+        open.0.upstream.current()?;
+        Ok(open)
     }
 
     /// The guest of a feed that has just spoken.
@@ -107,10 +111,10 @@ impl Line {
         seen: Option<&Seen>,
     ) -> Result<Vec<Frame>, StepError> {
         let (link, instance) = self.guest(core, place).await?;
-        let upstream = link.upstream.clone();
+        let (outlet, upstream) = (Arc::clone(&link.upstream), link.upstream.current()?);
         let feed = match instance.listen(&place.guest).await? {
             Listen::Nothing => Feed::Quiet,
-            Listen::Poll(request, every) => Feed::poll(upstream, request, every),
+            Listen::Poll(request, every) => Feed::poll(outlet, request, every),
             Listen::Sse(request) => Feed::stream(upstream.stream(request).await?.frames(Framing::Sse)),
             Listen::Lines(request) => Feed::stream(upstream.stream(request).await?.frames(Framing::Lines)),
         };

@@ -7,7 +7,7 @@
 //!   `intake.rs` what is new in what came, by `seen.rs` · `event.rs` the rules for events
 //! * `pump.rs` carries that out between `desk.rs`, the session's side, and `line.rs`, the upstream's · `feed.rs` what is
 //!   read · `ending.rs` how a session is ended upstream
-//! * `passage.rs` the way to an upstream for what is no session's turn · `probe.rs` whether a credential works · `versions.rs` who needs which version of a runtime
+//! * `outlet.rs` the upstream under the credential that is stored now · `passage.rs` the same for what is no session's turn · `probe.rs` whether a credential works · `versions.rs` who needs which version of a runtime
 //! * `stored.rs` what is kept · `retention.rs` for how long · `live.rs` who runs now · `changes.rs` who wants to know of changes ·
 //!   `error.rs` why something was not done
 //!
@@ -24,6 +24,7 @@ mod feed;
 mod intake;
 mod line;
 mod live;
+mod outlet;
 mod passage;
 mod probe;
 mod pump;
@@ -61,6 +62,7 @@ pub use self::{
 };
 use self::{
     live::{Command, Delivery, Live},
+    outlet::CurrentUpstream,
     pump::Pump,
     state::State,
 };
@@ -71,9 +73,9 @@ use crate::{
     events::{AppendError, Draft, EventLog, ReadError, Reader, Span, Writer, WriterError},
     id::{AgentId, ComponentDigest, EnvironmentId, MessageId, RuntimeId, SessionId},
     registry::Registry,
-    runtime::{AgentSpec, Auth, CallError, ErrorKind, Instance, Model, Profile, Recordings, Runtime, SessionSpec},
-    upstream::{Client, OpenError, Slot, Upstream},
-    vault::{Credential, OpenCredentialError, Vault},
+    runtime::{AgentSpec, CallError, ErrorKind, Instance, Model, Profile, Recordings, Runtime, SessionSpec},
+    upstream::{Slot, Upstream, Upstreams},
+    vault::Credential,
 };
 
 /// What a client wants a session to be.
@@ -117,13 +119,10 @@ pub struct Sessions {
 struct Core {
     log: EventLog,
     registry: Registry,
-    vault: Vault,
     provisions: Provisions,
-    client: Client,
+    upstreams: Upstreams,
     live: Live,
     changes: Changes,
-    /// The way to each runtime's upstream, opened once for each credential and for each place that it may have in a request.
-    ways: Mutex<HashMap<(RuntimeId, Auth), Upstream>>,
     /// Provisions under way, so that sessions that start together make one.
     provisioning: Mutex<HashMap<[u8; 32], Arc<OnceCell<Provision>>>>,
     /// Where pumps and guests run.
@@ -132,16 +131,16 @@ struct Core {
     recordings: Option<Arc<Recordings>>,
 }
 
-/// A runtime with the way to its upstream.
+/// A runtime with its upstream.
 #[derive(Clone)]
 struct Link {
     runtime: Arc<Runtime>,
-    upstream: Upstream,
+    upstream: Arc<CurrentUpstream>,
 }
 
 impl Link {
     fn instance(&self) -> Instance {
-        self.runtime.instance(Arc::new(self.upstream.clone()))
+        self.runtime.instance(Arc::clone(&self.upstream) as _)
     }
 
     /// A guest for a session.
@@ -159,21 +158,18 @@ impl Sessions {
     pub fn new(
         log: EventLog,
         registry: Registry,
-        vault: Vault,
         provisions: Provisions,
-        client: Client,
+        upstreams: Upstreams,
         executor: Handle,
         recordings: Option<Arc<Recordings>>,
     ) -> Self {
         let core = Core {
             log,
             registry,
-            vault,
             provisions,
-            client,
+            upstreams,
             live: Live::default(),
             changes: Changes::default(),
-            ways: Mutex::default(),
             provisioning: Mutex::default(),
             executor,
             recordings,
@@ -456,7 +452,7 @@ impl Core {
     async fn create(self: Arc<Self>, new: NewSession) -> Result<Session, CreateError> {
         let link = self.link(&new.runtime, None, None).await?;
         let mut instance = link.instance_of(new.id, &self);
-        let key = provision_key(&new, link.upstream.credential());
+        let key = provision_key(&new, link.upstream.current()?.credential());
         let id = new.id;
         let mut provision = self.provision(&mut instance, key, &new).await?;
         let spec = |provision: &Provision| SessionSpec {
@@ -494,7 +490,7 @@ impl Core {
             updated_ms: now,
             archived_ms: None,
             usage: Usage::default(),
-            base: link.upstream.credential().base.to_string(),
+            base: link.upstream.base().to_owned(),
             state: State::NEW,
             guest: opened.state,
             version: 1,
@@ -573,8 +569,8 @@ impl Core {
         self.log.writer(id, stored.is_none_or(|session| session.settled()))
     }
 
-    /// A runtime with the way to its upstream. `pinned` is the version that the session was made on, and `base` where it
-    /// lives, if it does already.
+    /// A runtime with its upstream, if that can be asked now. `pinned` is the version that the session was made on, and
+    /// `base` where it lives, if it does already; otherwise it will live where the credential goes now.
     async fn link(
         &self,
         runtime: &RuntimeId,
@@ -582,39 +578,23 @@ impl Core {
         base: Option<&str>,
     ) -> Result<Link, LinkError> {
         let runtime = self.registry.runtime(runtime, pinned).await?;
-        let upstream = self.way(runtime.profile(), base)?;
-        Ok(Link { runtime, upstream })
+        let profile = runtime.profile();
+        let base = self.upstream(profile, base)?.credential().base.to_string();
+        let upstream = CurrentUpstream::new(self.upstreams.clone(), profile.id().clone(), slot(profile)?, base);
+        Ok(Link { runtime, upstream: Arc::new(upstream) })
     }
 
-    /// The way to a runtime's upstream. Blocks on the vault.
-    fn way(&self, runtime: &Profile, base: Option<&str>) -> Result<Upstream, LinkError> {
-        let bad = |error: &dyn std::fmt::Display| LinkError::BadCredential(error.to_string());
-        let (id, auth) = (runtime.id(), runtime.auth());
-        let slot = Slot::new(&auth.header, &auth.scheme).map_err(|error| bad(&error))?;
-        loop {
-            let credential = self.vault.credential(id).map_err(|error| bad(&error))?;
-            let credential = credential.ok_or(LinkError::NoCredential)?;
-            if base.is_some_and(|base| base != credential.base.to_string()) {
-                return Err(LinkError::Moved);
-            }
-            let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-            let place = (id.clone(), auth.clone());
-            if let Some(upstream) = ways.get(&place)
-                && upstream.credential().version == credential.version
-            {
-                return Ok(upstream.clone());
-            }
-            match Upstream::open(&self.client, &self.vault, &credential, &slot) {
-                Ok(upstream) => {
-                    ways.insert(place, upstream.clone());
-                    return Ok(upstream);
-                }
-                // It was replaced or removed since it was looked up, so what there is now is looked up.
-                Err(OpenError::Credential(OpenCredentialError::Replaced { .. } | OpenCredentialError::Absent)) => {}
-                Err(error) => return Err(bad(&error)),
-            }
-        }
+    /// The upstream of a runtime under the credential that is stored now; with a `base`, only if that is where it goes.
+    /// Blocks on the vault.
+    fn upstream(&self, runtime: &Profile, base: Option<&str>) -> Result<Upstream, LinkError> {
+        Ok(self.upstreams.current(runtime.id(), &slot(runtime)?, base)?)
     }
+}
+
+/// Where a runtime's credential stands in a request.
+fn slot(runtime: &Profile) -> Result<Slot, LinkError> {
+    let auth = runtime.auth();
+    Slot::new(&auth.header, &auth.scheme).map_err(|error| LinkError::BadCredential(error.to_string()))
 }
 
 /// An event as the log would take it, if it would.

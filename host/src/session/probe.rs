@@ -77,8 +77,10 @@ impl Sessions {
         let (core, runtime) = (Arc::clone(&self.core), runtime.clone());
         let tried = self.core.executor.spawn(async move {
             let link = core.link(&runtime, None, None).await?;
-            let version = link.upstream.credential().version;
-            let watched = Arc::new(Watched { upstream: link.upstream, answered: AtomicBool::new(false) });
+            // One and the same credential for all of the probe: it is what the result is about.
+            let upstream = link.upstream.current()?;
+            let version = upstream.credential().version;
+            let watched = Arc::new(Watched { upstream, answered: AtomicBool::new(false) });
             let outlet: Arc<dyn Outlet> = Arc::<Watched>::clone(&watched);
             let mut instance = link.runtime.instance(outlet);
             let answer = match timeout(PROBE_TIME, instance.models()).await {
