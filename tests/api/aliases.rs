@@ -225,15 +225,17 @@ async fn an_alias_goes_with_its_key_and_not_under_a_running_turn() {
     refused(&world.client.delete(&path).await, 409, "runtime_in_use", ALIAS);
     world.client.post(&format!("/session/{session}/interrupt"), &json!({})).await;
     world.client.turn(&session).await;
-    refused(&world.client.delete(&path).await, 409, "runtime_in_use", "try again");
-    world.restart().await;
+    // The session still follows its upstream, and has nothing of the key.
+    assert_eq!(world.client.get("/api/status").await.ok()["sessions"]["live"], 1);
     assert_eq!(world.client.delete(&path).await.ok(), json!({"ok": true}));
+    let requests = other.recorder().requests().len();
     assert_eq!(world.client.delete(&path).await.ok(), json!({"ok": false}));
     let listed = world.client.get(PATH).await.ok();
     assert_eq!(named(&listed, ALIAS), None);
     assert!(named(&listed, &format!("{ALIAS}-2")).is_some(), "a name that only begins so is another one's");
     world.client.prompt(&session, "and on").await;
     assert_eq!(world.client.turn(&session).await.last().unwrap().name, "session.error");
+    assert_eq!(other.recorder().requests().len(), requests, "nothing was sent under the key that is gone");
     world.restart().await;
     let listed = world.client.get(PATH).await.ok();
     assert_eq!((named(&listed, ALIAS), listed["harnesses"].as_array().unwrap().len()), (None, 3));

@@ -114,10 +114,6 @@ impl Live {
         self.inboxes().remove(&session);
     }
 
-    pub(super) fn sessions(&self) -> Vec<SessionId> {
-        self.inboxes().keys().copied().collect()
-    }
-
     pub(super) fn count(&self) -> usize {
         self.inboxes().len()
     }

@@ -25,7 +25,7 @@ impl Sessions {
     /// # Errors
     /// When it is still there.
     pub async fn remove_runtime(&self, id: &str) -> Result<(), RemoveError<ReadError>> {
-        self.core.registry.remove(id, async |id| self.runs_on(id, Vec::new()).await).await
+        self.core.registry.remove(id, async |id| self.runs_on(id).await).await
     }
 
     /// Removes a version of a runtime that no session is on.
@@ -37,20 +37,20 @@ impl Sessions {
         self.core.registry.remove_version(id, component, needed).await
     }
 
-    /// Removes an alias of a runtime with its credential, unless a session works on it; false when there is none. A session
-    /// does as long as it has a pump, which holds the credential. Those that are left keep their events and cannot go on.
+    /// Removes an alias of a runtime with its credential, unless a session runs a turn on it; false when there is none. The
+    /// sessions that are left keep their events and cannot go on.
     ///
     /// # Errors
     /// When it is still there.
     pub async fn remove_alias(&self, id: &str) -> Result<bool, RemoveAliasError<ReadError>> {
-        self.core.registry.remove_alias(id, async |id| self.runs_on(id, self.core.live.sessions()).await).await
+        self.core.registry.remove_alias(id, async |id| self.runs_on(id).await).await
     }
 
-    /// True while a session has something to do on a runtime, or one of these is on it.
-    async fn runs_on(&self, runtime: &RuntimeId, these: Vec<SessionId>) -> Result<bool, ReadError> {
+    /// True while a session has something to do on a runtime.
+    async fn runs_on(&self, runtime: &RuntimeId) -> Result<bool, ReadError> {
         let (log, runtime) = (self.core.log.clone(), runtime.clone());
         blocking(move || {
-            for id in log.unsettled()?.into_iter().chain(these) {
+            for id in log.unsettled()? {
                 if let Some(bytes) = log.session(id)?
                     && Session::read(id, &bytes)?.runtime == runtime
                 {
