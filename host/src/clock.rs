@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use lap_model::time::{parse_us, rfc3339_of};
+
 /// Milliseconds since the epoch, by the wall clock. For what people see; a timeout uses tokio's monotonic clock.
 #[must_use]
 pub fn unix_ms() -> u64 {
@@ -13,19 +15,6 @@ pub fn unix_ms() -> u64 {
 #[must_use]
 pub fn rfc3339() -> String {
     rfc3339_of(unix_ms())
-}
-
-/// A time of [`unix_ms`] as RFC 3339; empty for one that is beyond all calendars.
-#[must_use]
-pub fn rfc3339_of(unix_ms: u64) -> String {
-    let at = i64::try_from(unix_ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(at).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
-}
-
-/// Microseconds since the epoch of an RFC 3339 time; nothing where it is none.
-#[must_use]
-pub fn parse_us(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond)
 }
 
 /// Seconds from now until a time as HTTP writes it, such as `Wed, 21 Oct 2026 07:28:00 GMT`; 0 for one that has passed,

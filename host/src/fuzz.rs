@@ -250,7 +250,7 @@ mod tests {
         let mut draft = crate::events::Draft::default();
         draft.push("agent.message", r#"{"type":"agent.message","text":"gr\u{fc}n"}"#);
         draft.push("a", "{}");
-        let packed = draft.at(1).pack();
+        let packed = Batch::of(draft, 1).pack();
         holds(record, &[&packed, &packed[..5], &packed[5..], &[0; 8], &[0xff; 4], &[1, 1, 0, 0, 0], &[0, 0, 0, 1]]);
     }
 

@@ -345,7 +345,7 @@ impl Writer {
     /// # Errors
     /// When the commit fails. The writer is of no use after that.
     pub async fn append(&mut self, draft: Draft, records: Vec<Record>, settled: bool) -> Result<(), AppendError> {
-        let batch = (!draft.is_empty()).then(|| draft.at(self.next));
+        let batch = (!draft.is_empty()).then(|| Batch::of(draft, self.next));
         let sealed = batch.as_ref().map(|batch| self.channel.key.seal(batch.first(), batch.count(), &batch.pack()));
         let records =
             records.into_iter().map(|record| record.seal(&self.shared.sealer, self.channel.session, settled)).collect();

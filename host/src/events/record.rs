@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+pub use lap_model::draft::Draft;
+
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 5;
 const ENTRY_BYTES: usize = 5;
@@ -25,46 +27,6 @@ pub struct Event<'a> {
     pub json: &'a str,
 }
 
-/// Events in the making: they have no place in a log yet.
-#[derive(Default)]
-pub struct Draft {
-    lengths: Vec<(u8, u32)>,
-    text: String,
-}
-
-impl Draft {
-    /// Adds an event. Its type is at most 64 bytes and its JSON at most 1 MiB: the session has checked both.
-    pub fn push(&mut self, kind: &str, json: &str) {
-        let lengths = (u8::try_from(kind.len()), u32::try_from(json.len()));
-        let (Ok(kind_len), Ok(json_len)) = lengths else { return };
-        self.lengths.push((kind_len, json_len));
-        self.text.push_str(kind);
-        self.text.push_str(json);
-    }
-
-    /// How many events there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.lengths.len()
-    }
-
-    /// The size of the events' text.
-    #[must_use]
-    pub fn text_bytes(&self) -> u64 {
-        self.text.len() as u64
-    }
-
-    /// True when there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.lengths.is_empty()
-    }
-
-    pub(crate) fn at(self, first: u64) -> Batch {
-        Batch { first, lengths: self.lengths.into(), text: self.text.into() }
-    }
-}
-
 /// Neighbouring events of one session. Never changes, so readers share it.
 #[derive(Clone)]
 pub struct Batch {
@@ -74,6 +36,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The events of a draft, of which there is one at least, at their place in a log.
+    pub(crate) fn of(draft: Draft, first: u64) -> Self {
+        let (lengths, text) = draft.into_parts();
+        Self { first, lengths: lengths.into(), text: text.into() }
+    }
+
     /// The seq of the first event.
     #[must_use]
     pub const fn first(&self) -> u64 {
@@ -149,7 +117,7 @@ mod tests {
         let mut draft = Draft::default();
         draft.push("agent.message", r#"{"type":"agent.message","text":"grüß dich"}"#);
         draft.push("session.status_idle", r#"{"type":"session.status_idle"}"#);
-        draft.at(41)
+        Batch::of(draft, 41)
     }
 
     #[test]

@@ -599,6 +599,8 @@ impl From<PromptError> for Error {
             PromptError::NotFound => Self::session_not_found(),
             PromptError::Refused(refused) => refused.into(),
             PromptError::Busy => session_busy(),
+            PromptError::QueueFull => Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", error.to_string())
+                .with_retry(Retry::After(BUSY_RETRY)),
             PromptError::Store(error) => error.into(),
             PromptError::Read(error) => error.into(),
         }
@@ -610,6 +612,7 @@ impl From<Refused> for Error {
         match refused {
             Refused::Terminated => Self::new(StatusCode::CONFLICT, "session_terminated", refused.to_string()),
             Refused::Archived => Self::new(StatusCode::BAD_REQUEST, "session_archived", refused.to_string()),
+            Refused::Gone => Self::new(StatusCode::GONE, "upstream_gone", refused.to_string()),
             Refused::NothingToSend => Self::internal(refused),
         }
     }
@@ -638,8 +641,6 @@ impl From<InterruptError> for Error {
     fn from(error: InterruptError) -> Self {
         match error {
             InterruptError::NotFound => Self::session_not_found(),
-            InterruptError::Link(error) => error.into(),
-            InterruptError::Upstream(error) => error.into(),
             InterruptError::Busy => session_busy(),
             InterruptError::Store(error) => error.into(),
             InterruptError::Read(error) => error.into(),

@@ -14,11 +14,11 @@ mod call;
 mod compile;
 mod component;
 mod engine;
-mod frames;
 mod inspect;
 mod lane;
 mod loader;
 mod manifest;
+mod model;
 mod outlet;
 mod profile;
 mod quarantine;
@@ -32,14 +32,15 @@ mod watch;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+pub use lap_model::contract::Frames;
 use tokio::time::timeout;
 use wasmtime::Store;
 
 pub use self::{
     artifact::{ARTIFACT_BYTES_MAX, Artifact, ArtifactError, Kind, Symbols, digest},
     bindings::lap::runtime::types::{
-        AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, Frames, History, Input,
-        Method, Model, Outcome, Request, SessionOpened, SessionSpec, Tool,
+        AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, History, Input, Method,
+        Model, Outcome, Request, SessionOpened, SessionSpec, Tool,
     },
     cache::CacheKey,
     call::{Answer, Call},
@@ -463,7 +464,7 @@ impl Instance {
     /// See [`Self::provision`].
     pub async fn on_frames(&mut self, state: &str, frames: &Frames) -> Result<Outcome, CallError> {
         let named = || Call::OnFrames { state: state.to_owned(), frames: frames.clone() };
-        let (state, frames) = (state.to_owned(), frames.clone());
+        let (state, frames) = (state.to_owned(), frames.clone().into());
         let mapped = self.noted(named, |adapter, store| {
             Box::pin(async move { adapter.call_on_frames(store, &state, &frames).await })
         });

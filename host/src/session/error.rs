@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::state::Refused;
+use lap_session::Refused;
+
 use crate::{
     events::{AppendError, ReadError},
     registry::Unavailable,
@@ -70,6 +71,9 @@ pub enum PromptError {
     /// Too much waits for this session; a retry is safe.
     #[error("the session has too much to do")]
     Busy,
+    /// As many prompts wait as may wait.
+    #[error("as many prompts wait for this session as may wait")]
+    QueueFull,
     /// It could not be stored.
     #[error(transparent)]
     Store(#[from] AppendError),
@@ -119,12 +123,6 @@ pub enum InterruptError {
     /// There is no such session.
     #[error("session not found")]
     NotFound,
-    /// The upstream cannot be addressed.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// The upstream or the runtime refused; the turn may go on.
-    #[error(transparent)]
-    Upstream(#[from] CallError),
     /// Too much waits for this session; a retry is safe.
     #[error("the session has too much to do")]
     Busy,

@@ -2,12 +2,17 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
+use lap_model::contract::Ending;
+use lap_session::Failure;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::outlet::CurrentUpstream;
+use super::{
+    failure::{poll_refused, refusal},
+    outlet::CurrentUpstream,
+};
 use crate::{
-    runtime::{Ending, Frames, Outlet},
-    upstream::{self, Request, SendError},
+    runtime::{Frames, Outlet},
+    upstream::{self, Request},
 };
 
 /// After so long without a byte a feed counts as dead: the other side may be gone without a word.
@@ -15,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(90);
 
 /// What to follow.
 pub(super) enum Feed {
-    /// Not connected.
+    /// Nothing.
     Closed,
     /// Connected, as far as the runtime has anything to follow.
     Quiet,
@@ -27,9 +32,12 @@ pub(super) enum Feed {
 
 /// What came of waiting for a feed.
 pub(super) enum Item {
-    /// In batches, each for one call.
+    /// In batches, each for one call; none when there was a sign of life and nothing else.
     Frames(Vec<Frames>),
+    /// It is over.
     Ended(Ending),
+    /// The upstream does not go on with it.
+    Refused(Failure),
 }
 
 impl Feed {
@@ -45,7 +53,7 @@ impl Feed {
     pub(super) async fn next(&mut self) -> Item {
         match self {
             Self::Closed | Self::Quiet => pending().await,
-            Self::Stream { frames, deadline } => loop {
+            Self::Stream { frames, deadline } => {
                 let mut read = Vec::new();
                 let outcome = timeout_at(*deadline, frames.read(&mut read)).await;
                 *deadline = Instant::now() + SILENCE;
@@ -55,13 +63,13 @@ impl Feed {
                     return Item::Frames(Frames::pack(frames));
                 }
                 match outcome {
-                    Err(_) => return Item::Ended(Ending::Silent),
-                    Ok(Ok(false)) => return Item::Ended(Ending::Clean),
-                    Ok(Err(_)) => return Item::Ended(Ending::Cut),
+                    Err(_) => Item::Ended(Ending::Silent),
+                    Ok(Ok(false)) => Item::Ended(Ending::Clean),
+                    Ok(Err(_)) => Item::Ended(Ending::Cut),
                     // A comment: no event, but a sign of life.
-                    Ok(Ok(true)) => {}
+                    Ok(Ok(true)) => Item::Frames(Vec::new()),
                 }
-            },
+            }
             Self::Poll { upstream, request, every, next } => {
                 sleep_until(*next).await;
                 let answer = upstream.send(request.clone()).await;
@@ -70,8 +78,8 @@ impl Feed {
                     Ok(answer) if answer.status == 200 => {
                         Item::Frames(Frames::pack([("", answer.body.as_str())].into_iter()))
                     }
-                    Ok(_) | Err(SendError::Refused(_) | SendError::TooLarge) => Item::Ended(Ending::Clean),
-                    Err(SendError::Unreachable(_) | SendError::Interrupted(_)) => Item::Ended(Ending::Cut),
+                    Ok(answer) => Item::Refused(refusal(&answer)),
+                    Err(error) => poll_refused(&error).map_or(Item::Ended(Ending::Cut), Item::Refused),
                 }
             }
         }
@@ -95,6 +103,9 @@ mod tests {
         });
         let mut feed = Feed::stream(upstream::Frames::of(heartbeats.chain(stream::pending())));
         let began = Instant::now();
+        for _ in 0..3 {
+            assert!(matches!(feed.next().await, Item::Frames(frames) if frames.is_empty()));
+        }
         assert!(matches!(feed.next().await, Item::Ended(Ending::Silent)));
         assert_eq!(began.elapsed(), 3 * PAUSE + SILENCE);
     }

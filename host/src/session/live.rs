@@ -1,4 +1,4 @@
-//! Who runs now: the pumps by session, and the one way to reach them.
+//! Who runs now: the drivers by session, and the one way to reach them.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::id::{MessageId, SessionId};
 
-/// How many wishes may wait for one pump, and as many again for the upstream that it waits for. More are refused, so that a
+/// How many wishes may wait for one driver, and as many again for the upstream that it waits for. More are refused, so that a
 /// client that floods a session harms itself only.
 pub(super) const INBOX: usize = 64;
 
@@ -27,29 +27,15 @@ pub(super) enum Command {
     Input { json: String, done: oneshot::Sender<Result<(), InputError>> },
     /// Change what clients say of the session; with an input, once the runtime has taken that.
     Amend { amendment: Amendment, input: Option<String>, done: oneshot::Sender<Result<Session, InputError>> },
-    /// End the session upstream and keep it here; the answer is what is known of its end there.
-    Kill { done: oneshot::Sender<Result<UpstreamEnd, KillError>> },
+    /// End the session upstream and keep it here. It is answered twice: once that is durable, and with what is known of its
+    /// end there.
+    Kill { durable: oneshot::Sender<Result<(), KillError>>, over: oneshot::Sender<UpstreamEnd> },
     /// End the session upstream and remove it here; with a version, only if its record is still that one. The answer is
     /// whether it is gone.
     Delete { version: Option<u64>, done: oneshot::Sender<Result<bool, DeleteError>> },
 }
 
-impl Command {
-    /// Says that the session has too much to do. Nothing of the wish was done.
-    pub(super) fn refuse(self) {
-        // A client that went away needs no answer.
-        match self {
-            Self::Prompt { done, .. } => drop(done.send(Err(PromptError::Busy))),
-            Self::Interrupt { done } => drop(done.send(Err(InterruptError::Busy))),
-            Self::Input { done, .. } => drop(done.send(Err(InputError::Busy))),
-            Self::Amend { done, .. } => drop(done.send(Err(InputError::Busy))),
-            Self::Kill { done } => drop(done.send(Err(KillError::Busy))),
-            Self::Delete { done, .. } => drop(done.send(Err(DeleteError::Busy))),
-        }
-    }
-}
-
-/// The pumps that run.
+/// The drivers that run.
 #[derive(Default)]
 pub(super) struct Live {
     inboxes: Mutex<HashMap<SessionId, mpsc::Sender<Command>>>,
@@ -58,9 +44,9 @@ pub(super) struct Live {
 /// What became of a command.
 pub(super) enum Delivery {
     Delivered,
-    /// The pump has too much to do.
+    /// The driver has too much to do.
     Busy,
-    /// No pump ran. Here is the inbox of the one that the caller must start now; the command is in it.
+    /// No driver ran. Here is the inbox of the one that the caller must start now; the command is in it.
     Start(mpsc::Receiver<Command>),
 }
 
@@ -69,7 +55,7 @@ impl Live {
         self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Delivers a command to a session's pump.
+    /// Delivers a command to a session's driver.
     pub(super) fn deliver(&self, session: SessionId, command: Command) -> Delivery {
         let mut inboxes = self.inboxes();
         let command = match inboxes.get(&session) {
@@ -77,7 +63,7 @@ impl Live {
             Some(inbox) => match inbox.try_send(command) {
                 Ok(()) => return Delivery::Delivered,
                 Err(mpsc::error::TrySendError::Full(_)) => return Delivery::Busy,
-                // A pump leaves the list before it goes: this one crashed.
+                // A driver leaves the list before it goes: this one crashed.
                 Err(mpsc::error::TrySendError::Closed(command)) => command,
             },
         };
@@ -99,7 +85,7 @@ impl Live {
         Some(inbox)
     }
 
-    /// Strikes a pump off the list; refused while a command waits for it, which it must take first.
+    /// Strikes a driver off the list; refused while a command waits for it, which it must take first.
     pub(super) fn leave(&self, session: SessionId, inbox: &mpsc::Receiver<Command>) -> bool {
         let mut inboxes = self.inboxes();
         let free = inbox.is_empty();
@@ -109,9 +95,12 @@ impl Live {
         free
     }
 
-    /// Strikes a pump off the list whatever waits: its session is gone.
-    pub(super) fn remove(&self, session: SessionId) {
-        self.inboxes().remove(&session);
+    /// Strikes a driver off the list that is gone whatever waited for it; not the one that has taken its place meanwhile.
+    pub(super) fn remove_dead(&self, session: SessionId) {
+        let mut inboxes = self.inboxes();
+        if inboxes.get(&session).is_some_and(mpsc::Sender::is_closed) {
+            inboxes.remove(&session);
+        }
     }
 
     pub(super) fn count(&self) -> usize {

@@ -1,44 +1,35 @@
-//! Sessions: one pump each, which lives as long as there is something to do, whoever watches.
+//! Sessions: one driver each, which lives as long as there is something to do, whoever watches.
 //!
 //! For `http`, which hands in clients' wishes. A prompt is durable when it is acknowledged; a turn goes on without its
 //! client, over a cut upstream and over a restart of the host. The log says what happened and nothing else does.
 //!
-//! * Pure: `state.rs` where a session stands · `course.rs` what its pump does next, `backoff.rs` when again ·
-//!   `intake.rs` what is new in what came, by `seen.rs` · `event.rs` the rules for events
-//! * `pump.rs` carries that out between `desk.rs`, the session's side, and `line.rs`, the upstream's · `feed.rs` what is
-//!   read · `ending.rs` how a session is ended upstream
-//! * `outlet.rs` the upstream under the credential that is stored now · `passage.rs` the same for what is no session's turn · `probe.rs` whether a credential works · `versions.rs` who needs which version of a runtime
-//! * `stored.rs` what is kept · `retention.rs` for how long · `live.rs` who runs now · `changes.rs` who wants to know of changes ·
-//!   `error.rs` why something was not done
+//! What decides is the session machine, a crate of its own (`host/session`). Here it is driven:
+//!
+//! * `driver.rs` tells it what happens and carries out what it answers · `feed.rs` what is read · `failure.rs` what went wrong
+//! * `live.rs` who runs now · `stored.rs` what is kept · `retention.rs` for how long · `changes.rs` who wants to know of changes
+//! * `outlet.rs` the upstream under the credential that is stored now · `passage.rs` the same for what is no session's turn · `probe.rs` whether a credential works · `versions.rs` who
+//!   needs which version of a runtime · `error.rs` why something was not done
 //!
 //! Must not know `http`, nor any vendor. Only this module appends to the log.
 
-mod backoff;
 mod changes;
-mod course;
-mod desk;
-mod ending;
+mod driver;
 mod error;
-mod event;
+mod failure;
 mod feed;
-mod intake;
-mod line;
 mod live;
 mod outlet;
 mod passage;
 mod probe;
-mod pump;
 mod retention;
-mod seen;
-mod simulation;
-mod state;
 mod stored;
-mod usage;
 mod versions;
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use ring::digest::{Context, SHA256};
@@ -47,24 +38,26 @@ use tokio::{
     runtime::Handle,
     sync::{OnceCell, oneshot},
     task::block_in_place,
+    time::timeout,
 };
 
-pub(crate) use self::{changes::Changes, event::check as check_event, seen::Seen};
+pub use lap_session::{
+    Refused, UpstreamEnd, Waiting,
+    usage::{Tokens, Usage},
+};
+pub(crate) use lap_session::{dedup::Seen, event::check as check_event};
+
+pub(crate) use self::changes::Changes;
 pub use self::{
     changes::{Changed, Listener, News},
-    ending::UpstreamEnd,
     error::{CreateError, DeleteError, InputError, InterruptError, KillError, LinkError, ModelsError, PromptError},
     probe::{Answer, PROBE_TIME, Tried},
     retention::Retention,
-    state::Refused,
     stored::{Amendment, Change, Facts, Message, Prompt, Session, Status},
-    usage::{Tokens, Usage},
 };
 use self::{
     live::{Command, Delivery, Live},
     outlet::CurrentUpstream,
-    pump::Pump,
-    state::State,
 };
 use crate::{
     access::{OwnerId, Scope, Stretch},
@@ -77,6 +70,9 @@ use crate::{
     upstream::{Slot, Upstream, Upstreams},
     vault::Credential,
 };
+
+/// For how long who ends a session is kept waiting for what is known of its end upstream.
+pub const KILL_ANSWER: Duration = Duration::from_millis(60);
 
 /// What a client wants a session to be.
 pub struct NewSession {
@@ -129,6 +125,7 @@ struct Core {
     executor: Handle,
     /// Where guests' calls are written down, if the operator wants that.
     recordings: Option<Arc<Recordings>>,
+    chances: RandomState,
 }
 
 /// A runtime with its upstream.
@@ -173,6 +170,7 @@ impl Sessions {
             provisioning: Mutex::default(),
             executor,
             recordings,
+            chances: RandomState::new(),
         };
         Self { core: Arc::new(core), scope: Scope::All }
     }
@@ -191,7 +189,7 @@ impl Sessions {
         let mut resumed = 0;
         for session in self.core.log.unsettled()? {
             if let Some(inbox) = self.core.live.start(session) {
-                Pump::spawn(Arc::clone(&self.core), session, None, inbox);
+                driver::spawn(Arc::clone(&self.core), session, None, inbox);
                 resumed += 1;
             }
         }
@@ -357,22 +355,31 @@ impl Sessions {
         }
     }
 
-    /// Ends a session for good, with whatever it still runs upstream, and keeps its log. Returns what is known of its end
-    /// upstream, once it was looked for that; of a session that has ended it is looked anew.
+    /// Ends a session for good, with whatever it still runs upstream, and keeps its log. That it ends is durable when this
+    /// returns; with what is known of its end upstream, if that is known within [`KILL_ANSWER`]. Otherwise the session's last
+    /// event tells it. Of a session that has ended it is looked anew.
     ///
     /// # Errors
     /// When the session does not exist, or the wish could not be stored.
     pub async fn kill(&self, id: SessionId) -> Result<UpstreamEnd, KillError> {
-        let (done, answer) = oneshot::channel();
+        let ((durable, stored), (over, end)) = (oneshot::channel(), oneshot::channel());
         self.get(id)?.ok_or(KillError::NotFound)?;
-        if !self.deliver(id, Command::Kill { done }) {
+        if !self.deliver(id, Command::Kill { durable, over }) {
             return Err(KillError::Busy);
         }
-        match answer.await {
-            Ok(done) => done,
-            Err(_) if self.get(id)?.is_none() => Err(KillError::NotFound),
-            Err(_) => Err(KillError::Store(AppendError::OutcomeUnknown)),
+        match stored.await {
+            Ok(stored) => stored?,
+            Err(_) if self.get(id)?.is_none() => return Err(KillError::NotFound),
+            Err(_) => return Err(KillError::Store(AppendError::OutcomeUnknown)),
         }
+        // A driver that ends before it is known leaves it to the next one.
+        Ok(match timeout(KILL_ANSWER, end).await {
+            Ok(Ok(end)) => end,
+            Ok(Err(_)) | Err(_) => UpstreamEnd {
+                verified: false,
+                detail: "the session is being ended upstream; its last event tells what came of that".to_owned(),
+            },
+        })
     }
 
     /// Ends a session upstream and removes it with all its events. False when there is none.
@@ -441,7 +448,7 @@ impl Sessions {
             Delivery::Delivered => true,
             Delivery::Busy => false,
             Delivery::Start(inbox) => {
-                Pump::spawn(Arc::clone(&self.core), session, None, inbox);
+                driver::spawn(Arc::clone(&self.core), session, None, inbox);
                 true
             }
         }
@@ -491,10 +498,11 @@ impl Core {
             archived_ms: None,
             usage: Usage::default(),
             base: link.upstream.base().to_owned(),
-            state: State::NEW,
+            state: lap_session::State::NEW,
             guest: opened.state,
             version: 1,
             bytes: 0,
+            waits_for: None,
         };
         let mut facts = new.facts;
         if let Some(resources) = opened.resources.and_then(|json| serde_json::from_str(&json).ok()) {
@@ -502,8 +510,9 @@ impl Core {
         }
         let mut records = vec![facts.record()];
         // A new session takes its first prompts.
-        for prompt in new.prompts {
-            records.extend(session.take_prompt(MessageId::fresh(), prompt).map(|(_, message)| message));
+        for (prompt, number) in new.prompts.into_iter().zip(0..) {
+            session.state = session.state.apply(lap_session::state::Input::Prompt).unwrap_or(session.state);
+            records.push(prompt.into_message(MessageId::fresh()).record(number));
         }
         records.push(session.record());
         let mut writer = self.log.writer(id, session.settled()).map_err(|error| match error {
@@ -516,6 +525,8 @@ impl Core {
         }
         if session.settled() {
             writer.append(Draft::default(), records, true).await?;
+            // Whoever hears of it may want something of it at once.
+            drop(writer);
             self.changes.announce(Changed::of(&session));
             return Ok(session);
         }
@@ -523,14 +534,15 @@ impl Core {
         let inbox = self.live.start(id);
         let stored = writer.append(Draft::default(), records, false).await;
         if let Err(error) = stored {
-            self.live.remove(id);
+            drop(inbox);
+            self.live.remove_dead(id);
             return Err(error.into());
         }
         self.changes.announce(Changed::of(&session));
         if let Some(inbox) = inbox {
             // Making a session dirties more of a guest's memory than a turn does, so the turn gets a guest of its own.
             drop(instance);
-            Pump::spawn(self, id, Some(pump::Opened { writer, link }), inbox);
+            driver::spawn(self, id, Some(driver::OpenedSession { writer, link }), inbox);
         }
         Ok(session)
     }
@@ -559,6 +571,19 @@ impl Core {
         let made = made.await.cloned();
         lock().remove(&key);
         made
+    }
+
+    /// The version of the credential that a session's requests go with now, where there is one for the place where it
+    /// lives.
+    fn credential_of(&self, session: &Session) -> Option<u64> {
+        let profile = self.registry.get_for(&session.runtime, session.component)?;
+        // Why there is none is told by the next request.
+        self.upstream(&profile, Some(&session.base)).ok().map(|upstream| upstream.credential().version)
+    }
+
+    /// What decides how a session's waits are spread.
+    fn chance(&self, id: SessionId) -> u64 {
+        self.chances.hash_one(id)
     }
 
     /// The right to append to a session that there is already.
@@ -600,6 +625,7 @@ fn slot(runtime: &Profile) -> Result<Slot, LinkError> {
 /// An event as the log would take it, if it would.
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn logged(json: &str) -> Option<String> {
+    use lap_session::event;
     let head = event::check(json).ok()?;
     let line = event::on_one_line(json);
     Some(if head.id.is_some() { line.into_owned() } else { event::with_id(&line, "evt_1") })

@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use lap_session::{Kept, Phase, State, Waiting, event, usage::Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    event,
-    state::{Input, Phase, Refused, State},
-    usage::Usage,
-};
 use crate::{
     access::OwnerId,
     clock,
@@ -71,6 +67,17 @@ pub struct Session {
     /// The size of its events' text, as of this record.
     #[serde(default)]
     pub(super) bytes: u64,
+    /// Why it waits, while its upstream cannot be reached or does not take what is to be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<Waiting>,
+}
+
+/// Where a session lives: what its guest is made of.
+pub(super) struct Place {
+    pub(super) id: SessionId,
+    pub(super) runtime: RuntimeId,
+    pub(super) component: Option<ComponentDigest>,
+    pub(super) base: String,
 }
 
 /// What clients are told of where a session stands.
@@ -141,17 +148,35 @@ impl Session {
         self.state.waiting()
     }
 
-    /// Takes a prompt that the state allows: the message, and the record to store with the session's own.
-    pub(super) fn take_prompt(&mut self, id: MessageId, prompt: Prompt) -> Result<(Message, Record), Refused> {
-        if self.archived_ms.is_some() {
-            return Err(Refused::Archived);
+    /// The prompt that was sent last, by its place in the list, while its turn may not have begun.
+    pub(super) fn current(&self) -> Option<u64> {
+        matches!(self.state.phase(), Phase::Sent | Phase::Taken).then_some(self.state.sent())
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place { id: self.id, runtime: self.runtime.clone(), component: self.component, base: self.base.clone() }
+    }
+
+    /// What the session machine begins with.
+    pub(super) fn kept(&self) -> Kept {
+        Kept {
+            state: self.state,
+            guest: self.guest.clone(),
+            usage: self.usage.clone(),
+            bytes: self.bytes,
+            version: self.version,
+            waiting: self.waits_for.clone(),
         }
-        let number = self.state.prompts();
-        self.state = self.state.apply(Input::Prompt)?;
-        let Prompt { text, event } = prompt;
-        let message = Message { id, created_ms: clock::unix_ms(), text, event, withdrawn: false };
-        let record = message.record(number);
-        Ok((message, record))
+    }
+
+    /// Takes what the session machine has decided, for the record of now.
+    pub(super) fn keep(&mut self, kept: &Kept) {
+        let Kept { state, guest, usage, bytes, version, waiting } = kept;
+        (self.state, self.bytes, self.version) = (*state, *bytes, *version);
+        self.guest.clone_from(guest);
+        self.usage.clone_from(usage);
+        self.waits_for.clone_from(waiting);
+        self.updated_ms = clock::unix_ms();
     }
 
     pub(super) fn record(&self) -> Record {
@@ -224,6 +249,12 @@ impl Prompt {
     pub fn of_event(event: Box<RawValue>) -> Self {
         Self { text: event::message_text(event.get()).unwrap_or_default(), event: Some(event) }
     }
+
+    /// The message that it becomes.
+    pub(super) fn into_message(self, id: MessageId) -> Message {
+        let Self { text, event } = self;
+        Message { id, created_ms: clock::unix_ms(), text, event, withdrawn: false }
+    }
 }
 
 /// A user's message, or what else begins a turn.
@@ -248,8 +279,19 @@ impl Message {
         Record::Message { number, bytes: to_json(self) }
     }
 
-    /// What the runtime is given.
-    pub(super) fn input(&self) -> runtime::Input {
+    /// The event that it is: a JSON object with a `type`.
+    pub(super) fn event_json(&self) -> String {
+        match &self.event {
+            Some(event) => event.get().to_owned(),
+            None => {
+                let content = serde_json::json!([{"type": "text", "text": self.text}]);
+                serde_json::json!({"type": "user.message", "content": content}).to_string()
+            }
+        }
+    }
+
+    /// What the runtime is given for the event of a message.
+    pub(super) fn input_of(event: &str) -> runtime::Input {
         #[derive(Deserialize)]
         struct Content<'a> {
             #[serde(rename = "type", borrow)]
@@ -257,15 +299,11 @@ impl Message {
             #[serde(borrow)]
             content: &'a RawValue,
         }
-        let Some(event) = &self.event else {
-            let content = serde_json::json!([{"type": "text", "text": self.text}]);
-            return runtime::Input::Message(content.to_string());
-        };
-        match serde_json::from_str(event.get()) {
+        match serde_json::from_str(event) {
             Ok(Content { kind, content }) if kind.get() == r#""user.message""# => {
                 runtime::Input::Message(content.get().to_owned())
             }
-            _ => runtime::Input::Other(event.get().to_owned()),
+            _ => runtime::Input::Other(event.to_owned()),
         }
     }
 
@@ -274,8 +312,8 @@ impl Message {
     }
 }
 
-/// Changes what clients say of a session, or says why not, for the client.
-pub type Change = dyn FnOnce(&mut Session, &mut Facts) -> Result<(), String> + Send + Sync;
+/// Changes what clients say of a session, or says why not, for the client. It is tried before it is made.
+pub type Change = dyn Fn(&mut Session, &mut Facts) -> Result<(), String> + Send + Sync;
 
 /// A change of what clients say of a session.
 pub struct Amendment {

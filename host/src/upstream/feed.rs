@@ -78,6 +78,19 @@ impl Feed {
         self.chunk().now_or_never()?.ok().flatten()
     }
 
+    /// What the answer's head says that makes it no feed; for clients. What comes is read all the same.
+    #[must_use]
+    pub fn oddity(&self, framing: Framing) -> Option<String> {
+        let status = self.response.status().as_u16();
+        if matches!(status, 202 | 204) {
+            return Some(format!("the upstream answered with status {status} where its events were to come"));
+        }
+        let kind = self.response.headers().get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+        let is_events = kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(b"text/event-stream"));
+        (framing == Framing::Sse && !is_events)
+            .then(|| "the upstream answered with something else than a stream of events".to_owned())
+    }
+
     /// Cuts the body into frames.
     #[must_use]
     pub fn frames(self, framing: Framing) -> Frames {

@@ -560,25 +560,25 @@ pub(in super::super) async fn update(
     let at_rest = agent.is_some();
     let change = move |session: &mut Session, facts: &mut Facts| {
         if facts.agent.get() == RawValue::NULL.get() {
-            facts.agent = unknown;
+            facts.agent.clone_from(&unknown);
         }
-        if let Some(patch) = metadata {
-            facts.metadata = metadata::patched(&facts.metadata, patch).map_err(|error| error.message)?;
+        if let Some(patch) = &metadata {
+            facts.metadata = metadata::patched(&facts.metadata, patch.clone()).map_err(|error| error.message)?;
         }
-        if let Some(AgentPatch { tools, mcp_servers }) = agent {
-            facts.agent = agents::with_tools(&facts.agent, tools, mcp_servers, runtime.as_deref())
+        if let Some(AgentPatch { tools, mcp_servers }) = &agent {
+            facts.agent = agents::with_tools(&facts.agent, tools.clone(), mcp_servers.clone(), runtime.as_deref())
                 .map_err(|error| error.message)?;
         }
-        if let Some(budget) = budget {
-            match (&facts.budget, &budget) {
+        if let Some(budget) = &budget {
+            match (&facts.budget, budget) {
                 (None, Some(_)) => return Err("budget: a session that began without one gets none".to_owned()),
-                _ => facts.budget = budget,
+                _ => facts.budget.clone_from(budget),
             }
         }
-        if let Some(title) = title {
+        if let Some(title) = &title {
             session.untitled = title.is_none();
-            let named = || described.map(|agent| agent.definition.name).unwrap_or_default();
-            session.title = title.unwrap_or_else(named);
+            let named = || described.as_ref().map(|agent| agent.definition.name.clone()).unwrap_or_default();
+            session.title = title.clone().unwrap_or_else(named);
         }
         Ok(())
     };

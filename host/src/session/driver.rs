@@ -1,0 +1,673 @@
+//! Drives one session: tells the session machine what happens and carries out what it answers. Decides nothing.
+//!
+//! One task, the only writer of the session's log. It lives while there is something to do and a little longer, and loses
+//! nothing when it ends: the session's record and the log are all that the next one needs.
+
+use std::{collections::HashMap, future::pending, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use lap_session::{
+    Action, Call, Commit, Done, Event, Failure, Machine, Now, Opened, Page, Reply, Start, Ticket, UpstreamEnd,
+};
+use tokio::{
+    select,
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+
+use super::{
+    Core, DeleteError, InputError, InterruptError, KillError, Link, PromptError,
+    changes::Changed,
+    failure::StepError,
+    feed::{Feed, Item},
+    live::Command,
+    stored::{Change, Facts, Message, Session},
+};
+use crate::{
+    clock,
+    events::{self, AppendError, ReadError, Reader, Record, Writer, WriterError},
+    id::SessionId,
+    runtime::{self, CallError, Frames, Instance, Listen},
+    upstream::Framing,
+};
+
+/// Events of the log that are recalled at once, and their size in bytes.
+const RECALL_EVENTS: u64 = 4096;
+const RECALL_BYTES: usize = 1024 * 1024;
+
+/// How long another writer of the session, who is just leaving, is waited for.
+const WRITER_WAIT: Duration = Duration::from_millis(5);
+const WRITER_TRIES: u32 = 400;
+
+/// How long it is waited before a session whose driver panicked goes on, and how often it does.
+const RESTART_WAIT: Duration = Duration::from_secs(1);
+const RESTARTS_MAX: u32 = 5;
+
+/// What a driver can go on with instead of making it.
+pub(super) struct OpenedSession {
+    pub(super) writer: Writer,
+    pub(super) link: Link,
+}
+
+/// What ends a driver before its time. The session is as its record says, and is resumed at the next start.
+enum Stop {
+    Store(AppendError),
+    Read(ReadError),
+    Deleted,
+}
+
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// What a client waits for.
+enum Asked {
+    Prompt { message: Message, done: oneshot::Sender<Result<Message, PromptError>> },
+    Interrupt { done: oneshot::Sender<Result<(), InterruptError>> },
+    Input { done: oneshot::Sender<Result<(), InputError>> },
+    Amend { change: Box<Change>, done: oneshot::Sender<Result<Session, InputError>> },
+    Kill { durable: Option<oneshot::Sender<Result<(), KillError>>>, over: oneshot::Sender<UpstreamEnd> },
+    Delete { done: oneshot::Sender<Result<bool, DeleteError>> },
+}
+
+/// What a call under way gives back.
+struct Called {
+    guest: Option<(Link, Instance)>,
+    done: Result<Done, StepError>,
+    /// What it has opened.
+    feed: Option<Feed>,
+    /// What of the log was read, while it is recalled.
+    page: Option<(Reader, Result<events::Page, ReadError>)>,
+}
+
+struct Driver {
+    core: Arc<Core>,
+    machine: Machine,
+    session: Session,
+    /// Those that an amendment has changed, until they are stored.
+    facts: Option<Facts>,
+    writer: Option<Writer>,
+    inbox: mpsc::Receiver<Command>,
+    asked: HashMap<Ticket, Asked>,
+    next_ticket: u64,
+    guest: Option<(Link, Instance)>,
+    feed: Feed,
+    reading: bool,
+    calling: Option<BoxFuture<'static, Called>>,
+    committing: Option<BoxFuture<'static, (Writer, Result<(), AppendError>, Option<Changed>)>>,
+    began: Instant,
+    /// The next moment that the machine has asked for, or an earlier one.
+    alarm: Pin<Box<Sleep>>,
+    left: bool,
+}
+
+/// Starts a session's driver, and starts it again when it panics. `opened` is what the caller has at hand of a session that
+/// it has just made.
+pub(super) fn spawn(core: Arc<Core>, id: SessionId, opened: Option<OpenedSession>, inbox: mpsc::Receiver<Command>) {
+    let executor = core.executor.clone();
+    executor.spawn(async move {
+        let (mut opened, mut inbox, mut restarts) = (opened, inbox, 0);
+        loop {
+            let driven = AssertUnwindSafe(drive(&core, id, opened.take(), inbox)).catch_unwind().await;
+            // Whoever comes now starts the next one.
+            core.live.remove_dead(id);
+            match driven {
+                Ok(Ok(())) | Ok(Err(Stop::Deleted)) => return,
+                Ok(Err(Stop::Store(error))) => {
+                    return tracing::error!(session = %id, %error, "a session stops until the host restarts");
+                }
+                Ok(Err(Stop::Read(error))) => {
+                    return tracing::error!(session = %id, %error, "a session stops: its log cannot be read");
+                }
+                Err(_) => tracing::error!(session = %id, restarts, "a session's driver panicked, and is started again"),
+            }
+            restarts += 1;
+            if restarts > RESTARTS_MAX {
+                return;
+            }
+            sleep(RESTART_WAIT * 2_u32.pow(restarts - 1)).await;
+            match core.live.start(id) {
+                Some(next) => inbox = next,
+                // A client's wish has started one meanwhile.
+                None => return,
+            }
+        }
+    });
+}
+
+async fn drive(
+    core: &Arc<Core>,
+    id: SessionId,
+    opened: Option<OpenedSession>,
+    inbox: mpsc::Receiver<Command>,
+) -> Result<(), Stop> {
+    let fresh = opened.is_some();
+    let (writer, guest) = match opened {
+        Some(OpenedSession { writer, link }) => {
+            let instance = link.instance_of(id, core);
+            (writer, Some((link, instance)))
+        }
+        None => (writer_of(core, id).await?, None),
+    };
+    let Some(driver) = Driver::new(core, id, writer, guest, fresh, inbox)? else { return Err(Stop::Deleted) };
+    driver.run().await
+}
+
+/// The right to append. Whoever has it is about to leave.
+async fn writer_of(core: &Core, id: SessionId) -> Result<Writer, Stop> {
+    for _ in 0..WRITER_TRIES {
+        match core.writer(id) {
+            Ok(writer) => return Ok(writer),
+            Err(WriterError::Read(error)) => return Err(error.into()),
+            Err(WriterError::Taken) => sleep(WRITER_WAIT).await,
+        }
+    }
+    Err(Stop::Store(AppendError::Fenced))
+}
+
+impl Driver {
+    /// The record is read anew: the caller's may be older than the last command. Nothing where there is none.
+    fn new(
+        core: &Arc<Core>,
+        id: SessionId,
+        writer: Writer,
+        guest: Option<(Link, Instance)>,
+        fresh: bool,
+        inbox: mpsc::Receiver<Command>,
+    ) -> Result<Option<Self>, ReadError> {
+        let Some(bytes) = core.log.session(id)? else { return Ok(None) };
+        let session = Session::read(id, &bytes)?;
+        let (current, queue) = unanswered(core, &session)?;
+        let start = Start {
+            session: id.to_string(),
+            kept: session.kept(),
+            next_seq: writer.next_seq(),
+            queue,
+            current,
+            archived: session.archived_ms.is_some(),
+            named: session.upstream_id.is_some(),
+            credential: core.credential_of(&session),
+            fresh,
+            seed: core.chance(id),
+        };
+        let began = Instant::now();
+        Ok(Some(Self {
+            core: Arc::clone(core),
+            machine: Machine::new(start, clock::unix_ms()),
+            session,
+            facts: None,
+            writer: Some(writer),
+            inbox,
+            asked: HashMap::new(),
+            next_ticket: 0,
+            guest,
+            feed: Feed::Closed,
+            reading: false,
+            calling: None,
+            committing: None,
+            began,
+            alarm: Box::pin(sleep_until(began)),
+            left: false,
+        }))
+    }
+
+    async fn run(mut self) -> Result<(), Stop> {
+        let mut credentials = self.core.upstreams.changes();
+        self.tell(Event::Time).await?;
+        while !self.left {
+            let armed = self.arm();
+            select! {
+                command = self.inbox.recv() => match command {
+                    Some(command) => self.obey(command).await?,
+                    // The list of live drivers holds a sender as long as this one lives, unless its session is gone.
+                    None => return Err(Stop::Deleted),
+                },
+                (writer, stored, changed) = ready(&mut self.committing) => {
+                    self.committing = None;
+                    self.writer = Some(writer);
+                    stored.map_err(Stop::Store)?;
+                    if let Some(changed) = changed {
+                        self.core.changes.announce(changed);
+                    }
+                    self.tell(Event::Committed).await?;
+                }
+                called = ready(&mut self.calling) => {
+                    self.calling = None;
+                    self.called(called).await?;
+                }
+                item = self.feed.next(), if self.reading => {
+                    self.reading = false;
+                    self.read(item).await?;
+                }
+                _ = credentials.changed() => {
+                    let version = self.core.credential_of(&self.session);
+                    self.tell(Event::Credential(version)).await?;
+                }
+                () = &mut self.alarm, if armed => self.tell(Event::Time).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        Now { at: self.began.elapsed(), unix_ms: clock::unix_ms() }
+    }
+
+    /// Sets the alarm for what the machine waits for; false when that is nothing. One that rings too early does no harm.
+    fn arm(&mut self) -> bool {
+        let Some(due) = self.machine.due() else { return false };
+        let due = self.began + due;
+        if self.alarm.is_elapsed() || due < self.alarm.deadline() {
+            self.alarm.as_mut().reset(due);
+        }
+        true
+    }
+
+    async fn tell(&mut self, event: Event) -> Result<(), Stop> {
+        self.tell_with(event, None).await
+    }
+
+    /// Tells the machine, and carries out what it answers. `error` is what it is told of, for whoever waits for that.
+    async fn tell_with(&mut self, event: Event, mut error: Option<StepError>) -> Result<(), Stop> {
+        let now = self.now();
+        let mut actions: std::collections::VecDeque<Action> = self.machine.on(event, now).into();
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Commit(commit) => self.commit(commit)?,
+                Action::Call(call) => {
+                    if self.pin() {
+                        actions.extend(self.machine.on(Event::RecordChanged, now));
+                    }
+                    self.call(call);
+                }
+                Action::Abandon => (self.calling, self.guest) = (None, None),
+                Action::CloseFeed => (self.feed, self.reading) = (Feed::Closed, false),
+                Action::Read => self.reading = true,
+                Action::Amend(ticket) => self.amend(ticket)?,
+                Action::Reply(ticket, reply) => self.reply(ticket, reply, &mut error),
+                Action::Remove { tickets, unended } => return self.remove(tickets, unended).await,
+                Action::Ended(end) => self.ended(&end),
+                Action::Note(text) => {
+                    tracing::warn!(session = %self.session.id, runtime = %self.session.runtime, "{text}");
+                }
+                Action::Leave => self.leave(),
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, item: Item) -> Result<(), Stop> {
+        match item {
+            Item::Frames(batches) if batches.is_empty() => self.tell(Event::Frames(Frames::none())).await,
+            Item::Frames(batches) => {
+                for batch in batches {
+                    self.tell(Event::Frames(batch)).await?;
+                }
+                Ok(())
+            }
+            Item::Ended(ending) => {
+                self.feed = Feed::Closed;
+                self.tell(Event::FeedEnded(ending)).await
+            }
+            Item::Refused(failure) => {
+                self.feed = Feed::Closed;
+                self.tell(Event::FeedRefused(failure)).await
+            }
+        }
+    }
+
+    /// Leaves the list of live drivers, unless a command waits. The log is free for the next writer before that.
+    fn leave(&mut self) {
+        let Some(writer) = &mut self.writer else { return };
+        writer.let_go();
+        self.left = self.core.live.leave(self.session.id, &self.inbox);
+        if !self.left {
+            writer.take_back();
+        }
+    }
+
+    // ---- clients
+
+    async fn obey(&mut self, command: Command) -> Result<(), Stop> {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let (event, asked) = match command {
+            Command::Prompt { id, prompt, done } => {
+                let message = prompt.into_message(id);
+                let prompt = lap_session::Prompt { id: id.to_string(), json: message.event_json() };
+                (Event::Prompt { ticket, prompt }, Asked::Prompt { message, done })
+            }
+            Command::Interrupt { done } => (Event::Interrupt { ticket }, Asked::Interrupt { done }),
+            Command::Input { json, done } => (Event::Input { ticket, json }, Asked::Input { done }),
+            Command::Amend { amendment, input, done } => {
+                let super::Amendment { change, event, at_rest } = amendment;
+                // Nothing leaves the host before it is known that the change can be meant.
+                if let Err(message) = self.changed(&*change)? {
+                    drop(done.send(Err(InputError::Invalid(message))));
+                    return Ok(());
+                }
+                (Event::Amend { ticket, input, event, at_rest }, Asked::Amend { change, done })
+            }
+            Command::Kill { durable, over } => (Event::Kill { ticket }, Asked::Kill { durable: Some(durable), over }),
+            Command::Delete { version, done } => (Event::Delete { ticket, version }, Asked::Delete { done }),
+        };
+        self.asked.insert(ticket, asked);
+        self.tell(event).await
+    }
+
+    /// The record and the facts as a change makes them, or why it does not.
+    fn changed(&self, change: &Change) -> Result<Result<(Session, Facts), String>, ReadError> {
+        let (id, mut session) = (self.session.id, self.session.clone());
+        let mut facts = match &self.facts {
+            Some(facts) => facts.clone(),
+            None => self.core.log.facts(id)?.map_or_else(|| Ok(Facts::unknown()), |bytes| Facts::read(id, &bytes))?,
+        };
+        Ok(change(&mut session, &mut facts).map(|()| (session, facts)))
+    }
+
+    fn amend(&mut self, ticket: Ticket) -> Result<(), Stop> {
+        let Some(Asked::Amend { change, .. }) = self.asked.get(&ticket) else { return Ok(()) };
+        match self.changed(&**change)? {
+            Ok((session, facts)) => {
+                self.machine.set_archived(session.archived_ms.is_some());
+                self.session = session;
+                self.facts = Some(facts);
+            }
+            // It could be meant when it came, and changes are made one after the other.
+            Err(reason) => tracing::error!(session = %self.session.id, reason, "a change is not made after all"),
+        }
+        Ok(())
+    }
+
+    /// A client that went away needs no answer.
+    fn reply(&mut self, ticket: Ticket, reply: Reply, error: &mut Option<StepError>) {
+        // A wish to end the session has two answers.
+        if reply == Reply::Done
+            && let Some(Asked::Kill { durable, .. }) = self.asked.get_mut(&ticket)
+        {
+            if let Some(durable) = durable.take() {
+                drop(durable.send(Ok(())));
+            }
+            return;
+        }
+        let Some(asked) = self.asked.remove(&ticket) else { return };
+        match asked {
+            Asked::Prompt { message, done } => drop(done.send(match reply {
+                Reply::Taken(_) => Ok(message),
+                Reply::Refused(refused) => Err(refused.into()),
+                Reply::QueueFull => Err(PromptError::QueueFull),
+                _ => Err(PromptError::Busy),
+            })),
+            Asked::Interrupt { done } => drop(done.send(match reply {
+                Reply::Done => Ok(()),
+                _ => Err(InterruptError::Busy),
+            })),
+            Asked::Input { done } => drop(done.send(input_reply(reply, error.take()))),
+            Asked::Amend { done, .. } => {
+                drop(done.send(input_reply(reply, error.take()).map(|()| self.session.clone())));
+            }
+            Asked::Kill { durable, over } => match (reply, durable) {
+                (Reply::Over(end), _) => drop(over.send(end)),
+                (_, Some(durable)) => drop(durable.send(Err(KillError::Busy))),
+                (_, None) => {}
+            },
+            Asked::Delete { done } => drop(done.send(match (reply, error.take()) {
+                (Reply::Changed, _) => Ok(false),
+                (Reply::Failed(_), Some(StepError::Call(error))) => Err(error.into()),
+                (Reply::Failed(_), Some(StepError::Link(error))) => Err(error.into()),
+                _ => Err(DeleteError::Busy),
+            })),
+        }
+    }
+
+    async fn remove(&mut self, tickets: Vec<Ticket>, unended: Option<String>) -> Result<(), Stop> {
+        let id = self.session.id;
+        if let Some(reason) = unended {
+            tracing::warn!(session = %id, reason, "a session is removed here and may go on upstream");
+        }
+        if let Some(committing) = self.committing.take() {
+            // What was under way is removed with the rest.
+            drop(committing.await);
+        }
+        let deleted = self.core.log.delete(id).await;
+        self.core.changes.announce(Changed::of(&self.session));
+        for ticket in tickets {
+            if let Some(Asked::Delete { done }) = self.asked.remove(&ticket) {
+                drop(done.send(deleted.map(|()| true).map_err(DeleteError::Store)));
+            }
+        }
+        Err(Stop::Deleted)
+    }
+
+    fn ended(&self, end: &UpstreamEnd) {
+        if !end.verified {
+            let (id, detail) = (self.session.id, end.detail.as_str());
+            tracing::warn!(session = %id, detail, "a session is over here and may go on upstream");
+        }
+    }
+
+    // ---- the store
+
+    fn commit(&mut self, commit: Commit) -> Result<(), Stop> {
+        let Some(mut writer) = self.writer.take() else { return Ok(()) };
+        let Commit { draft, record, prompts, withdrawn, settled, .. } = commit;
+        let mut records = Vec::new();
+        let mut withdrawn = withdrawn;
+        withdrawn.sort_unstable();
+        for (ticket, number) in prompts {
+            if let Some(Asked::Prompt { message, .. }) = self.asked.get(&ticket) {
+                let gone = withdrawn.binary_search(&number).is_ok();
+                records.push(Message { withdrawn: gone, ..message.clone() }.record(number));
+                withdrawn.retain(|other| *other != number);
+            }
+        }
+        records.extend(self.withdrawn(&withdrawn)?);
+        let changed = record.then(|| {
+            self.session.keep(self.machine.kept());
+            records.push(self.session.record());
+            Changed::of(&self.session)
+        });
+        records.extend(self.facts.take().map(|facts| facts.record()));
+        self.committing = Some(Box::pin(async move {
+            let stored = writer.append(draft, records, settled).await;
+            (writer, stored, changed)
+        }));
+        Ok(())
+    }
+
+    /// The messages of these numbers, which are in order, with a word that they will not be sent.
+    fn withdrawn(&self, numbers: &[u64]) -> Result<Vec<Record>, ReadError> {
+        let (Some(first), id) = (numbers.first(), self.session.id) else { return Ok(Vec::new()) };
+        let stored = self.core.log.messages(id, *first)?;
+        let wanted = stored.into_iter().filter(|(number, _)| numbers.binary_search(number).is_ok());
+        let withdrawn = wanted.map(|(number, bytes)| {
+            let message = Message { withdrawn: true, ..Message::read(id, &bytes)? };
+            Ok(message.record(number))
+        });
+        withdrawn.collect()
+    }
+
+    /// Settles on the version of the runtime that the session goes on with, where the one that it was made on is gone:
+    /// whatever becomes of the host, the turn that begins now ends on that version. True when it is another one.
+    fn pin(&mut self) -> bool {
+        let profile = self.core.registry.get_for(&self.session.runtime, self.session.component);
+        let found = profile.map(|profile| profile.component);
+        let other = found.is_some() && found != self.session.component;
+        if other {
+            self.session.component = found;
+        }
+        other
+    }
+
+    // ---- the guest
+
+    fn call(&mut self, call: Call) {
+        let (core, session, state) = (Arc::clone(&self.core), self.session.place(), self.machine.guest().to_owned());
+        let guest = self.guest.take();
+        if matches!(call, Call::Recall) {
+            let reader = self.writer.as_ref().map(|writer| writer.reader(0));
+            self.guest = guest;
+            self.calling = reader.map(recalling);
+            return;
+        }
+        self.calling = Some(Box::pin(async move {
+            let guest = match guest {
+                Some(guest) => Ok(guest),
+                None => core.link(&session.runtime, session.component, Some(&session.base)).await.map(|link| {
+                    let instance = link.instance_of(session.id, &core);
+                    (link, instance)
+                }),
+            };
+            let (link, mut instance) = match guest {
+                Ok(guest) => guest,
+                Err(error) => return Called { guest: None, done: Err(error.into()), feed: None, page: None },
+            };
+            // What maps only needs no upstream; for the rest the credential may have gone since the guest was made.
+            let asks = !matches!(call, Call::OnFrames(_) | Call::OnEnd(_));
+            if asks && let Err(error) = link.upstream.current() {
+                return Called { guest: Some((link, instance)), done: Err(error.into()), feed: None, page: None };
+            }
+            let mut feed = None;
+            let done = match call {
+                Call::Connect => connect(&link, &mut instance, &state).await.map(|(opened, found)| {
+                    feed = Some(found);
+                    Done::Connected(opened)
+                }),
+                call => perform(&mut instance, &state, call).await.map_err(StepError::from),
+            };
+            Called { guest: Some((link, instance)), done, feed, page: None }
+        }));
+    }
+
+    async fn called(&mut self, called: Called) -> Result<(), Stop> {
+        let Called { guest, done, feed, page } = called;
+        if guest.is_some() {
+            self.guest = guest;
+        }
+        if let Some((reader, page)) = page {
+            let page = page?;
+            for event in page.events() {
+                self.machine.recall(event.seq, event.json);
+            }
+            if !page.is_empty() {
+                self.calling = Some(recalling(reader));
+                return Ok(());
+            }
+        }
+        if let Some(feed) = feed {
+            self.feed = feed;
+        }
+        match done {
+            Ok(done) => self.tell(Event::Done(Ok(done))).await,
+            Err(error) => {
+                let failure = Failure::from(&error);
+                tracing::info!(session = %self.session.id, %error, "a step with the upstream did not succeed");
+                if let StepError::Call(CallError::Fault(fault)) = &error {
+                    tracing::error!(session = %self.session.id, runtime = %self.session.runtime, ?fault, "a runtime failed");
+                }
+                self.tell_with(Event::Done(Err(failure)), Some(error)).await
+            }
+        }
+    }
+}
+
+/// The value of a future that is there, and then of none.
+async fn ready<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+/// Reads the next page of the log, off the executor's threads.
+fn recalling(mut reader: Reader) -> BoxFuture<'static, Called> {
+    Box::pin(async move {
+        let read = spawn_blocking(move || {
+            let page = reader.next_page(RECALL_EVENTS, RECALL_BYTES);
+            (reader, page)
+        });
+        // A crash in there is a crash here.
+        let page = read.await.unwrap_or_else(|crashed| std::panic::resume_unwind(crashed.into_panic()));
+        Called { guest: None, done: Ok(Done::Recalled), feed: None, page: Some(page) }
+    })
+}
+
+/// Asks the guest for its feed and opens that.
+async fn connect(link: &Link, instance: &mut Instance, state: &str) -> Result<(Opened, Feed), StepError> {
+    let listen = instance.listen(state).await?;
+    let (request, framing) = match listen {
+        Listen::Nothing => return Ok((Opened::default(), Feed::Quiet)),
+        Listen::Poll(request, every) => {
+            return Ok((Opened::default(), Feed::poll(Arc::clone(&link.upstream), request, every)));
+        }
+        Listen::Sse(request) => (request, Framing::Sse),
+        Listen::Lines(request) => (request, Framing::Lines),
+    };
+    let feed = link.upstream.current()?.stream(request).await?;
+    Ok((Opened { odd: feed.oddity(framing) }, Feed::stream(feed.frames(framing))))
+}
+
+async fn perform(instance: &mut Instance, state: &str, call: Call) -> Result<Done, CallError> {
+    let sent = |outcome: runtime::Outcome| Done::Outcome { outcome: outcome.into(), frames: Frames::none() };
+    Ok(match call {
+        // Neither is a call of the guest alone.
+        Call::Connect | Call::Recall => Done::Recalled,
+        Call::CatchUp(cursor) => {
+            let runtime::History { frames, newest_first, next } = instance.catch_up(state, cursor.as_deref()).await?;
+            Done::Page(Page { frames: frames.into_iter().map(Into::into).collect(), newest_first, next })
+        }
+        Call::OnFrames(frames) => {
+            let outcome = instance.on_frames(state, &frames).await?;
+            Done::Outcome { outcome: outcome.into(), frames }
+        }
+        Call::OnEnd(ending) => sent(instance.on_end(state, ending.into()).await?),
+        Call::SendPrompt(json) => sent(instance.send(state, &[Message::input_of(&json)]).await?),
+        Call::SendInput(json) => sent(instance.send(state, &[runtime::Input::Other(json)]).await?),
+        Call::SendInterrupt => sent(instance.send(state, &[runtime::Input::Interrupt]).await?),
+        Call::Close => {
+            instance.close(state).await?;
+            Done::Closed
+        }
+    })
+}
+
+fn input_reply(reply: Reply, error: Option<StepError>) -> Result<(), InputError> {
+    match (reply, error) {
+        (Reply::Done, _) => Ok(()),
+        (Reply::Refused(refused), _) => Err(refused.into()),
+        (Reply::Running, _) => Err(InputError::Running),
+        (Reply::Failed(_), Some(StepError::Call(error))) => Err(error.into()),
+        (Reply::Failed(_), Some(StepError::Link(error))) => Err(error.into()),
+        (Reply::Unreachable | Reply::Failed(_), _) => {
+            let message = "the upstream cannot be reached, so nothing was sent; send it again in a while";
+            Err(InputError::Unreachable(message.to_owned()))
+        }
+        _ => Err(InputError::Busy),
+    }
+}
+
+/// The prompts of a session that are not known to be answered: the one that was sent last, and those that wait.
+fn unanswered(
+    core: &Core,
+    session: &Session,
+) -> Result<(Option<lap_session::Prompt>, Vec<lap_session::Prompt>), ReadError> {
+    let waiting = session.waiting();
+    let current = session.current();
+    let Some(from) = current.or_else(|| (!waiting.is_empty()).then_some(waiting.start)) else {
+        return Ok((None, Vec::new()));
+    };
+    let (mut sent, mut queue) = (None, Vec::new());
+    for (number, bytes) in core.log.messages(session.id, from)? {
+        let message = Message::read(session.id, &bytes)?;
+        let prompt = lap_session::Prompt { id: message.id.to_string(), json: message.event_json() };
+        if Some(number) == current {
+            sent = Some(prompt);
+        } else if waiting.contains(&number) {
+            queue.push(prompt);
+        }
+    }
+    Ok((sent, queue))
+}
