@@ -220,6 +220,9 @@ async fn a_session_that_waits_for_its_upstream_refuses_a_flood_and_obeys_an_inte
     }
     let stopped = world.client.post(&format!("/session/{id}/interrupt"), &json!({})).await;
     assert_eq!(stopped.status, 204, "{}", stopped.text);
+    while world.simulator.recorder().count(Endpoint::EventsSend) < 2 {
+        tokio::task::yield_now().await;
+    }
     let sent = world.simulator.recorder().requests_of(Endpoint::EventsSend);
     let second = String::from_utf8_lossy(&sent[1].body).into_owned();
     assert!(second.contains("user.interrupt"), "it had to wait behind {second}");

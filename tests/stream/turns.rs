@@ -118,7 +118,8 @@ async fn check(world: &World, id: &str, prompts: &HashMap<String, bool>, in_orde
     let events = world.client.turn(id).await;
     assert!(events.iter().zip(1..).all(|(event, seq)| event.seq == seq), "a gap");
     let processed = |event: &Value| !event["processed_at"].is_null();
-    let mut seen: Vec<Value> = events.into_iter().map(|event| event.json).filter(processed).collect();
+    let mut seen: Vec<Value> =
+        events.into_iter().map(|event| event.json).filter_map(upstreams).filter(processed).collect();
     let mut truth: Vec<Value> = world.truth(id).await.into_iter().filter(processed).collect();
     let ends = |events: &[Value]| events.iter().filter(|event| event["type"] == "session.status_idle").count();
     let count = ends(&truth);
@@ -137,6 +138,15 @@ async fn check(world: &World, id: &str, prompts: &HashMap<String, bool>, in_orde
     }
     assert_eq!(world.client.status(id).await, "idle", "{id}");
     count
+}
+
+/// An event as the upstream has it; nothing for what the host says itself.
+fn upstreams(mut event: Value) -> Option<Value> {
+    if let Some(theirs) = event.as_object_mut().unwrap().remove("upstream_id") {
+        event["id"] = theirs;
+    }
+    let own = event["id"].as_str().unwrap().starts_with("evt_");
+    (!own).then_some(event)
 }
 
 /// What is wrong with a log.

@@ -331,7 +331,7 @@ impl Machine {
                 if failure.cause == Cause::Declared(ErrorKind::Gone) {
                     self.gone(&failure);
                 }
-                self.reply(input.ticket, Reply::Failed(failure));
+                self.reply_durably(input.ticket, Reply::Failed(failure));
             }
         }
         self.amend_what_waits_for_nothing();
@@ -343,7 +343,7 @@ impl Machine {
         if input.answers {
             self.decide(Input::NotAnswered);
         }
-        self.reply(input.ticket, Reply::Overtaken);
+        self.reply_durably(input.ticket, Reply::Overtaken);
         self.amend_what_waits_for_nothing();
     }
 

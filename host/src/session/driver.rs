@@ -99,6 +99,8 @@ struct Driver {
     calling: Option<BoxFuture<'static, Called>>,
     committing: Option<BoxFuture<'static, (Writer, Result<(), AppendError>, Option<Changed>)>>,
     began: Instant,
+    /// Why the last call did not succeed, for whoever waits for it and is told of it.
+    error: Option<StepError>,
     /// The next moment that the machine has asked for, or an earlier one.
     alarm: Pin<Box<Sleep>>,
     left: bool,
@@ -208,6 +210,7 @@ impl Driver {
             reading: false,
             calling: None,
             committing: None,
+            error: None,
             began,
             alarm: Box::pin(sleep_until(began)),
             left: false,
@@ -266,12 +269,8 @@ impl Driver {
         true
     }
 
+    /// Tells the machine, and carries out what it answers.
     async fn tell(&mut self, event: Event) -> Result<(), Stop> {
-        self.tell_with(event, None).await
-    }
-
-    /// Tells the machine, and carries out what it answers. `error` is what it is told of, for whoever waits for that.
-    async fn tell_with(&mut self, event: Event, mut error: Option<StepError>) -> Result<(), Stop> {
         let now = self.now();
         let mut actions: std::collections::VecDeque<Action> = self.machine.on(event, now).into();
         while let Some(action) = actions.pop_front() {
@@ -287,7 +286,7 @@ impl Driver {
                 Action::CloseFeed => (self.feed, self.reading) = (Feed::Closed, false),
                 Action::Read => self.reading = true,
                 Action::Amend(ticket) => self.amend(ticket)?,
-                Action::Reply(ticket, reply) => self.reply(ticket, reply, &mut error),
+                Action::Reply(ticket, reply) => self.reply(ticket, reply),
                 Action::Remove { tickets, unended } => return self.remove(tickets, unended).await,
                 Action::Ended(end) => self.ended(&end),
                 Action::Note(text) => {
@@ -383,7 +382,7 @@ impl Driver {
     }
 
     /// A client that went away needs no answer.
-    fn reply(&mut self, ticket: Ticket, reply: Reply, error: &mut Option<StepError>) {
+    fn reply(&mut self, ticket: Ticket, reply: Reply) {
         // A wish to end the session has two answers.
         if reply == Reply::Done
             && let Some(Asked::Kill { durable, .. }) = self.asked.get_mut(&ticket)
@@ -405,16 +404,16 @@ impl Driver {
                 Reply::Done => Ok(()),
                 _ => Err(InterruptError::Busy),
             })),
-            Asked::Input { done } => drop(done.send(input_reply(reply, error.take()))),
+            Asked::Input { done } => drop(done.send(input_reply(reply, self.error.take()))),
             Asked::Amend { done, .. } => {
-                drop(done.send(input_reply(reply, error.take()).map(|()| self.session.clone())));
+                drop(done.send(input_reply(reply, self.error.take()).map(|()| self.session.clone())));
             }
             Asked::Kill { durable, over } => match (reply, durable) {
                 (Reply::Over(end), _) => drop(over.send(end)),
                 (_, Some(durable)) => drop(durable.send(Err(KillError::Busy))),
                 (_, None) => {}
             },
-            Asked::Delete { done } => drop(done.send(match (reply, error.take()) {
+            Asked::Delete { done } => drop(done.send(match (reply, self.error.take()) {
                 (Reply::Changed, _) => Ok(false),
                 (Reply::Failed(_), Some(StepError::Call(error))) => Err(error.into()),
                 (Reply::Failed(_), Some(StepError::Link(error))) => Err(error.into()),
@@ -568,7 +567,8 @@ impl Driver {
                 if let StepError::Call(CallError::Fault(fault)) = &error {
                     tracing::error!(session = %self.session.id, runtime = %self.session.runtime, ?fault, "a runtime failed");
                 }
-                self.tell_with(Event::Done(Err(failure)), Some(error)).await
+                self.error = Some(error);
+                self.tell(Event::Done(Err(failure))).await
             }
         }
     }

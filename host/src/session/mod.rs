@@ -74,6 +74,9 @@ use crate::{
 /// For how long who ends a session is kept waiting for what is known of its end upstream.
 pub const KILL_ANSWER: Duration = Duration::from_millis(60);
 
+/// The same for a session that has ended already: all that is left to do is to look.
+const KILL_LOOK: Duration = Duration::from_secs(40);
+
 /// What a client wants a session to be.
 pub struct NewSession {
     /// A new id, or one that was reserved for this session and may have been used for it already.
@@ -357,13 +360,14 @@ impl Sessions {
 
     /// Ends a session for good, with whatever it still runs upstream, and keeps its log. That it ends is durable when this
     /// returns; with what is known of its end upstream, if that is known within [`KILL_ANSWER`]. Otherwise the session's last
-    /// event tells it. Of a session that has ended it is looked anew.
+    /// event tells it. Of a session that has ended it is looked anew, and waited for what is seen.
     ///
     /// # Errors
     /// When the session does not exist, or the wish could not be stored.
     pub async fn kill(&self, id: SessionId) -> Result<UpstreamEnd, KillError> {
         let ((durable, stored), (over, end)) = (oneshot::channel(), oneshot::channel());
-        self.get(id)?.ok_or(KillError::NotFound)?;
+        let session = self.get(id)?.ok_or(KillError::NotFound)?;
+        let patience = if session.is_over() { KILL_LOOK } else { KILL_ANSWER };
         if !self.deliver(id, Command::Kill { durable, over }) {
             return Err(KillError::Busy);
         }
@@ -373,7 +377,7 @@ impl Sessions {
             Err(_) => return Err(KillError::Store(AppendError::OutcomeUnknown)),
         }
         // A driver that ends before it is known leaves it to the next one.
-        Ok(match timeout(KILL_ANSWER, end).await {
+        Ok(match timeout(patience, end).await {
             Ok(Ok(end)) => end,
             Ok(Err(_)) | Err(_) => UpstreamEnd {
                 verified: false,

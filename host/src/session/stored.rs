@@ -148,6 +148,11 @@ impl Session {
         self.state.waiting()
     }
 
+    /// True when it is over for good, and nothing is to be done for that any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.phase() == Phase::Terminated
+    }
+
     /// The prompt that was sent last, by its place in the list, while its turn may not have begun.
     pub(super) fn current(&self) -> Option<u64> {
         matches!(self.state.phase(), Phase::Sent | Phase::Taken).then_some(self.state.sent())
