@@ -41,6 +41,7 @@ mod id;
 mod incoming;
 mod library;
 mod line;
+mod past;
 mod patch;
 pub mod record;
 pub mod script;
@@ -60,6 +61,7 @@ use crate::world::World;
 pub use crate::{
     endpoint::Endpoint,
     fault::{CutBy, Faults},
+    past::Past,
     record::Recorder,
     script::Script,
 };
@@ -162,6 +164,22 @@ impl Simulator {
     #[must_use]
     pub fn inject(&self, session_id: &str, event: Map<String, Value>) -> Option<String> {
         self.world.session(session_id).map(|session| session.inject(event))
+    }
+
+    /// Lets a session's turn go on behind its `hold`, or behind the next one that it comes to; nothing for no session.
+    pub fn release(&self, session_id: &str) {
+        if let Some(session) = self.world.session(session_id) {
+            session.release();
+        }
+    }
+
+    /// Goes on with a session of another simulator: an upstream outlives the hosts of a test. A turn that waits for the
+    /// client ends with its answer; one that ran is taken as over, and whatever it may still say is to be injected.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn adopt(&self, past: Past) {
+        self.world.adopt(past);
     }
 
     /// Plays another script from the next turn on; faults apply at once and count anew.

@@ -121,6 +121,8 @@ pub enum Step {
         /// How long, in milliseconds.
         ms: u64,
     },
+    /// Nothing, until [`Simulator::release`](crate::Simulator::release): a turn that is over when a test says so.
+    Hold,
     /// Many `agent.message` events.
     Repeat(Repeat),
     /// An event as it stands here; `id` and `processed_at` are added if absent. Without `type` it is nameless.

@@ -21,15 +21,28 @@ const BATCH_MAX: u64 = 1024;
 /// Plays the turn that `session` just opened, and those of the prompts that queue meanwhile.
 pub(crate) fn spawn(world: &Arc<World>, session: &Arc<Session>, first: Prompt) {
     let (world, session) = (Arc::clone(world), Arc::clone(session));
+    tokio::spawn(async move { all(&world, &session, Some(first)).await });
+}
+
+/// Waits for the answers to `asked` questions of a turn whose script is not known any more, and ends it with them.
+pub(crate) fn resume(world: &Arc<World>, session: &Arc<Session>, asked: usize) {
+    let (world, session) = (Arc::clone(world), Arc::clone(session));
     tokio::spawn(async move {
-        let mut next = Some(first);
-        while let Some(prompt) = next {
-            // The turn keeps to this script also when another is set meanwhile.
-            let script = world.script();
-            let player = Player::new(&session, &prompt.text, world.options.batch.clamp(1, BATCH_MAX));
-            next = player.play(script.turn(&prompt.text)).await;
-        }
+        let mut player = Player::new(&session, "", 1);
+        player.asked = vec![Some(String::new()); asked];
+        let rest = Turn { spans: false, ..Turn::of([]) };
+        let next = player.play(&rest).await;
+        all(&world, &session, next).await;
     });
+}
+
+async fn all(world: &World, session: &Session, mut next: Option<Prompt>) {
+    while let Some(prompt) = next {
+        // The turn keeps to this script also when another is set meanwhile.
+        let script = world.script();
+        let player = Player::new(session, &prompt.text, world.options.batch.clamp(1, BATCH_MAX));
+        next = player.play(script.turn(&prompt.text)).await;
+    }
 }
 
 /// What a turn has in hand while it is played.
@@ -106,6 +119,7 @@ impl<'a> Player<'a> {
             }
             Step::Error { kind, message, retry_status } => return self.fail(kind, message, *retry_status),
             Step::Delay { ms } => self.rest_until(Instant::now() + Duration::from_millis(*ms)).await?,
+            Step::Hold => session.held().await?,
             Step::Repeat(repeat) => self.repeat(repeat).await?,
             Step::Event { event } => drop(session.emit_raw(event.clone())?),
             Step::Frame { text } => session.emit_bytes(text.clone().into())?,

@@ -13,9 +13,11 @@ use crate::{
     fault::{Armed, CutBy, Faults, ListLag, RequestFault, StreamFault},
     id::Ids,
     library::Library,
+    past::Past,
     record::Recorder,
     script::{Heartbeat, Script},
     session::Session,
+    turn,
 };
 
 /// One simulated service.
@@ -99,6 +101,15 @@ impl World {
 
     pub(crate) fn status_lag_ms(&self) -> u64 {
         lock(&self.armed).faults().status_lag_ms
+    }
+
+    pub(crate) fn adopt(self: &Arc<Self>, past: Past) {
+        let session = Arc::new(Session::past(&self.ids, past, self.options.backlog_bytes_max));
+        self.sessions().insert(session.id.clone(), Arc::clone(&session));
+        let asked = session.waiting();
+        if asked > 0 {
+            turn::resume(self, &session, asked);
+        }
     }
 
     pub(crate) fn cut_streams(&self, by: CutBy) {

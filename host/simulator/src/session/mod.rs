@@ -24,6 +24,7 @@ use crate::{
     history::History,
     id::Ids,
     incoming::{Incoming, Refused, Reply},
+    past::Past,
     script::Repeat,
     window::{Read, ReaderId, RoomAgain},
 };
@@ -65,6 +66,20 @@ impl Session {
             ids: Arc::clone(ids),
             state: Mutex::new(State::new(Arc::clone(ids), profile, backlog_bytes_max)),
             turn_wake: Notify::new(),
+        }
+    }
+
+    /// One that another simulator has made and played so far.
+    pub(crate) fn past(ids: &Arc<Ids>, past: Past, backlog_bytes_max: usize) -> Self {
+        let Past { session: shown, events } = past;
+        let (created_at, profile) = (shown.created_at(), shown.profile());
+        Self {
+            created_at,
+            ids: Arc::clone(ids),
+            state: Mutex::new(State::past(Arc::clone(ids), profile, backlog_bytes_max, &events)),
+            turn_wake: Notify::new(),
+            id: shown.id,
+            environment_id: shown.environment_id,
         }
     }
 
@@ -127,6 +142,17 @@ impl Session {
     /// Ends the turn without a word, as the simulator itself ends.
     pub(crate) fn abandon(&self) {
         self.lock().abandon();
+        self.turn_wake.notify_one();
+    }
+
+    /// How many questions wait for the client's answer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting()
+    }
+
+    /// Lets the turn go on behind its `hold`, or behind the next one that it comes to.
+    pub(crate) fn release(&self) {
+        self.lock().release();
         self.turn_wake.notify_one();
     }
 
@@ -233,6 +259,14 @@ impl Session {
     /// Waits until the slowest reader has caught up.
     pub(crate) async fn room(&self) -> Result<(), Interrupted> {
         while !self.playing()?.window.has_room() {
+            self.turn_wake.notified().await;
+        }
+        Ok(())
+    }
+
+    /// Waits until somebody lets the turn go on.
+    pub(crate) async fn held(&self) -> Result<(), Interrupted> {
+        while !self.playing()?.take_release() {
             self.turn_wake.notified().await;
         }
         Ok(())

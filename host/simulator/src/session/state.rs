@@ -14,6 +14,7 @@ use crate::{
     history::History,
     id::Ids,
     incoming::{Incoming, Input, Refused, Reply},
+    past,
     script::StopReason,
     window::Window,
 };
@@ -77,6 +78,8 @@ pub(super) struct State {
     asked: Vec<Asked>,
     /// The turn is told to stop, and has not stopped yet.
     interrupted: bool,
+    /// How many holds shall not hold.
+    released: u64,
     /// When it was last announced that nothing runs.
     idle_since: Moment,
 }
@@ -104,7 +107,47 @@ impl State {
             queue: VecDeque::new(),
             asked: Vec::new(),
             interrupted: false,
+            released: 0,
         }
+    }
+
+    /// A session that another simulator has played so far.
+    pub(super) fn past(
+        ids: Arc<Ids>,
+        profile: Profile,
+        backlog_bytes_max: usize,
+        events: &[Map<String, Value>],
+    ) -> Self {
+        let mut state = Self::new(ids, profile, backlog_bytes_max);
+        for event in events {
+            let text = |key: &str| event.get(key).and_then(Value::as_str);
+            let frame = Frame::of_json(text("type").unwrap_or_default(), event);
+            state.history.push(frame, text("processed_at").and_then(Moment::parse));
+        }
+        state.asked = past::unanswered(events).into_iter().map(|id| Asked { id, reply: None }).collect();
+        if past::is_terminated(events) {
+            state.phase = Phase::Terminated;
+        } else if !state.asked.is_empty() {
+            state.phase = Phase::Waiting;
+        }
+        state
+    }
+
+    /// How many questions wait for the client's answer.
+    pub(super) fn waiting(&self) -> usize {
+        if self.phase == Phase::Waiting { self.unanswered().len() } else { 0 }
+    }
+
+    /// One hold less shall hold.
+    pub(super) const fn release(&mut self) {
+        self.released += 1;
+    }
+
+    /// Whether a hold shall not hold any more, which counts once.
+    pub(super) const fn take_release(&mut self) -> bool {
+        let released = self.released > 0;
+        self.released = self.released.saturating_sub(1);
+        released
     }
 
     /// The status as a request sees it, so many milliseconds behind what the stream says.
@@ -249,7 +292,8 @@ impl State {
     /// If answers are missing: closes the span, says which, and is idle. Returns how many are missing.
     pub(super) fn pause(&mut self, span: &mut Option<String>) -> usize {
         let open = self.unanswered();
-        if !open.is_empty() {
+        // A turn that another simulator has played so far waits already, and has said so.
+        if !open.is_empty() && self.phase != Phase::Waiting {
             self.close_span(span.take());
             self.emit(&Event::requires_action(&open));
             self.rest(Phase::Waiting);
