@@ -1,39 +1,21 @@
 //! The contract 0.1 is frozen: its text does not change, and a component that was built from it once runs for as long as 0.1
 //! is promised.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::collections::BTreeMap;
 
-use axum::{
-    Json, Router,
-    body::{Body, Bytes},
-    extract::State,
-    routing::{delete, get, post},
-};
 use lap::{
-    Host,
-    config::Config,
     conformance::{self, Check},
     runtime::{Manifest, Trial},
 };
-use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use serde_json::json;
 
 use super::{root, scenarios};
-use crate::harness::{Client, MASTER_KEY, anywhere};
+use crate::harness::threads::{self, GOLDEN};
 
 /// Of all files of `wit/lap-runtime/0.1`, names and contents.
 const CONTRACT_0_1: &str = "sha256:f33e564046af5e9d16198337e57d0eb9d5dfec22a35c40bc69582565f5154fbc";
 
-/// A component that was built when the contract was frozen. See `tests/guest/golden/README.md`.
-const GOLDEN: &[u8] = include_bytes!("../guest/golden/sample.wasm");
 const GOLDEN_DIGEST: &str = "sha256:9f1054519194f480fbc242d2d4a22a4917d724e4ba2ec951865ebf7629882ee3";
-
-fn manifest() -> String {
-    std::fs::read_to_string(root().join("tests/guest/golden/runtime.toml")).unwrap()
-}
 
 #[test]
 fn the_contract_0_1_does_not_change() {
@@ -60,7 +42,7 @@ fn the_golden_component_is_the_one_that_was_built_then() {
 
 #[tokio::test]
 async fn the_golden_component_is_accepted_and_passes() {
-    let manifest: Manifest = manifest().parse().unwrap();
+    let manifest: Manifest = threads::MANIFEST.parse().unwrap();
     let check = Check::run(GOLDEN, Some(Ok(manifest.clone()))).await;
     assert!(check.accepted && check.warnings.is_empty(), "{check}");
     let trial = Trial::start(GOLDEN, Some(manifest)).await.unwrap();
@@ -68,59 +50,9 @@ async fn the_golden_component_is_accepted_and_passes() {
     assert!(report.passed(), "{report}");
 }
 
-/// The vendor of the golden component, with one thread and one answer.
-#[derive(Clone, Default)]
-struct Threads {
-    stream: Arc<Mutex<Option<mpsc::UnboundedSender<Bytes>>>>,
-}
-
-impl Threads {
-    async fn serve(self) -> String {
-        let listener = tokio::net::TcpListener::bind(anywhere()).await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new()
-            .route("/v1/assistants", post(async || Json(json!({"id": "a1"}))))
-            .route("/v1/threads", post(async || Json(json!({"id": "t1"}))))
-            .route("/v1/threads/t1", delete(async || Json(json!({}))))
-            .route("/v1/threads/t1/events", get(Self::events))
-            .route("/v1/threads/t1/messages", post(Self::message))
-            .route("/v1/threads/t1/history", get(async || Json(json!({"events": [], "next": null}))))
-            .route("/v1/models", get(async || Json(json!({"models": ["model-1"]}))))
-            .with_state(self);
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        base
-    }
-
-    async fn events(State(threads): State<Self>) -> Body {
-        let (says, mut said) = mpsc::unbounded_channel();
-        *threads.stream.lock().unwrap() = Some(says);
-        Body::from_stream(futures_util::stream::poll_fn(move |context| {
-            said.poll_recv(context).map(|bytes| bytes.map(Ok::<_, std::convert::Infallible>))
-        }))
-    }
-
-    async fn message(State(threads): State<Self>, Json(message): Json<Value>) -> Json<Value> {
-        let text = message["content"][0]["text"].as_str().unwrap();
-        let says = threads.stream.lock().unwrap().clone().unwrap();
-        for said in [
-            json!({"id": "m1", "kind": "started"}),
-            json!({"id": "m2", "kind": "text", "text": format!("You said {text}")}),
-            json!({"id": "m3", "kind": "done"}),
-        ] {
-            says.send(format!("data: {said}\n\n").into()).unwrap();
-        }
-        Json(json!({}))
-    }
-}
-
 #[tokio::test]
 async fn the_golden_component_runs_a_session_of_this_host() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = Config::demo(anywhere(), folder.path(), MASTER_KEY);
-    config.default_runtime = "sample".to_owned();
-    let host = Host::start_with(config, &[(&manifest(), GOLDEN)]).await.unwrap();
-    let client = Client::new(host.address(), MASTER_KEY);
-    client.connect_to("sample", &Threads::default().serve().await).await;
+    let (_host, client, _folder) = threads::golden_host().await;
     let agent = client.agent(&json!({"runtime": "sample", "model": "model-1"})).await;
     let body = json!({"runtime": "sample", "agent_id": agent, "prompt": "Hi"});
     let session = client.post("/session", &body).await.ok()["id"].as_str().unwrap().to_owned();

@@ -8,6 +8,7 @@ pub mod proxy;
 pub mod puppet;
 pub mod responses;
 mod store;
+pub mod threads;
 pub mod variant;
 pub mod workshop;
 
