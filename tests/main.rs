@@ -1,7 +1,7 @@
 //! All behaviour tests in one binary. `api` and `stream` go through HTTP, as users do; `guest` and `conformance` go
 //! through the contract; `registry` adds, changes and removes runtimes; `crash` runs the real program and kills it,
 //! `front` runs it and is rude to it; `pages` reads the console's pages; `kit` follows the tutorial for authors;
-//! `wire` compares what clients are told with what was recorded.
+//! `wire` compares what clients are told with what was recorded, and `store` opens what older versions have written.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "a test fails by panicking")]
 
 mod api;
@@ -18,6 +18,7 @@ mod kit {
 }
 mod pages;
 mod registry;
+mod store;
 mod stream;
 mod tidy;
 mod watcher;
