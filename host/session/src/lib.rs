@@ -26,6 +26,7 @@ pub mod history;
 pub mod ingest;
 mod journal;
 pub mod machine;
+mod simulation;
 pub mod state;
 mod turn;
 pub mod usage;

@@ -343,6 +343,9 @@ pub struct Machine {
     /// True once nothing follows any more.
     pub(crate) removed: bool,
     pub(crate) actions: Vec<Action>,
+    /// A rule that a simulation breaks on purpose.
+    #[cfg(test)]
+    pub(crate) mutant: Option<crate::simulation::Mutant>,
 }
 
 impl Machine {
@@ -384,6 +387,8 @@ impl Machine {
             touched: Moment::ZERO,
             removed: false,
             actions: Vec::new(),
+            #[cfg(test)]
+            mutant: None,
         }
     }
 
@@ -509,7 +514,14 @@ impl Machine {
 
     /// Does what is due, until something has to be waited for.
     fn advance(&mut self) {
+        #[cfg(test)]
+        let mut steps = 0;
         loop {
+            #[cfg(test)]
+            {
+                steps += 1;
+                assert!(steps < 1000, "the machine goes round in circles: {:?}", self.kept.state);
+            }
             self.flush();
             if self.removed || !self.step() {
                 break;

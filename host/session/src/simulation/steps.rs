@@ -1,0 +1,1 @@
+//! Everything at every step of a plain turn.
