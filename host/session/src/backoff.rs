@@ -48,6 +48,12 @@ impl Backoff {
         }
     }
 
+    /// As [`Backoff::wait`], for what stands in the way only on the host's own side: there is always another try.
+    pub fn wait_for_room(&mut self, now: Moment, asked: Option<Duration>, chance: u64) {
+        self.wait(now, asked, chance);
+        self.since = now;
+    }
+
     /// All is well: the next failure is a first one.
     pub fn reset(&mut self) {
         *self = Self::default();

@@ -80,15 +80,19 @@ impl StopClock {
         self.backoff.reset();
     }
 
-    /// When something is to be done for it.
-    pub(crate) fn due(&self, stop: Stop) -> Option<Moment> {
+    /// When the next try comes, at the earliest.
+    pub(crate) const fn next_try(&self) -> Moment {
+        self.backoff.until()
+    }
+
+    /// When something is to be done for it: what is due next, and by when there is a word about it.
+    pub(crate) fn due(&self, stop: Stop) -> [Moment; 2] {
         let told = if self.told { STOP_MAX } else { HELD_UP };
         let next = match stop {
-            Stop::None => return None,
-            Stop::Wanted => self.backoff.until(),
+            Stop::None | Stop::Wanted => self.backoff.until(),
             Stop::Sent => self.since + STOP_LOOKS.get(self.looks).copied().unwrap_or(STOP_MAX),
         };
-        Some(next.max(Moment::from_nanos(1)).min(self.since + told))
+        [next, self.since + told]
     }
 }
 
@@ -99,6 +103,8 @@ pub(crate) struct Deleting {
     pub(crate) since: Moment,
     pub(crate) until: Moment,
     tries: u32,
+    /// Once nothing stands in the way of the removal: why the session may go on upstream, if it may.
+    closed: Option<Option<String>>,
 }
 
 impl Machine {
@@ -130,11 +136,11 @@ impl Machine {
     pub(crate) fn interrupt(&mut self, ticket: Ticket) {
         // What is durable to be sent and was not sent yet need not be.
         let unsent = self.to_send == Some(Sending::Prompt);
-        self.decide(Input::Interrupt);
         if unsent {
             self.to_send = None;
-            self.decide(Input::NotArrived);
+            self.not_arrived(Arrived::No);
         }
+        self.decide(Input::Interrupt);
         let stops = self.state().stop() == Stop::Wanted;
         let id = self.own_id();
         if stops {
@@ -142,12 +148,8 @@ impl Machine {
             self.ingest.interrupts(id);
             self.stop.get_or_insert_with(|| StopClock::beginning(self.now.at)).try_again();
             self.withdraw_queue(Reason::Interrupted);
-        } else if unsent || !self.queue.is_empty() {
+        } else if !self.queue.is_empty() {
             self.push_own(event::INTERRUPT, &event::interrupt(&id, false));
-            if unsent {
-                self.withdraw_current(Reason::Interrupted, Arrived::No);
-                self.forget_current();
-            }
             self.withdraw_queue(Reason::Interrupted);
             self.push_idle("end_turn");
         }
@@ -182,18 +184,10 @@ impl Machine {
             self.fail(&Failure::of(ErrorKind::Upstream, message), Input::Fail);
             return true;
         }
-        if now >= clock.since + HELD_UP && !clock.told {
-            clock.told = true;
-            let message = match (&clock.why, stop) {
-                (Some(why), Stop::Wanted) => {
-                    format!("the turn is to be stopped, and the upstream does not take it: {why}")
-                }
-                (None, Stop::Wanted) => "the turn is to be stopped, and the upstream has not answered yet".to_owned(),
-                _ => "the upstream has taken that the turn is to be stopped, and has not ended it yet".to_owned(),
-            };
-            self.push_error(&Failure::of(ErrorKind::Upstream, message), RetryStatus::Retrying);
+        if self.tell_of_stop() {
             return true;
         }
+        let Some(clock) = &mut self.stop else { return false };
         match stop {
             Stop::Wanted if clock.backoff.is_due(now) => self.call(Calling::Interrupt, Call::SendInterrupt),
             Stop::Sent if STOP_LOOKS.get(clock.looks).is_some_and(|after| now >= clock.since + *after) => {
@@ -207,6 +201,23 @@ impl Machine {
         }
     }
 
+    /// Says that it takes long to stop the turn, and why, whatever call is under way.
+    pub(crate) fn tell_of_stop(&mut self) -> bool {
+        let (now, stop) = (self.now.at, self.state().stop());
+        let waits = |clock: &&mut StopClock| stop != Stop::None && !clock.told && now >= clock.since + HELD_UP;
+        let Some(clock) = self.stop.as_mut().filter(waits) else { return false };
+        clock.told = true;
+        let message = match (&clock.why, stop) {
+            (Some(why), Stop::Wanted) => {
+                format!("the turn is to be stopped, and the upstream does not take it: {why}")
+            }
+            (None, Stop::Wanted) => "the turn is to be stopped, and the upstream has not answered yet".to_owned(),
+            _ => "the upstream has taken that the turn is to be stopped, and has not ended it yet".to_owned(),
+        };
+        self.push_error(&Failure::of(ErrorKind::Upstream, message), RetryStatus::Retrying);
+        true
+    }
+
     pub(crate) fn interrupt_sent(&mut self, result: Result<Done, Failure>) {
         let failure = match result {
             Ok(Done::Outcome { outcome, frames }) => {
@@ -217,23 +228,31 @@ impl Machine {
             Ok(_) => return,
             Err(failure) => failure,
         };
-        let chance = self.connection.chance();
-        match failure.verdict() {
-            Verdict::Again | Verdict::AgainWithCredential | Verdict::AgainWithRoom => {
-                if let Some(clock) = &mut self.stop {
-                    clock.backoff.wait(self.now.at, failure.retry_after, chance);
-                    clock.why = Some(failure.message);
-                }
-            }
-            Verdict::Final if self.is_gone(&failure) => self.gone(&failure),
-            Verdict::Final => {
-                self.decide(Input::NotStopped);
-                let message = format!("the turn could not be stopped, and goes on: {}", failure.message);
-                self.push_error(&Failure { message, ..failure }, RetryStatus::Retrying);
-                // It may be over there already.
-                self.connection.look_for_prompt(self.now.at);
-            }
+        // A guest that breaks off may have another try, too: until a minute is over.
+        if failure.verdict() == Verdict::Final && failure.cause != Cause::Fault {
+            return self.not_stopped(failure);
         }
+        let chance = self.connection.chance();
+        if let Some(clock) = &mut self.stop {
+            clock.backoff.wait(self.now.at, failure.retry_after, chance);
+            clock.why = Some(failure.message);
+        }
+    }
+
+    /// The upstream does not take the wish to stop the turn, and never will.
+    fn not_stopped(&mut self, failure: Failure) {
+        if self.is_gone(&failure) {
+            return self.gone(&failure, Arrived::Unknown);
+        }
+        self.decide(Input::NotStopped);
+        if self.state().settled() {
+            // It waits for the client, who wants no more of it: nothing else ends the wait.
+            return self.fail(&failure, Input::Fail);
+        }
+        let message = format!("the turn could not be stopped, and goes on: {}", failure.message);
+        self.push_error(&Failure { message, ..failure }, RetryStatus::Retrying);
+        // It may be over there already.
+        self.connection.look_for_prompt(self.now.at);
     }
 
     pub(crate) fn take_input(&mut self, input: GuestInput) {
@@ -312,7 +331,8 @@ impl Machine {
         let Some(input) = self.inputs.pop_front() else { return };
         match result {
             Ok(Done::Outcome { outcome, frames }) => {
-                if input.answers {
+                // Where it answers nothing, the prompt on its way is no less in doubt.
+                if self.state().is_answering() {
                     self.decide(Input::Taken);
                 }
                 self.take(outcome, &frames, Calling::Input);
@@ -329,7 +349,7 @@ impl Machine {
                     self.decide(Input::NotAnswered);
                 }
                 if failure.cause == Cause::Declared(ErrorKind::Gone) {
-                    self.gone(&failure);
+                    self.gone(&failure, Arrived::Unknown);
                 }
                 self.reply_durably(input.ticket, Reply::Failed(failure));
             }
@@ -363,17 +383,14 @@ impl Machine {
             self.withdraw_queue(Reason::Killed);
             self.decide(Input::Kill);
             self.forget_current();
-            self.actions.push(Action::CloseFeed);
-            self.connection.drop_feed();
-            self.refuse_inputs();
-            (self.to_send, self.stop, self.kept.waiting) = (None, None, None);
+            self.close();
         }
         let (named, now) = (self.named, self.now.at);
         self.ending.get_or_insert_with(|| EndOfSession::beginning(named, now));
         self.reply_durably(ticket, Reply::Done);
     }
 
-    fn refuse_inputs(&mut self) {
+    pub(crate) fn refuse_inputs(&mut self) {
         // The one that is under way is answered by what comes of it.
         let under_way = usize::from(self.call == Some(Calling::Input));
         let rest: Vec<_> = self.inputs.drain(under_way.min(self.inputs.len())..).collect();
@@ -401,8 +418,8 @@ impl Machine {
             return self.reply(ticket, Reply::Changed);
         }
         let now = self.now.at;
-        let deleting =
-            self.deleting.get_or_insert_with(|| Deleting { tickets: Vec::new(), since: now, until: now, tries: 0 });
+        let beginning = || Deleting { tickets: Vec::new(), since: now, until: now, tries: 0, closed: None };
+        let deleting = self.deleting.get_or_insert_with(beginning);
         if deleting.tickets.len() >= WAITING_MAX {
             return self.reply(ticket, Reply::Busy);
         }
@@ -410,8 +427,25 @@ impl Machine {
     }
 
     pub(crate) fn go_on_deleting(&mut self) -> bool {
-        let due = self.deleting.as_ref().is_some_and(|deleting| self.now.at >= deleting.until);
-        due && self.call(Calling::Deleting, Call::Close)
+        match &self.deleting {
+            Some(Deleting { closed: Some(_), .. }) => self.remove(),
+            Some(deleting) if self.now.at >= deleting.until => self.call(Calling::Deleting, Call::Close),
+            _ => false,
+        }
+    }
+
+    /// Removes the session, once everybody else is answered.
+    fn remove(&mut self) -> bool {
+        let Some(Deleting { tickets, closed: Some(unended), .. }) = self.deleting.take() else { return false };
+        self.refuse_inputs();
+        let detail = unended.clone().unwrap_or_else(|| "the session was deleted".to_owned());
+        for ticket in std::mem::take(&mut self.kills) {
+            self.reply(ticket, Reply::Over(UpstreamEnd { verified: false, detail: detail.clone() }));
+        }
+        self.removed = true;
+        self.actions.push(Action::CloseFeed);
+        self.actions.push(Action::Remove { tickets, unended });
+        true
     }
 
     /// One that is gone upstream, that cannot be ended there, or to which there is no way any more, is removed here all the
@@ -440,9 +474,8 @@ impl Machine {
                 }
             },
         };
-        self.removed = true;
-        self.actions.push(Action::CloseFeed);
-        self.actions.push(Action::Remove { tickets: deleting.tickets, unended });
+        deleting.closed = Some(unended);
+        self.deleting = Some(deleting);
     }
 
     pub(crate) fn prompt_sent(&mut self, result: Result<Done, Failure>) {
@@ -457,10 +490,15 @@ impl Machine {
             Ok(_) => return,
             Err(failure) => failure,
         };
+        // A client has ended the session since.
+        if self.state().in_doubt().is_none() {
+            return;
+        }
         let (now, chance) = (self.now.at, self.connection.chance());
+        let arrived = if failure.leaves_doubt() || failure.cause == Cause::Fault { Arrived::Unknown } else { Arrived::No };
         let verdict = failure.verdict();
         if matches!(verdict, Verdict::Again | Verdict::AgainWithCredential) && self.sending.is_exhausted(now) {
-            return self.fail(&failure, Input::Fail);
+            return self.fail_with(&failure, Input::Fail, arrived);
         }
         if failure.leaves_doubt() {
             self.sending.wait(now, failure.retry_after, chance);
@@ -469,12 +507,9 @@ impl Machine {
         match verdict {
             Verdict::Again => self.sending.wait(now, failure.retry_after, chance),
             Verdict::AgainWithCredential => self.sending.wait(now, Some(WITH_CREDENTIAL), chance),
-            Verdict::AgainWithRoom => {
-                self.sending.reset();
-                self.sending.wait(now, failure.retry_after, chance);
-            }
-            Verdict::Final if self.is_gone(&failure) => return self.gone(&failure),
-            Verdict::Final => return self.fail(&failure, Input::Fail),
+            Verdict::AgainWithRoom => self.sending.wait_for_room(now, failure.retry_after, chance),
+            Verdict::Final if self.is_gone(&failure) => return self.gone(&failure, arrived),
+            Verdict::Final => return self.fail_with(&failure, Input::Fail, arrived),
         }
         self.not_arrived(Arrived::No);
         self.lost(&failure, self.sending.until());
@@ -485,11 +520,12 @@ impl Machine {
         failure.cause == Cause::Declared(ErrorKind::Gone) || (self.named && failure.says_gone())
     }
 
-    fn gone(&mut self, failure: &Failure) {
+    fn gone(&mut self, failure: &Failure, arrived: Arrived) {
         if let Some(version) = self.credential {
             self.decide(Input::Gone(version));
         }
         let message = format!("the upstream has no such session any more: {}", failure.message);
-        self.fail(&Failure { message, cause: Cause::Declared(ErrorKind::Gone), retry_after: None }, Input::Fail);
+        let failure = Failure { message, cause: Cause::Declared(ErrorKind::Gone), retry_after: None };
+        self.fail_with(&failure, Input::Fail, arrived);
     }
 }

@@ -229,14 +229,14 @@ impl Connection {
 
     /// The feed is over.
     pub(crate) fn closed(&mut self, now: Moment) {
-        if let Feed::Open { since } = std::mem::replace(&mut self.feed, Feed::Closed)
-            && now >= since + STEADY
-        {
-            self.connecting.reset();
-        }
         self.reading = false;
         self.planned = None;
         self.looking = None;
+        // A guest that is told of the end may ask for another feed: that is no second failure.
+        let Feed::Open { since } = std::mem::replace(&mut self.feed, Feed::Closed) else { return };
+        if now >= since + STEADY {
+            self.connecting.reset();
+        }
         let chance = self.chance();
         self.connecting.wait_little(now, chance);
     }
@@ -283,6 +283,12 @@ impl Connection {
         self.connecting.wait(now, asked, chance);
     }
 
+    /// The host has no room for it just now.
+    pub(crate) fn wait_for_room(&mut self, now: Moment, asked: Option<Duration>) {
+        let chance = self.chance();
+        self.connecting.wait_for_room(now, asked, chance);
+    }
+
     /// True when it was tried for long enough.
     pub(crate) fn is_exhausted(&self, now: Moment) -> bool {
         self.connecting.is_exhausted(now)
@@ -297,6 +303,7 @@ impl Connection {
     pub(crate) fn failed(&mut self) {
         self.drop_feed();
         self.connecting.reset();
+        (self.odd, self.odd_ones) = (None, 0);
     }
 
     /// What a look that is under way says of its failure.

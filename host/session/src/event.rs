@@ -359,6 +359,18 @@ pub fn withdrawn(json: &str, id: &str, reason: Reason, arrived: Arrived) -> Stri
     with_json_member(&event, "withdrawn", &why)
 }
 
+/// True for what [`withdrawn`] has made: no event of the upstream's, and no sign that it has the prompt.
+#[must_use]
+pub fn is_withdrawn(json: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Withdrawn {
+        #[serde(default)]
+        withdrawn: Option<serde::de::IgnoredAny>,
+    }
+    memchr::memmem::find(json.as_bytes(), b"\"withdrawn\"").is_some()
+        && serde_json::from_str(json).is_ok_and(|event: Withdrawn| event.withdrawn.is_some())
+}
+
 /// What stands in the log for an event that cannot be stored.
 #[must_use]
 pub fn omitted(id: &str, at: &str, head: &Head<'_>, bytes: usize, reason: Invalid) -> String {

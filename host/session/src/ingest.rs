@@ -60,17 +60,20 @@ impl Sought {
     fn is(&self, head: &Head<'_>, json: &str, seen: &Seen) -> bool {
         head.kind == self.kind
             && !seen.contains_counterpart(head)
+            && !seen.contains(head, json)
             && self.text.as_ref().is_none_or(|text| event::message_text(json).is_some_and(|said| said == *text))
     }
 
     /// Looks whether an event is the echo.
     fn look(&mut self, head: &Head<'_>, json: &str, seen: &Seen) -> Echo {
+        // One that says nothing of a time says nothing of waiting either.
+        let begun = head.is_processed() || !head.timed;
         match &self.id {
-            Some(id) if head.is_processed() && head.id.as_deref() == Some(id) => Echo::Begun,
+            Some(id) if begun && head.id.as_deref() == Some(id) => Echo::Begun,
             Some(_) => Echo::None,
             None if self.is(head, json, seen) => {
                 self.id = Some(head.id.as_deref().unwrap_or_default().to_owned());
-                if head.is_processed() { Echo::ArrivedAndBegun } else { Echo::Arrived }
+                if begun { Echo::ArrivedAndBegun } else { Echo::Arrived }
             }
             None => Echo::None,
         }
@@ -165,6 +168,10 @@ impl Ingest {
 
     /// A client's wish to stop the turn stands in the log under this id, and the upstream will show one of its own.
     pub fn interrupts(&mut self, id: String) {
+        // The log may be recalled while a wish comes into it.
+        if self.interrupts.contains(&id) {
+            return;
+        }
         self.interrupts.push_back(id);
         if self.interrupts.len() > INTERRUPTS_MAX {
             self.interrupts.pop_front();
@@ -189,6 +196,7 @@ impl Ingest {
     /// Notes an event of the log, which comes in order from the first. True when it is the echo that is looked for.
     pub fn recall(&mut self, json: &str, sought: Option<&mut Sought>) -> Echo {
         let Ok(head) = event::head(json) else { return Echo::None };
+        let sought = sought.filter(|_| !event::is_withdrawn(json));
         let echo = sought.map_or(Echo::None, |sought| sought.look(&head, json, &self.seen));
         if head.kind == event::INTERRUPT
             && let Some(id) = head.id.as_deref().filter(|id| self.ids.has(id))

@@ -324,6 +324,8 @@ pub struct Machine {
     pub(crate) connection: Connection,
     pub(crate) sending: Backoff,
     pub(crate) call: Option<Calling>,
+    /// When it began.
+    call_since: Moment,
     /// True when what the call under way is made with is out of date: its feed is opened again.
     stale: bool,
     pub(crate) to_send: Option<Sending>,
@@ -373,6 +375,7 @@ impl Machine {
             connection: Connection::new(fresh, seed),
             sending: Backoff::default(),
             call: None,
+            call_since: Moment::ZERO,
             stale: false,
             to_send: None,
             inputs: VecDeque::new(),
@@ -469,7 +472,8 @@ impl Machine {
             due.push(ending.until);
         }
         due.extend(self.deleting.as_ref().map(|deleting| deleting.until));
-        due.extend(self.stop.as_ref().and_then(|stop| stop.due(self.kept.state.stop())));
+        let stop = self.stop.as_ref().filter(|_| self.kept.state.stop() != Stop::None);
+        due.extend(stop.into_iter().flat_map(|stop| stop.due(self.kept.state.stop())));
         due.extend(self.connection.resumes_reading(now));
         if self.ending.is_none() && self.deleting.is_none() {
             due.extend(self.connection.planned());
@@ -538,6 +542,9 @@ impl Machine {
             self.journal.next().record = true;
         }
         let settled = self.kept.state.settled();
+        if settled && self.kept.waiting.take().is_some() {
+            self.journal.next().record = true;
+        }
         let Some(mut commit) = self.journal.begin() else { return };
         commit.settled = settled;
         if commit.record {
@@ -549,6 +556,7 @@ impl Machine {
 
     pub(crate) fn call(&mut self, calling: Calling, call: Call) -> bool {
         self.call = Some(calling);
+        self.call_since = self.now.at;
         self.stale = false;
         self.actions.push(Action::Call(call));
         true
@@ -563,16 +571,16 @@ impl Machine {
                 self.call = None;
                 self.abandoned(call);
             }
-            return overdue;
+            return overdue || self.tell_of_stop();
         }
         if !self.journal.is_clean() {
             return false;
         }
-        if let Some(sending) = self.to_send.take() {
-            return self.send(sending);
-        }
         if self.deleting.is_some() {
             return self.go_on_deleting();
+        }
+        if let Some(sending) = self.to_send.take() {
+            return self.send(sending);
         }
         if self.state().is_ending() && self.ending.is_none() {
             self.ending = Some(EndOfSession::beginning(self.named, self.now.at));
@@ -624,6 +632,10 @@ impl Machine {
             Some(End::Told(ending)) => self.call(Calling::OnEnd, Call::OnEnd(ending)),
             Some(End::Refused(failure)) => {
                 self.not_connected(&failure);
+                true
+            }
+            Some(End::Hopeless(_)) if self.is_at_rest() => {
+                self.connection.failed();
                 true
             }
             Some(End::Hopeless(reason)) => {
@@ -786,6 +798,10 @@ impl Machine {
 
     /// The upstream can be reached.
     pub(crate) fn found(&mut self) {
+        // A feed says nothing of a prompt that is not taken yet.
+        if self.state().sendable().is_some() && !self.sending.is_due(self.now.at) {
+            return;
+        }
         if self.state().is_cut() || self.state().sends_first() {
             self.decide(Input::Found);
         }
@@ -838,11 +854,16 @@ impl Machine {
                 self.lost(failure, self.connection.retry_at());
             }
             Verdict::AgainWithRoom => {
-                self.connection.start_anew();
-                self.connection.wait(self.now.at, failure.retry_after);
+                self.connection.wait_for_room(self.now.at, failure.retry_after);
                 self.lost(failure, self.connection.retry_at());
             }
             Verdict::Again | Verdict::AgainWithCredential => self.fail(failure, Input::Fail),
+            // Nobody waits for it: the next prompt finds out.
+            Verdict::Final if self.is_at_rest() => {
+                if failure.cause != Cause::Fault && failure.cause != Cause::NoUpstream {
+                    self.decide(Input::Refused);
+                }
+            }
             Verdict::Final if failure.cause == Cause::Fault || failure.cause == Cause::NoUpstream => {
                 self.fail(failure, Input::Fail);
             }
@@ -854,10 +875,7 @@ impl Machine {
     fn not_mapped(&mut self, failure: &Failure) {
         match failure.cause {
             Cause::Quarantined | Cause::NoRoom => self.not_connected_anew(failure),
-            _ => {
-                self.actions.push(Action::CloseFeed);
-                self.fail(failure, Input::Fail);
-            }
+            _ => self.fail(failure, Input::Fail),
         }
     }
 
@@ -868,7 +886,7 @@ impl Machine {
 
     /// The session waits for its upstream, until this moment.
     pub(crate) fn lost(&mut self, failure: &Failure, until: Moment) {
-        if self.state().settled() {
+        if self.state().settled() || self.state().is_ending() {
             return;
         }
         self.decide(Input::Lost);
@@ -882,17 +900,24 @@ impl Machine {
     fn abandons_at(&self, call: Calling) -> Option<Moment> {
         let deleting = self.deleting.as_ref().map(|deleting| deleting.since);
         let ending = self.kills.first().map(|_| self.ends_since).filter(|_| self.ending.is_some());
-        let stopping = self.stop.as_ref().filter(|_| self.state().stop() == Stop::Wanted).map(|stop| stop.since);
+        let stop = self.stop.as_ref().filter(|_| self.state().stop() == Stop::Wanted);
+        let stopping = stop.map(|stop| stop.since);
+        let held_up = |since: Moment| since.max(self.call_since) + HELD_UP;
         match call {
-            Calling::Recall | Calling::Deleting => None,
+            Calling::Recall => None,
             Calling::Ending => deleting.or(self.ending.as_ref().and_then(EndOfSession::deadline)),
-            // Its own time is over in a minute, and then the next one comes.
-            Calling::Interrupt => deleting.or(ending).map(|since| since + HELD_UP),
+            Calling::Deleting => ending.into_iter().chain(stopping).min().map(held_up),
+            // Meanwhile nothing is mapped, so it has less time than other calls.
+            Calling::Interrupt => Some(self.call_since + HELD_UP),
             // What was begun is not overtaken: it may arrive, and is stopped then.
             Calling::Prompt | Calling::Input | Calling::OnFrames | Calling::OnEnd => {
-                [deleting, ending, stopping].into_iter().flatten().min().map(|since| since + HELD_UP)
+                [deleting, ending, stopping].into_iter().flatten().min().map(held_up)
             }
-            Calling::Connect | Calling::CatchUp => [deleting, ending, stopping].into_iter().flatten().min(),
+            Calling::Connect | Calling::CatchUp => {
+                // An interrupt that the upstream does not take now lets others try until its own next try.
+                let stopping = stop.map(|stop| stop.since.max(stop.next_try()));
+                [deleting, ending, stopping].into_iter().flatten().min()
+            }
         }
     }
 
@@ -916,7 +941,9 @@ impl Machine {
                     ending.given_up(self.now.at);
                 }
             }
-            Calling::Interrupt | Calling::Deleting | Calling::Recall => {}
+            Calling::Interrupt => self.interrupt_sent(Err(too_slow())),
+            Calling::Deleting => self.delete_step(Err(too_slow())),
+            Calling::Recall => {}
         }
     }
 
@@ -953,6 +980,11 @@ impl Machine {
             Err(failure) => ending.failed(failure, now),
         }
     }
+}
+
+fn too_slow() -> Failure {
+    let message = format!("the upstream did not answer within {} seconds", HELD_UP.as_secs());
+    Failure { cause: Cause::Slow, message, retry_after: None }
 }
 
 /// How long it is waited for another credential before the refused one is tried again: it may be allowed by then.

@@ -57,6 +57,14 @@ pub struct State {
     /// True when the host has given a turn up that may go on upstream: its late end is not the end of the next turn.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     abandoned: bool,
+    /// True when the prompt on its way was sent to a turn that waits for the client: until the upstream comes to the prompt,
+    /// what it says is of that turn.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    asked: bool,
+    /// True once the runtime has shown a prompt as the upstream's: then what it says of a turn can be told from what it says
+    /// of the one before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shows: bool,
     /// The version of the credential under which the upstream said that it has no such session any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     gone: Option<u64>,
@@ -104,6 +112,8 @@ pub enum Input {
     Stopped,
     /// The upstream does not take the wish to stop the turn, which goes on.
     NotStopped,
+    /// The upstream shows the prompt sent last.
+    Shown,
     /// The upstream has come to the prompt sent last: what it says of turns from now on is of this one.
     Begun,
     /// A client stops the turn and withdraws what waits.
@@ -168,6 +178,8 @@ impl State {
         stop: Stop::None,
         refused: false,
         abandoned: false,
+        asked: false,
+        shows: false,
         gone: None,
     };
 
@@ -176,6 +188,12 @@ impl State {
     /// # Errors
     /// When the input is a wish that this state does not allow.
     pub fn apply(self, input: Input) -> Result<Self, Refused> {
+        let next = self.next(input)?;
+        // What has nothing to do waits for nobody.
+        Ok(Self { cut: next.cut && !next.settled(), ..next })
+    }
+
+    fn next(self, input: Input) -> Result<Self, Refused> {
         match (self.phase, input) {
             (Phase::Terminated | Phase::Ending, Input::Prompt) => return Err(Refused::Terminated),
             (Phase::Ending, Input::Terminated) => return Ok(Self { phase: Phase::Terminated, ..self }),
@@ -183,22 +201,32 @@ impl State {
             _ => {}
         }
         if self.is_of_the_turn_before(input) {
+            // Several turns may have been given up, but only one waits for the client.
             let over = matches!(input, Input::Ended | Input::Failed);
-            return Ok(Self { abandoned: self.abandoned && !over, ..self });
+            return Ok(Self { asked: self.asked && !over, ..self });
         }
         let phase = |phase| Ok(Self { phase, ..self });
         match input {
             Input::Prompt => Ok(Self { prompts: self.prompts + 1, ..self }),
             Input::Send(sent_after) => match self.sendable() {
-                Some(sent) => Ok(Self { phase: Phase::Sent, next: sent + 1, sent, sent_after, wanted: true, ..self }),
+                Some(sent) => Ok(Self {
+                    phase: Phase::Sent,
+                    next: sent + 1,
+                    sent,
+                    sent_after,
+                    wanted: true,
+                    asked: self.phase == Phase::Waiting,
+                    ..self
+                }),
                 None => Err(Refused::NothingToSend),
             },
             Input::Taken if self.phase == Phase::Answering => phase(Phase::Taken),
             Input::Taken if self.phase == Phase::Sent => Ok(self.arrived(Phase::Taken)),
-            // Nobody waits for it any more: a client has interrupted since.
-            Input::NotArrived if self.phase == Phase::Sent && !self.wanted => Ok(self.over(Phase::Idle)),
             Input::NotArrived if self.phase == Phase::Sent => {
-                Ok(Self { phase: Phase::Idle, next: self.sent, wanted: false, ..self })
+                let next = if self.wanted { self.sent } else { self.next };
+                // The turn that it was sent to goes on to wait, and what is to stop it goes on to be tried.
+                let (phase, stop) = if self.asked { (Phase::Waiting, self.stop) } else { (Phase::Idle, Stop::None) };
+                Ok(Self { phase, next, stop, wanted: false, asked: false, ..self })
             }
             Input::Interrupt => {
                 let stop = if self.interruptible() { Stop::Wanted } else { Stop::None };
@@ -211,7 +239,8 @@ impl State {
             Input::NotAnswered if self.phase == Phase::Answering => phase(Phase::Waiting),
             // Once the upstream speaks of the turn, what was sent has arrived, whatever became of the answer.
             Input::Taken | Input::NotArrived | Input::Answer | Input::NotAnswered | Input::Stopped => Ok(self),
-            Input::Begun => Ok(Self { abandoned: false, ..self }),
+            Input::Shown => Ok(Self { shows: true, ..self }),
+            Input::Begun => Ok(Self { abandoned: false, asked: false, stop: self.stop_of_begun(), ..self }),
             Input::Lost => Ok(Self { cut: true, ..self }),
             Input::Found => Ok(Self { cut: false, refused: false, ..self }),
             Input::Started => Ok(self.arrived(Phase::Running)),
@@ -222,19 +251,23 @@ impl State {
             Input::Ended => Ok(Self { abandoned: false, ..self.over(Phase::Idle) }),
             Input::Failed => Ok(Self { abandoned: false, ..self.over(Phase::Failed) }),
             // What waits would meet the same end.
-            Input::Fail => Ok(Self { abandoned: self.abandoned || self.in_turn(), ..self.given_up() }),
-            Input::Refused => Ok(Self { refused: true, ..self.apply(Input::Fail)? }),
+            Input::Fail => {
+                Ok(Self { abandoned: self.abandoned || self.in_turn(), refused: false, ..self.given_up() })
+            }
+            Input::Refused if self.settled() => Ok(Self { refused: true, ..self }),
+            Input::Refused => Ok(Self { refused: true, ..self.next(Input::Fail)? }),
             Input::Gone(version) => Ok(Self { gone: Some(version), ..self }),
             Input::Kill => Ok(Self { phase: Phase::Ending, ..self.given_up() }),
             Input::Terminated => Ok(Self { phase: Phase::Terminated, ..self.given_up() }),
         }
     }
 
-    /// True for news of a turn that the host has given up, which come when the next prompt is on its way already.
+    /// True for news of a turn that the host has given up, or that waits for the client, which come when the next prompt is
+    /// on its way already.
     const fn is_of_the_turn_before(self, news: Input) -> bool {
         let of_a_turn =
             matches!(news, Input::Started | Input::Waits | Input::Rescheduled | Input::Ended | Input::Failed);
-        self.abandoned && of_a_turn && matches!(self.phase, Phase::Sent | Phase::Taken)
+        (self.abandoned || self.asked) && self.shows && of_a_turn && matches!(self.phase, Phase::Sent | Phase::Taken)
     }
 
     /// The upstream works on the prompt, or waits for the client. One that nobody wants any more is stopped.
@@ -243,9 +276,17 @@ impl State {
         Self { phase, stop: if unwanted { Stop::Wanted } else { self.stop }, ..self }
     }
 
+    /// What was told before the upstream came to the prompt has stopped another turn.
+    const fn stop_of_begun(self) -> Stop {
+        match (self.stop, self.phase) {
+            (Stop::Sent, Phase::Sent | Phase::Taken) if !self.wanted => Stop::Wanted,
+            (stop, _) => stop,
+        }
+    }
+
     /// The turn is over.
     const fn over(self, phase: Phase) -> Self {
-        Self { phase, stop: Stop::None, wanted: false, ..self }
+        Self { phase, stop: Stop::None, wanted: false, asked: false, ..self }
     }
 
     /// The turn is over and nothing waits.
@@ -423,16 +464,37 @@ mod tests {
             assert_eq!(state.stop(), Stop::Wanted, "{arrived:?}: told too early, so it is told again");
         }
         assert_eq!(after(&[Prompt, SEND, Started, Interrupt, Stopped, Started]).stop(), Stop::Sent);
+        let waited = after(&[Prompt, SEND, Taken, Interrupt, Stopped, Input::Begun]);
+        assert_eq!(waited.stop(), Stop::Wanted, "it waited behind another turn, which was stopped instead");
     }
 
     #[test]
     fn the_late_end_of_a_turn_that_was_given_up_ends_no_other() {
-        use Input::{Begun, Ended, Fail, Prompt, Started, Taken};
-        let next = after(&[Prompt, SEND, Started, Fail, Prompt, SEND, Taken]);
+        use Input::{Begun, Ended, Fail, Prompt, Shown, Started, Taken};
+        let next = after(&[Prompt, SEND, Shown, Started, Fail, Prompt, SEND, Taken]);
         let late = next.apply(Started).unwrap().apply(Ended).unwrap();
         assert_eq!(late.phase(), Phase::Taken);
-        assert_eq!(late.apply(Started).unwrap().apply(Ended).unwrap().phase(), Phase::Idle);
+        assert_eq!(late.apply(Started).unwrap().apply(Ended).unwrap().phase(), Phase::Taken, "several were given up");
+        assert_eq!(late.apply(Begun).unwrap().apply(Started).unwrap().apply(Ended).unwrap().phase(), Phase::Idle);
         assert_eq!(next.apply(Begun).unwrap().apply(Started).unwrap().apply(Ended).unwrap().phase(), Phase::Idle);
+        let silent = after(&[Prompt, SEND, Started, Fail, Prompt, SEND, Taken, Started, Ended]);
+        assert_eq!(silent.phase(), Phase::Idle, "of a runtime that never shows prompts nobody could tell");
+    }
+
+    #[test]
+    fn a_prompt_to_a_turn_that_waits_for_the_client_leaves_it_waiting_when_it_does_not_arrive() {
+        use Input::{Begun, Ended, Interrupt, NotArrived, Prompt, Shown, Started, Stopped, Waits};
+        let asked = after(&[Prompt, SEND, Shown, Started, Waits, Prompt, SEND]);
+        let back = asked.apply(NotArrived).unwrap();
+        assert_eq!((back.phase(), back.sendable()), (Phase::Waiting, Some(1)));
+        let stopped = [Interrupt, Stopped].into_iter().fold(asked, |state, input| state.apply(input).unwrap());
+        let left = stopped.apply(NotArrived).unwrap();
+        assert_eq!((left.phase(), left.stop()), (Phase::Waiting, Stop::Sent), "it is still to end");
+        assert_eq!(left.apply(Ended).unwrap().phase(), Phase::Idle);
+        let over = stopped.apply(Ended).unwrap();
+        assert_eq!(over.phase(), Phase::Sent, "the turn that waited is over, and not the prompt");
+        assert!(over.apply(NotArrived).unwrap().settled());
+        assert_eq!(asked.apply(Begun).unwrap().apply(Ended).unwrap().phase(), Phase::Idle);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     failure::{Cause, Failure},
     ingest::{Echo, Skipped},
     machine::{Action, Calling, Machine, RELISTENS_MAX},
-    state::{Input, Phase},
+    state::{Input, Phase, Stop},
 };
 
 impl Machine {
@@ -69,7 +69,6 @@ impl Machine {
         let missing = |body: &Body| matches!(body, Body::Frame(index) if frames.data(*index).is_none());
         if events.iter().any(|event| missing(&event.body)) {
             let message = "the runtime broke its contract: it names a frame that is not there".to_owned();
-            self.actions.push(Action::CloseFeed);
             self.fail(&Failure { cause: Cause::Fault, message, retry_after: None }, Input::Fail);
             return false;
         }
@@ -83,6 +82,10 @@ impl Machine {
                 Body::Frame(index) => frames.data(*index).unwrap_or_default(),
                 Body::Json(json) => json,
             };
+            // The last event of a session is that it is over.
+            if self.state().phase() == Phase::Terminated {
+                break;
+            }
             lost = self.admit(json, event.effect).or(lost);
         }
         let grown = self.next_seq > before;
@@ -96,17 +99,18 @@ impl Machine {
             self.journal.next().record = true;
         }
         self.forget_current();
+        if self.state().phase() == Phase::Terminated {
+            self.close();
+        }
         self.relistens =
             if grown || moved || call == Calling::OnEnd { 0 } else { self.relistens + u32::from(relisten) };
         if let Some(invalid) = lost {
             let message =
                 format!("the upstream ended or held up the turn by an event that cannot be stored: it is {invalid}");
-            self.actions.push(Action::CloseFeed);
             self.fail(&Failure::of(lap_model::contract::ErrorKind::Upstream, message), Input::Fail);
         } else if self.relistens > RELISTENS_MAX {
             let message =
                 format!("the runtime asked for its feed {RELISTENS_MAX} times without an event or a new state");
-            self.actions.push(Action::CloseFeed);
             self.fail(&Failure { cause: Cause::Fault, message, retry_after: None }, Input::Fail);
         }
         grown
@@ -130,7 +134,10 @@ impl Machine {
         };
         self.heard(new.echo);
         if new.input == Some(Input::Terminated) {
-            // The last event of a session is that it is over.
+            // Where a client has ended it, the host says so, once it has seen to it.
+            if self.state().is_ending() {
+                return None;
+            }
             self.withdraw_current(Reason::Terminated, Arrived::Unknown);
             self.withdraw_queue(Reason::Terminated);
         }
@@ -175,6 +182,9 @@ impl Machine {
             self.decide(Input::Taken);
             self.sending.reset();
         }
+        if matches!(echo, Echo::Arrived | Echo::ArrivedAndBegun) {
+            self.decide(Input::Shown);
+        }
         if matches!(echo, Echo::Begun | Echo::ArrivedAndBegun) {
             self.decide(Input::Begun);
         }
@@ -186,7 +196,10 @@ impl Machine {
         self.decide(Input::NotArrived);
         if !wanted {
             self.withdraw_current(Reason::Interrupted, arrived);
-            self.push_idle("end_turn");
+            // Where another turn is still to end, the end of that ends the wait.
+            if self.state().stop() == Stop::None {
+                self.push_idle("end_turn");
+            }
         } else if let Some(prompt) = self.current.take() {
             self.queue_bytes += prompt.json.len();
             self.queue.push_front(prompt);
@@ -227,9 +240,22 @@ impl Machine {
         }
     }
 
+    /// The session is over: nothing is read, sent or given any more.
+    pub(crate) fn close(&mut self) {
+        self.actions.push(Action::CloseFeed);
+        self.connection.drop_feed();
+        self.refuse_inputs();
+        (self.to_send, self.stop, self.kept.waiting) = (None, None, None);
+    }
+
     /// Ends the turn with an error that clients see, and with the event that ends their wait. What waits is withdrawn; what a
     /// guest did not map is fetched again at the next turn.
     pub(crate) fn fail(&mut self, failure: &Failure, input: Input) {
+        self.fail_with(failure, input, Arrived::Unknown);
+    }
+
+    /// As [`Self::fail`]; `arrived` is what is known of a prompt that is on its way.
+    pub(crate) fn fail_with(&mut self, failure: &Failure, input: Input, arrived: Arrived) {
         if matches!(self.state().phase(), Phase::Ending | Phase::Terminated) {
             return;
         }
@@ -237,11 +263,7 @@ impl Machine {
             self.actions.push(Action::Note(format!("a runtime failed: {}", failure.message)));
         }
         self.push_error(failure, RetryStatus::Exhausted);
-        let arrived = match failure.cause {
-            Cause::Slow | Cause::Fault => Arrived::Unknown,
-            _ if failure.leaves_doubt() => Arrived::Unknown,
-            _ => Arrived::No,
-        };
+        self.actions.push(Action::CloseFeed);
         self.withdraw_current(Reason::Failed, arrived);
         self.withdraw_queue(Reason::Failed);
         self.decide(input);

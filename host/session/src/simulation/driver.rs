@@ -191,6 +191,7 @@ pub(super) struct World {
     tickets: u64,
     calls: u64,
     pub(super) steps: u64,
+    trace: bool,
     pub(super) disordered: bool,
     pub(super) checks: Checks,
     pub(super) tally: Tally,
@@ -230,6 +231,7 @@ impl World {
             tickets: 0,
             calls: 0,
             steps: 0,
+            trace: std::env::var_os("LAP_TRACE").is_some(),
             disordered: faults.disorder(),
             checks: Checks::default(),
             tally: Tally::default(),
@@ -519,13 +521,13 @@ impl World {
         let Some(process) = &mut self.process else { return };
         self.steps += 1;
         let now = Now { at: self.now - process.began, unix_ms: at_ms };
-        if std::env::var_os("LAP_TRACE").is_some() {
+        if self.trace {
             eprintln!("{:?} {:.300}", self.now, format!("{event:?}"));
         }
         let actions = process.machine.on(event, now);
         self.before_actions(&actions);
         for action in actions {
-            if std::env::var_os("LAP_TRACE").is_some() {
+            if self.trace {
                 eprintln!("    {:.400}", format!("{action:?}"));
             }
             self.carry_out(action);
@@ -685,8 +687,10 @@ impl World {
         if self.credential.is_some_and(|version| version <= self.refused) {
             return (Err(declared(ErrorKind::Auth)), quick, quick);
         }
-        if self.upstream.is_gone() {
-            return (Err(declared(ErrorKind::NotFound)), quick, quick);
+        match (self.upstream.is_gone(), self.upstream.said_over(), what.is_some()) {
+            (true, false, _) => return (Err(declared(ErrorKind::NotFound)), quick, quick),
+            (true, true, true) => return (Err(declared(ErrorKind::BadRequest)), quick, quick),
+            _ => {}
         }
         if self.outage.has(now) {
             let ends = now + self.dice.ms(5..10_000);

@@ -185,3 +185,23 @@ fn a_run_is_made_of_its_seed() {
     assert_eq!(one(7), one(7));
     assert_ne!(one(7), one(8));
 }
+
+#[test]
+fn zz_survey() {
+    let Ok(count) = std::env::var("LAP_SURVEY") else { return };
+    let found = std::sync::Mutex::new(std::collections::BTreeMap::<String, Vec<String>>::new());
+    let _ = each(count.parse().unwrap(), |seed| {
+        let result = std::panic::catch_unwind(|| day(seed, Faults::any)).unwrap_or_else(|_| Err("panic: x".to_owned()));
+        if let Err(reason) = result {
+            let rule = reason.split(':').next().unwrap().to_owned();
+            found.lock().unwrap().entry(rule).or_default().push(format!("{seed}: {reason:.300}"));
+        }
+        Ok(Tally::default())
+    });
+    for (rule, seeds) in found.lock().unwrap().iter() {
+        println!("SURVEY {rule}: {} days", seeds.len());
+        for seed in seeds.iter().take(6) {
+            println!("SURVEY    {seed}");
+        }
+    }
+}

@@ -73,6 +73,8 @@ pub(super) struct Checks {
     /// When something went wrong last that may keep the host from stopping a turn.
     trouble: Moment,
     pub(super) deaf: Moment,
+    /// When a feed was open last.
+    deafened: Moment,
     word: Option<Moment>,
     /// True between a guest's fault and the next feed.
     faulted: bool,
@@ -104,7 +106,9 @@ impl World {
         let unsent = machine.to_send.is_some();
         let current = machine.current.as_ref().filter(|_| state.in_turn() && !unsent);
         let current = current.and_then(|prompt| event::message_text(&prompt.json));
-        let stops = state.interruptible() && !unsent;
+        // Who interrupts again hears of the same stop.
+        let stops = state.interruptible() && !unsent && state.stop() == Stop::None;
+        self.checks.idle = self.now;
         self.checks.asked.insert(ticket, Asked { at: self.now, wish, answers: 0, current, stops });
         self.checks.minute.1 = self.checks.minute.1.saturating_sub(STEPS_EACH);
     }
@@ -297,6 +301,12 @@ impl World {
     pub(super) fn watch(&mut self) {
         if self.is_troubled() {
             self.checks.trouble = self.now;
+        }
+        // Who hears nothing of the turn cannot know that an interrupt was too early for it.
+        match self.process.as_ref().is_some_and(|process| process.feed.is_some()) {
+            true => self.checks.deafened = self.now,
+            false if self.now > self.checks.deafened + Duration::from_secs(3) => self.checks.trouble = self.now,
+            false => {}
         }
         let news = self.upstream.shown.len() + self.upstream.arrived.len();
         if news != self.checks.upstream {
