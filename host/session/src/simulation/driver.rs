@@ -50,6 +50,23 @@ pub(super) enum Wish {
     Fault,
     /// The feed is cut.
     Cut,
+    /// The feed dies without a word.
+    Silence,
+}
+
+/// What becomes of the first prompt that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// All is well.
+    Plain,
+    /// Its answer is lost.
+    Lost,
+    /// The answer says that something went wrong, and it arrives a moment later.
+    Late,
+    /// It arrives, and the answer does not come.
+    Hangs,
+    /// It is refused for the time being.
+    Refused,
 }
 
 /// A message as it is stored.
@@ -187,6 +204,10 @@ pub(super) struct World {
     refused: u64,
     /// The guest's next call breaks off.
     faulty: bool,
+    /// What becomes of the first prompt.
+    pub(super) first: Turn,
+    /// True where a call takes very long.
+    pub(super) hangs: bool,
     look_lag: Duration,
     tickets: u64,
     calls: u64,
@@ -214,7 +235,7 @@ impl World {
             process: None,
             wire: Vec::new(),
             plan: Vec::new(),
-            next_prompt: Moment::ZERO,
+            next_prompt: if faults.prompt < NEVER { Moment::ZERO } else { NEVER },
             next_keys: dice.rarely(faults.credential),
             next_crash: dice.rarely(faults.crash),
             restart: None,
@@ -227,6 +248,8 @@ impl World {
             versions: 1,
             refused: 0,
             faulty: false,
+            first: Turn::Plain,
+            hangs: false,
             look_lag: Duration::ZERO,
             tickets: 0,
             calls: 0,
@@ -256,6 +279,17 @@ impl World {
         self.outage.go_on(*now, faults.outage, 2_400_000, dice);
         self.hang.go_on(*now, faults.hang, 90_000, dice);
         self.full.go_on(*now, faults.full, 900_000, dice);
+    }
+
+    /// When something happens next.
+    pub(super) fn next_at(&mut self) -> Moment {
+        self.next().0
+    }
+
+    pub(super) fn live_one(&mut self, until: Moment) {
+        if self.checks.broken.is_none() && !self.checks.removed {
+            self.step(until);
+        }
     }
 
     pub(super) fn live(&mut self, until: Moment) {
@@ -412,9 +446,10 @@ impl World {
         match wish {
             Wish::Crash => return self.crash(),
             Wish::Fault => return self.faulty = true,
-            Wish::Cut => {
+            Wish::Cut | Wish::Silence => {
+                let late = if wish == Wish::Silence { Duration::from_secs(90) } else { Duration::ZERO };
                 if let Some(feed) = self.process.as_mut().and_then(|process| process.feed.as_mut()) {
-                    (feed.dies, feed.noticed) = (self.now, self.now);
+                    (feed.dies, feed.noticed) = (self.now, self.now + late);
                 }
                 return;
             }
@@ -453,7 +488,7 @@ impl World {
             },
             Wish::Kill => Event::Kill { ticket },
             Wish::Delete => Event::Delete { ticket, version: None },
-            Wish::Put | Wish::Revoke | Wish::Remove | Wish::Crash | Wish::Fault | Wish::Cut => return,
+            Wish::Put | Wish::Revoke | Wish::Remove | Wish::Crash | Wish::Fault | Wish::Cut | Wish::Silence => return,
         };
         if self.process.is_none() {
             self.start();
@@ -522,13 +557,21 @@ impl World {
         self.steps += 1;
         let now = Now { at: self.now - process.began, unix_ms: at_ms };
         if self.trace {
-            eprintln!("{:?} {:.300}", self.now, format!("{event:?}"));
+            let event = match &event {
+                Event::Frames(frames) => format!("Frames {:?}", frames.pieces().map(|(_, data)| data).collect::<Vec<_>>()),
+                event => format!("{event:.300?}"),
+            };
+            eprintln!("{:?} {event:.500}", self.now);
         }
         let actions = process.machine.on(event, now);
         self.before_actions(&actions);
         for action in actions {
             if self.trace {
-                eprintln!("    {:.400}", format!("{action:?}"));
+                let text = match &action {
+                    Action::Call(Call::OnFrames(frames)) => format!("OnFrames {}", frames.len()),
+                    action => format!("{action:?}"),
+                };
+                eprintln!("    {text:.500}");
             }
             self.carry_out(action);
         }
@@ -716,6 +759,15 @@ impl World {
             gets_there = failure.leaves_doubt() && self.dice.permille(400);
             ends = if gets_there && self.dice.permille(500) { quick } else { ends };
             fate = Err(failure);
+        }
+        if matches!(call, Call::SendPrompt(_)) {
+            match std::mem::replace(&mut self.first, Turn::Plain) {
+                Turn::Plain => {}
+                Turn::Lost => fate = Err(declared(ErrorKind::Upstream)),
+                Turn::Late => (fate, ends) = (Err(declared(ErrorKind::Upstream)), quick.min(arrives)),
+                Turn::Hangs => (fate, ends) = (Err(failed(Cause::Slow)), now + CALL_MAX),
+                Turn::Refused => (fate, gets_there) = (Err(declared(ErrorKind::Throttled)), false),
+            }
         }
         match call {
             Call::SendInterrupt | Call::Close if self.dice.permille(self.faults.refuses) => {

@@ -155,6 +155,7 @@ fn days(count: u64, faults: impl Fn(&mut Dice) -> Faults + Sync) -> Result<Tally
     }
 }
 
+/// By how much more than a normal run is tried.
 fn trials() -> u64 {
     std::env::var("LAP_TRIALS").map_or(1, |factor| factor.parse().unwrap())
 }
