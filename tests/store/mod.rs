@@ -235,8 +235,10 @@ async fn a_turn_whose_upstream_has_lost_the_session_ends_in_an_error() {
     let program = fixture.serve("data").await;
     let id = fixture.id("running");
     let events = program.client.turn(id).await;
+    let error = events.iter().rfind(|event| event.name == "session.error").unwrap();
+    assert_eq!(error.json["error"]["retry_status"]["type"], "exhausted");
     let last = events.last().unwrap();
-    assert_eq!((&*last.name, &last.json["error"]["retry_status"]["type"]), ("session.error", &json!("exhausted")));
+    assert_eq!((&*last.name, &last.json["stop_reason"]["type"]), ("session.status_idle", &json!("retries_exhausted")));
     assert_eq!(program.client.status(id).await, "error");
     let messages = program.client.get(&format!("/session/{id}/message")).await.ok();
     let states: Vec<_> = messages.as_array().unwrap().iter().map(|message| &message["info"]["status"]).collect();

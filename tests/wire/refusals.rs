@@ -223,7 +223,6 @@ async fn sessions_that_the_upstream_refuses() {
 async fn prompt_refused_by(status: u16) -> (World, Tape, String) {
     let scenario: &'static str = match status {
         400 => "a_prompt_that_the_upstream_refuses",
-        401 => "a_prompt_with_a_credential_that_the_upstream_refuses",
         404 => "a_prompt_to_a_session_that_the_upstream_has_lost",
         _ => unreachable!("{status}"),
     };
@@ -255,7 +254,27 @@ async fn a_prompt_that_the_upstream_refuses() {
 
 #[tokio::test]
 async fn a_prompt_with_a_credential_that_the_upstream_refuses() {
-    let (_world, tape, _) = prompt_refused_by(401).await;
+    let (world, mut tape) = world("a_prompt_with_a_credential_that_the_upstream_refuses").await;
+    let agent = world.agent().await;
+    let session = world.client.session(&agent, None).await;
+    let answer = ErrorAnswer {
+        status: 401,
+        kind: "some_error".to_owned(),
+        message: "because".to_owned(),
+        ..ErrorAnswer::default()
+    };
+    world.simulator.set_faults(always(Endpoint::EventsSend, answer));
+    tape.note("The upstream answers 401 to the prompt");
+    tape.post(&world.client, &format!("/session/{session}/prompt_async"), &parts("/short Hello")).await;
+    while world.client.status(&session).await != "rescheduling" {
+        tokio::task::yield_now().await;
+    }
+    tape.get(&world.client, &format!("/session/{session}")).await;
+    tape.note("The credential is replaced, and the turn goes on by itself");
+    world.simulator.set_faults(Faults::default());
+    world.client.connect(&world.simulator.base_url()).await;
+    tape.turn(&world.client, &session, 0).await;
+    tape.get(&world.client, &format!("/session/{session}")).await;
     tape.done();
 }
 

@@ -495,7 +495,8 @@ impl Machine {
             return;
         }
         let (now, chance) = (self.now.at, self.connection.chance());
-        let arrived = if failure.leaves_doubt() || failure.cause == Cause::Fault { Arrived::Unknown } else { Arrived::No };
+        let arrived =
+            if failure.leaves_doubt() || failure.cause == Cause::Fault { Arrived::Unknown } else { Arrived::No };
         let verdict = failure.verdict();
         if matches!(verdict, Verdict::Again | Verdict::AgainWithCredential) && self.sending.is_exhausted(now) {
             return self.fail_with(&failure, Input::Fail, arrived);

@@ -11,7 +11,7 @@
 //! * [`event`]: the rules for events · [`ingest`]: what is new in what a guest reports, by [`dedup`] · [`history`]: one look
 //!   into what the upstream remembers · [`usage`]: what turns have used
 //! * [`ending`]: how a session is ended for good
-//! * `simulation`: years of faults
+//! * `rules`: what it promises, one test for each · `simulation`: years of faults
 //!
 //! Must not know the engine, the store, HTTP, or any vendor.
 
@@ -26,6 +26,7 @@ pub mod history;
 pub mod ingest;
 mod journal;
 pub mod machine;
+mod rules;
 mod simulation;
 pub mod state;
 mod turn;

@@ -251,9 +251,7 @@ impl State {
             Input::Ended => Ok(Self { abandoned: false, ..self.over(Phase::Idle) }),
             Input::Failed => Ok(Self { abandoned: false, ..self.over(Phase::Failed) }),
             // What waits would meet the same end.
-            Input::Fail => {
-                Ok(Self { abandoned: self.abandoned || self.in_turn(), refused: false, ..self.given_up() })
-            }
+            Input::Fail => Ok(Self { abandoned: self.abandoned || self.in_turn(), refused: false, ..self.given_up() }),
             Input::Refused if self.settled() => Ok(Self { refused: true, ..self }),
             Input::Refused => Ok(Self { refused: true, ..self.next(Input::Fail)? }),
             Input::Gone(version) => Ok(Self { gone: Some(version), ..self }),

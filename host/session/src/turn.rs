@@ -44,6 +44,10 @@ impl Machine {
     }
 
     pub(crate) fn push_idle(&mut self, stop_reason: &str) {
+        #[cfg(test)]
+        if self.mutant == Some(crate::simulation::Mutant::NoIdle) {
+            return;
+        }
         let json = event::status_idle(&self.own_id(), &self.now_text(), stop_reason);
         self.push_own(event::IDLE, &json);
     }
@@ -180,6 +184,10 @@ impl Machine {
     pub(crate) fn heard(&mut self, echo: Echo) {
         if matches!(echo, Echo::Arrived | Echo::ArrivedAndBegun) && self.state().in_doubt().is_some() {
             self.decide(Input::Taken);
+            #[cfg(test)]
+            if self.mutant == Some(crate::simulation::Mutant::Lenient) && !self.state().wanted() {
+                self.decide(Input::NotStopped);
+            }
             self.sending.reset();
         }
         if matches!(echo, Echo::Arrived | Echo::ArrivedAndBegun) {
@@ -232,6 +240,10 @@ impl Machine {
     }
 
     fn show_withdrawn(&mut self, prompt: &crate::Prompt, number: u64, reason: Reason, arrived: Arrived) {
+        #[cfg(test)]
+        if self.mutant == Some(crate::simulation::Mutant::WithdrawnSilently) {
+            return;
+        }
         let line = event::withdrawn(&prompt.json, &prompt.id, reason, arrived);
         let kind = event::head(&prompt.json).map_or_else(|_| "user.message".to_owned(), |head| head.kind.into_owned());
         self.push_own(&kind, &line);
@@ -268,7 +280,11 @@ impl Machine {
         self.withdraw_queue(Reason::Failed);
         self.decide(input);
         self.push_idle("retries_exhausted");
+        #[cfg(test)]
+        let behind = self.connection.next_batch().filter(|_| self.mutant == Some(crate::simulation::Mutant::MapsOn));
         self.connection.failed();
+        #[cfg(test)]
+        self.connection.came(behind.unwrap_or_default());
         self.sending.reset();
         (self.stop, self.to_send, self.relistens) = (None, None, 0);
         (self.current, self.sought, self.kept.waiting) = (None, None, None);

@@ -66,6 +66,8 @@ pub(super) struct Faults {
     /// By how much the history may lag behind the stream.
     pub(super) lag: Duration,
     pub(super) newest_first: bool,
+    /// True when the upstream has sessions, and not just turns.
+    pub(super) named: bool,
     /// How long the upstream takes for a message at the most, and whether it goes on when its client hangs up.
     pub(super) takes: u64,
     pub(super) finishes: bool,
@@ -136,6 +138,7 @@ impl Faults {
             replay,
             lag: Duration::from_millis(lag),
             newest_first: dice.permille(700),
+            named: dice.permille(800),
             takes: if dice.permille(600) { 300 } else { 3 },
             finishes: dice.permille(700),
             echoes: dice.permille(500),
@@ -184,6 +187,7 @@ impl Faults {
             replay: 0,
             lag: Duration::ZERO,
             newest_first: true,
+            named: true,
             takes: 3,
             finishes: true,
             echoes: false,

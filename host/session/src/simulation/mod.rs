@@ -181,6 +181,36 @@ fn a_history_that_lags_longer_than_the_host_looks_is_noticed_by_this_test() {
 }
 
 #[test]
+fn rules_that_are_broken_on_purpose_are_found() {
+    use Mutant::{
+        CommittedTooEarly, DiskForgets, EventsLost, FaultHidden, Hasty, InterruptLost, Lenient, MapsOn, NoIdle, NoLook,
+        OldCredential, ReplyLost, WithdrawnSilently,
+    };
+    for (mutant, rules) in [
+        (CommittedTooEarly, &["durable first"][..]),
+        (ReplyLost, &["heard at once", "one answer"]),
+        (EventsLost, &["nothing is lost", "a visible end", "the end"]),
+        (FaultHidden, &["nothing is lost", "order", "order behind a fault"]),
+        (InterruptLost, &["stop means stop"]),
+        (DiskForgets, &["numbers", "versions", "durable first"]),
+        (OldCredential, &["the credential"]),
+        (NoIdle, &["the end of the wait"]),
+        (WithdrawnSilently, &["a visible end", "the end of the wait"]),
+        (NoLook, &["sent once"]),
+        (MapsOn, &["order behind a fault"]),
+        (Hasty, &["durable first"]),
+        (Lenient, &["stop means stop", "a word about the stop"]),
+    ] {
+        let faults = |dice: &mut Dice| Faults::any(dice).with(mutant);
+        let in_days = || days(400, faults).map_err(|(_, reason)| reason);
+        let found = steps::one(Some(mutant)).and_then(|_| in_days());
+        let reason = found.expect_err(&format!("{mutant:?} is not found"));
+        println!("{mutant:?}: {reason}");
+        assert!(rules.iter().any(|rule| reason.contains(&format!("{rule}: "))), "{mutant:?}: {reason}");
+    }
+}
+
+#[test]
 fn a_run_is_made_of_its_seed() {
     let one = |seed| format!("{:?}", day(seed, Faults::any).map(|tally| format!("{tally:?}")));
     assert_eq!(one(7), one(7));

@@ -6,7 +6,7 @@ use super::{
     Dice, Tally,
     driver::{Turn, Wish, World},
     each,
-    faults::{Faults, NEVER},
+    faults::{Faults, Mutant, NEVER},
     trials,
 };
 
@@ -34,8 +34,8 @@ const TURNS: [Turn; 5] = [Turn::Plain, Turn::Lost, Turn::Late, Turn::Hangs, Turn
 const STEPS: u64 = 64;
 
 /// One turn, with these things at these steps.
-fn turn(kind: Turn, seed: u64, happenings: &[(u64, Wish)]) -> Result<Tally, String> {
-    let mut world = World::new(Dice::new(seed), Faults::plain());
+fn turn(kind: Turn, seed: u64, happenings: &[(u64, Wish)], mutant: Option<Mutant>) -> Result<Tally, String> {
+    let mut world = World::new(Dice::new(seed), Faults { mutant, ..Faults::plain() });
     (world.first, world.hangs) = (kind, kind == Turn::Hangs);
     world.wish(Wish::Prompt);
     let rest = Duration::from_mins(40);
@@ -54,26 +54,27 @@ fn turn(kind: Turn, seed: u64, happenings: &[(u64, Wish)]) -> Result<Tally, Stri
     world.verdict().map_err(|reason| format!("{kind:?}, seed {seed}, {happenings:?}: {reason}"))
 }
 
-#[test]
-fn zz_one() {
-    if std::env::var_os("LAP_TRACE").is_none() { return }
-    turn(Turn::Plain, 0, &[(14, Wish::Kill), (16, Wish::Crash)]).unwrap();
-}
-
-#[test]
-fn one_thing_at_every_step_of_a_turn() {
+/// One thing at every step; how many turns that were, and what they had.
+pub(super) fn one(mutant: Option<Mutant>) -> Result<(u64, Tally), String> {
     let count = TURNS.len() * HAPPENINGS.len() * 4;
     let one = |number: u64| {
         let number = usize::try_from(number - 1).unwrap();
         let (kind, wish) = (TURNS[number % TURNS.len()], HAPPENINGS[number / TURNS.len() % HAPPENINGS.len()]);
         let mut tally = Tally::default();
         for step in 0..STEPS {
-            tally += turn(kind, number as u64, &[(step, wish)])?;
+            tally += turn(kind, number as u64, &[(step, wish)], mutant)?;
         }
         Ok(tally)
     };
-    let tally = each(count as u64, one).unwrap_or_else(|(_, reason)| panic!("{reason}"));
-    println!("{} turns; {tally:?}", count as u64 * STEPS);
+    each(count as u64, one).map(|tally| (count as u64 * STEPS, tally)).map_err(|(_, reason)| reason)
+}
+
+#[test]
+fn one_thing_at_every_step_of_a_turn() {
+    match one(None) {
+        Ok((count, tally)) => println!("{count} turns; {tally:?}"),
+        Err(reason) => panic!("{reason}"),
+    }
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn two_things_at_every_two_steps_of_a_turn() {
         for step in 0..STEPS / 2 {
             for distance in 0..STEPS / 2 {
                 if (step + distance + part) % 8 < trials() {
-                    tally += turn(kind, part, &[(step, first), (step + distance, second)])?;
+                    tally += turn(kind, part, &[(step, first), (step + distance, second)], None)?;
                 }
             }
         }

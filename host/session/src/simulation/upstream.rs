@@ -52,7 +52,6 @@ pub(super) struct Habits {
 /// A message that has arrived.
 pub(super) struct Arrival {
     pub(super) text: String,
-    pub(super) at: Moment,
     /// When its turn came to its own end, and nobody had stopped it.
     pub(super) ended: Option<Moment>,
 }
@@ -115,10 +114,6 @@ impl Upstream {
         self.plan.is_empty() && self.queue.is_empty() && !self.running && !self.asking
     }
 
-    pub(super) const fn is_asking(&self) -> bool {
-        self.asking
-    }
-
     pub(super) const fn is_gone(&self) -> bool {
         self.gone
     }
@@ -147,7 +142,7 @@ impl Upstream {
             return;
         }
         let number = self.arrived.len() as u64;
-        self.arrived.push(Arrival { text: text.to_owned(), at: now, ended: None });
+        self.arrived.push(Arrival { text: text.to_owned(), ended: None });
         let told = Told { at: now, json: message(number, text, "null"), name: None, place: self.place() };
         self.shown.push(told.clone());
         self.history.push(told);

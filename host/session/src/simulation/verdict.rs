@@ -215,22 +215,22 @@ impl World {
     }
 
     /// Something did not work that may keep the host from what it is to do.
-    pub(super) fn trouble(&mut self, fate: &Result<(), crate::Failure>) {
+    pub(super) fn trouble(&mut self, call: &Call, fate: &Result<(), crate::Failure>) {
         if let Err(failure) = fate {
             self.tally.failed += 1;
-            self.troubled_by(failure);
+            self.troubled_by(call, failure);
         }
     }
 
-    fn troubled_by(&mut self, failure: &crate::Failure) {
-        // A lost answer is no excuse.
-        if !(self.faults.habits.plain && failure.leaves_doubt()) {
+    fn troubled_by(&mut self, call: &Call, failure: &crate::Failure) {
+        // That the answer to a prompt is lost is no excuse.
+        if !(matches!(call, Call::SendPrompt(_)) && failure.leaves_doubt()) {
             self.checks.trouble = self.now;
         }
     }
 
     pub(super) fn call_failed(&mut self, call: &Call, failure: &crate::Failure) {
-        self.troubled_by(failure);
+        self.troubled_by(call, failure);
         if matches!(call, Call::OnFrames(_)) && failure.cause == crate::Cause::Fault {
             self.checks.faulted = true;
         }
@@ -332,7 +332,8 @@ impl World {
             return self.broken("no session hangs", format!("{state:?}, and nothing happens for it"));
         }
         if self.checks.word.is_some_and(|since| self.now > since + WORD) && !self.is_down() && !self.checks.killed {
-            return self.broken("a word about the stop", "an interrupt has led to nothing, and nothing is said of that");
+            return self
+                .broken("a word about the stop", "an interrupt has led to nothing, and nothing is said of that");
         }
         let asked = self.checks.asked.values().find(|asked| {
             let bound = HEARD + Duration::from_millis(2 * (self.faults.commit_ms + 3));
@@ -598,7 +599,8 @@ impl World {
             let Some((_, rest)) = json.split_once(r#""withdrawn":"#) else { continue };
             let row = self.disk.rows.iter().find(|row| json.contains(&format!("\"{}\"", row.prompt.id)));
             let row = row.ok_or_else(|| format!("a visible end: {json} is no message"))?;
-            let arrived = ["no", "yes", "unknown"].into_iter().find(|word| rest.contains(&format!("\"arrived\":\"{word}\"")));
+            let arrived =
+                ["no", "yes", "unknown"].into_iter().find(|word| rest.contains(&format!("\"arrived\":\"{word}\"")));
             if withdrawn.insert(&row.prompt.id, arrived.unwrap_or_default()).is_some() {
                 return Err(format!("withdrawn once: {json}"));
             }

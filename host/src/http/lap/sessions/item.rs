@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
+    clock,
     id::{AgentId, ComponentDigest, ProvisionId, RuntimeId, SessionId},
     session::{self, Session},
 };
@@ -27,6 +28,9 @@ pub(super) struct Item<'a> {
     /// How many of its messages wait for the turn to end.
     #[serde(skip_serializing_if = "is_zero")]
     queued: u64,
+    /// Why it waits for its upstream, and until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<WaitsFor<'a>>,
     /// Null as long as its runtime has reported nothing.
     usage: Option<Usage<'a>>,
     environment: &'a RawValue,
@@ -36,6 +40,20 @@ pub(super) struct Item<'a> {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it serializes by reference")]
 const fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// Why a session waits for its upstream.
+#[derive(Serialize)]
+struct WaitsFor<'a> {
+    reason: &'a str,
+    /// When the next try comes: RFC 3339.
+    next_try_at: String,
+}
+
+impl<'a> From<&'a session::Waiting> for WaitsFor<'a> {
+    fn from(waiting: &'a session::Waiting) -> Self {
+        Self { reason: &waiting.reason, next_try_at: clock::rfc3339_of(waiting.next_try_ms) }
+    }
 }
 
 /// When something was made and changed, in milliseconds since the epoch.
@@ -94,6 +112,7 @@ impl<'a> From<&'a Session> for Item<'a> {
             provider_session_id: session.upstream_id.as_deref(),
             status: session.status().as_str(),
             queued: session.waiting().end - session.waiting().start,
+            waits_for: session.waits_for.as_ref().map(WaitsFor::from),
             usage: Usage::of(&session.usage),
             environment: &session.environment,
             time: Time { created: session.created_ms, updated: Some(session.updated_ms) },

@@ -1,0 +1,522 @@
+//! What the machine promises, one test for each rule. `simulation` looks for what these do not think of.
+#![cfg(test)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use lap_model::contract::{Body, Effect, Ending, ErrorKind, Frames, Outcome, Reported};
+
+use crate::{
+    Action, Call, Cause, Done, Event, Failure, Kept, Machine, Moment, Now, Opened, Page, Phase, Prompt,
+    QUEUE_BYTES_MAX, QUEUE_MAX, Refused, Reply, Start, State, Ticket, event, usage::Usage,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A session whose commits are durable at once, and whose log is read at once.
+struct Play {
+    machine: Machine,
+    now: Moment,
+    /// The call under way.
+    call: Option<Call>,
+    log: Vec<String>,
+    replies: Vec<(u64, Reply)>,
+    tickets: u64,
+}
+
+impl Play {
+    fn new() -> Self {
+        Self::of(State::NEW)
+    }
+
+    fn of(state: State) -> Self {
+        let (guest, usage) = (String::new(), Usage::default());
+        let start = Start {
+            session: "ses_a".to_owned(),
+            kept: Kept { state, guest, usage, bytes: 0, version: 1, waiting: None },
+            next_seq: 1,
+            queue: Vec::new(),
+            current: None,
+            archived: false,
+            named: true,
+            credential: Some(1),
+            fresh: true,
+            seed: 7,
+        };
+        let machine = Machine::new(start, 0);
+        Self { machine, now: Moment::ZERO, call: None, log: Vec::new(), replies: Vec::new(), tickets: 0 }
+    }
+
+    fn on(&mut self, event: Event) {
+        let unix_ms = u64::try_from(self.now.as_millis()).unwrap();
+        for action in self.machine.on(event, Now { at: self.now, unix_ms }) {
+            match action {
+                Action::Commit(commit) => {
+                    self.log.extend(commit.draft.events().map(|(_, json)| json.to_owned()));
+                    self.on(Event::Committed);
+                }
+                Action::Call(call) => {
+                    assert!(self.call.is_none(), "{call:?} while {:?}", self.call);
+                    self.call = Some(call);
+                }
+                Action::Abandon => self.call = None,
+                Action::Reply(Ticket(ticket), reply) => self.replies.push((ticket, reply)),
+                _ => {}
+            }
+        }
+        // The log is at hand.
+        if matches!(self.call, Some(Call::Recall)) {
+            for (json, seq) in self.log.iter().zip(1..) {
+                self.machine.recall(seq, json);
+            }
+            self.ends("recall", Ok(Done::Recalled));
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    fn prompt(&mut self, text: &str) -> Option<Reply> {
+        let ticket = self.ticket();
+        let json = format!(r#"{{"type":"user.message","content":[{{"type":"text","text":"{text}"}}]}}"#);
+        self.on(Event::Prompt { ticket, prompt: Prompt { id: format!("msg_{text:.9}"), json } });
+        self.answer(ticket)
+    }
+
+    fn interrupt(&mut self) -> Option<Reply> {
+        let ticket = self.ticket();
+        self.on(Event::Interrupt { ticket });
+        self.answer(ticket)
+    }
+
+    fn answer(&self, ticket: Ticket) -> Option<Reply> {
+        self.replies.iter().rfind(|(of, _)| *of == ticket.0).map(|(_, reply)| reply.clone())
+    }
+
+    /// The name of the call under way.
+    fn calls(&self) -> &'static str {
+        match &self.call {
+            None => "nothing",
+            Some(Call::Connect) => "connect",
+            Some(Call::CatchUp(_)) => "catch-up",
+            Some(Call::OnFrames(_)) => "on-frames",
+            Some(Call::OnEnd(_)) => "on-end",
+            Some(Call::SendPrompt(_)) => "send",
+            Some(Call::SendInput(_)) => "input",
+            Some(Call::SendInterrupt) => "interrupt",
+            Some(Call::Close) => "close",
+            Some(Call::Recall) => "recall",
+        }
+    }
+
+    /// The call under way, which must be this one, ends so.
+    fn ends(&mut self, call: &str, done: Result<Done, Failure>) {
+        assert_eq!(self.calls(), call, "{:?}", self.state());
+        self.call = None;
+        self.on(Event::Done(done));
+    }
+
+    fn fails(&mut self, call: &str, kind: ErrorKind) {
+        self.ends(call, Err(Failure::of(kind, format!("{kind:?}"))));
+    }
+
+    fn taken(&mut self, call: &str) {
+        self.ends(call, Ok(outcome(Vec::new(), Frames::none())));
+    }
+
+    fn connected(&mut self) {
+        self.ends("connect", Ok(Done::Connected(Opened::default())));
+    }
+
+    /// A feed behind the first, and an empty history before it.
+    fn connected_again(&mut self) {
+        self.connected();
+        self.looked();
+    }
+
+    fn looked(&mut self) {
+        self.ends("catch-up", Ok(Done::Page(Page { frames: Vec::new(), newest_first: true, next: None })));
+    }
+
+    /// The feed brings an event, which the guest reports with this effect.
+    fn brings(&mut self, json: &str, effect: Effect) {
+        self.on(Event::Frames(Frames::packed([("", json)].into_iter())));
+        let Some(Call::OnFrames(frames)) = &self.call else { panic!("{}", self.calls()) };
+        let done = outcome(vec![Reported { body: Body::Frame(0), effect }], frames.clone());
+        self.ends("on-frames", Ok(done));
+    }
+
+    /// Time passes, and the machine is told when something is due.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(due) = self.machine.due().filter(|due| *due <= until) {
+            assert!(due > self.now, "due in the past");
+            self.now = due;
+            self.on(Event::Time);
+        }
+        self.now = until;
+    }
+
+    /// A turn that runs.
+    fn running() -> Self {
+        let mut play = Self::new();
+        play.prompt("go");
+        play.connected();
+        play.taken("send");
+        play.brings(&status("a", "running"), Effect::Started);
+        play
+    }
+
+    fn state(&self) -> State {
+        self.machine.kept().state
+    }
+
+    /// The types of the log's events.
+    fn kinds(&self) -> Vec<String> {
+        self.log.iter().map(|json| event::head(json).unwrap().kind.into_owned()).collect()
+    }
+
+    fn last(&self) -> &str {
+        self.log.last().map_or("", String::as_str)
+    }
+}
+
+fn outcome(events: Vec<Reported>, frames: Frames) -> Done {
+    Done::Outcome { outcome: Outcome { state: None, events, relisten: false }, frames }
+}
+
+fn status(id: &str, status: &str) -> String {
+    format!(r#"{{"type":"session.status_{status}","id":"{id}","processed_at":"2026-01-01T00:00:00Z"}}"#)
+}
+
+#[test]
+fn an_interrupt_follows_the_prompt_that_is_on_its_way() {
+    let mut play = Play::new();
+    assert_eq!(play.prompt("go"), Some(Reply::Taken(0)));
+    play.connected();
+    assert_eq!(play.interrupt(), Some(Reply::Done), "heard at once");
+    assert_eq!(play.calls(), "send", "and not before its prompt");
+    play.taken("send");
+    play.taken("interrupt");
+    assert_eq!(play.state().phase(), Phase::Taken);
+    play.brings(&status("a", "idle"), Effect::Ended);
+    assert!(play.state().settled());
+}
+
+#[test]
+fn a_prompt_that_hangs_holds_an_interrupt_up_for_ten_seconds() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.interrupt();
+    play.pass(10 * SECOND - Duration::from_millis(1));
+    assert_eq!(play.calls(), "send");
+    play.pass(Duration::from_millis(1));
+    assert_eq!(play.calls(), "interrupt");
+    play.taken("interrupt");
+    // It turns out to have arrived: what was told before that has stopped nothing.
+    play.looked();
+    play.brings(
+        r#"{"type":"user.message","id":"m","content":[{"type":"text","text":"go"}],"processed_at":null}"#,
+        Effect::None,
+    );
+    play.taken("interrupt");
+}
+
+#[test]
+fn an_interrupt_that_hangs_is_tried_again_and_there_is_a_word_about_it_and_an_end_after_a_minute() {
+    let mut play = Play::running();
+    play.interrupt();
+    play.pass(10 * SECOND);
+    assert!(play.last().contains("retrying"), "{}", play.last());
+    while play.state().in_turn() {
+        play.pass(SECOND);
+    }
+    assert_eq!(play.now, Duration::from_secs(60));
+    assert_eq!(play.kinds()[2..], ["session.error", "session.error", "user.message", "session.status_idle"]);
+    assert!(play.last().contains("retries_exhausted") && play.state().settled());
+}
+
+#[test]
+fn an_upstream_that_refuses_an_interrupt_is_not_asked_for_ever_and_connects_go_on() {
+    let mut play = Play::running();
+    play.on(Event::FeedEnded(Ending::Cut));
+    play.taken("on-end");
+    play.interrupt();
+    play.fails("interrupt", ErrorKind::Throttled);
+    play.pass(Duration::from_millis(60));
+    assert_eq!(play.calls(), "connect", "meanwhile it listens again");
+    play.pass(SECOND);
+    assert_eq!(play.calls(), "interrupt");
+}
+
+#[test]
+fn a_prompt_that_is_interrupted_before_it_is_sent_is_withdrawn_and_the_wait_ends() {
+    let mut play = Play::new();
+    play.prompt("go");
+    assert_eq!(play.interrupt(), Some(Reply::Done));
+    assert_eq!(play.kinds(), ["user.interrupt", "user.message", "session.status_idle"]);
+    assert!(play.log[1].contains(r#""withdrawn":{"reason":"interrupted","arrived":"no"}"#), "{}", play.log[1]);
+    assert!(play.log[0].contains(r#""forwarded":false"#) && play.state().settled());
+}
+
+#[test]
+fn an_answer_that_is_lost_leaves_a_prompt_in_doubt_until_three_looks_have_not_found_it() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.fails("send", ErrorKind::Upstream);
+    play.looked();
+    for wait in [1, 2] {
+        assert!(play.state().in_doubt().is_some() && play.call.is_none());
+        play.pass(wait * SECOND);
+        play.looked();
+    }
+    assert_eq!(play.calls(), "send", "it has not arrived");
+}
+
+#[test]
+fn after_a_feed_that_is_refused_for_good_the_next_prompt_is_sent_first_and_one_that_is_taken_heals_it() {
+    let mut play = Play::new();
+    play.prompt("one");
+    play.fails("connect", ErrorKind::NotFound);
+    assert_eq!(play.kinds(), ["session.error", "user.message", "session.status_idle"]);
+    assert!(play.state().settled() && play.state().phase() == Phase::Failed);
+    play.prompt("two");
+    play.taken("send");
+    play.connected_again();
+    play.brings(&status("a", "idle"), Effect::Ended);
+    assert!(play.state().settled() && !play.state().sends_first());
+}
+
+#[test]
+fn a_look_that_is_refused_when_no_turn_runs_fails_none() {
+    let mut play = Play::running();
+    play.on(Event::FeedEnded(Ending::Cut));
+    play.taken("on-end");
+    play.pass(SECOND);
+    play.connected_again();
+    play.brings(&status("b", "idle"), Effect::Ended);
+    play.pass(SECOND);
+    play.fails("catch-up", ErrorKind::NotFound);
+    assert_eq!((play.state().phase(), play.kinds().len()), (Phase::Idle, 2));
+}
+
+#[test]
+fn a_credential_that_is_refused_is_waited_for_and_the_turn_goes_on_at_the_next_one() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.fails("send", ErrorKind::Auth);
+    let waiting = play.machine.kept().waiting.clone().unwrap();
+    assert_eq!((waiting.reason.as_str(), play.state().is_cut()), ("Auth", true));
+    assert_eq!(play.calls(), "nothing");
+    play.on(Event::Credential(Some(2)));
+    play.connected_again();
+    play.taken("send");
+    assert_eq!((play.machine.kept().waiting.clone(), play.state().phase()), (None, Phase::Taken));
+}
+
+#[test]
+fn a_credential_that_stays_refused_ends_the_turn_after_a_quarter_of_an_hour() {
+    let mut play = Play::new();
+    play.prompt("go");
+    while play.state().phase() != Phase::Failed {
+        play.fails("connect", ErrorKind::Auth);
+        play.pass(61 * SECOND);
+    }
+    assert!(play.now > Duration::from_mins(15) && play.now < Duration::from_mins(18), "{:?}", play.now);
+    assert!(play.last().contains("retries_exhausted"));
+}
+
+#[test]
+fn a_feed_that_was_opened_with_another_credential_is_closed() {
+    let mut play = Play::running();
+    play.on(Event::Credential(None));
+    play.ends("connect", Err(Failure { cause: Cause::NoCredential, message: "none".to_owned(), retry_after: None }));
+    assert!(play.state().is_cut() && play.state().in_turn());
+}
+
+#[test]
+fn a_session_that_is_gone_upstream_says_so_until_there_is_another_credential() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.fails("send", ErrorKind::Gone);
+    assert_eq!(play.prompt("again"), Some(Reply::Refused(Refused::Gone)));
+    play.on(Event::Credential(Some(2)));
+    assert_eq!(play.prompt("again"), Some(Reply::Taken(1)));
+}
+
+#[test]
+fn a_throttled_prompt_waits_and_says_why_and_until_when_whatever_its_feed_does() {
+    let mut play = Play::running();
+    play.brings(&status("b", "idle"), Effect::Ended);
+    play.on(Event::FeedEnded(Ending::Cut));
+    play.taken("on-end");
+    play.pass(SECOND);
+    play.prompt("two");
+    play.connected_again();
+    let asked = Some(Duration::from_secs(90));
+    play.ends("send", Err(Failure { retry_after: asked, ..Failure::of(ErrorKind::Throttled, "slowly") }));
+    let next_try_ms = u64::try_from(play.now.as_millis()).unwrap() + 90_000;
+    play.pass(SECOND);
+    play.looked();
+    let waiting = play.machine.kept().waiting.clone().unwrap();
+    assert_eq!((waiting.reason.as_str(), waiting.next_try_ms, play.state().is_cut()), ("slowly", next_try_ms, true));
+    play.interrupt();
+    assert!(play.machine.kept().waiting.is_none() && !play.state().is_cut() && play.state().settled());
+}
+
+#[test]
+fn a_full_host_fails_no_turn() {
+    let mut play = Play::new();
+    play.prompt("go");
+    for _ in 0..100 {
+        play.ends("connect", Err(Failure { cause: Cause::NoRoom, message: "no room".to_owned(), retry_after: None }));
+        play.pass(31 * SECOND);
+    }
+    play.connected_again();
+    play.taken("send");
+    assert!(play.state().in_turn() && play.log.is_empty());
+}
+
+#[test]
+fn so_many_prompts_wait_and_so_many_bytes() {
+    let mut play = Play::new();
+    for number in 0..QUEUE_MAX as u64 {
+        assert_eq!(play.prompt("go"), Some(Reply::Taken(number)));
+    }
+    assert_eq!(play.prompt("go"), Some(Reply::QueueFull));
+    let mut play = Play::new();
+    assert_eq!(play.prompt(&"x".repeat(QUEUE_BYTES_MAX)), Some(Reply::Taken(0)), "one of any size");
+    assert_eq!(play.prompt("go"), Some(Reply::QueueFull));
+}
+
+#[test]
+fn an_archived_session_takes_no_prompt() {
+    let mut play = Play::new();
+    play.machine.set_archived(true);
+    assert_eq!(play.prompt("go"), Some(Reply::Refused(Refused::Archived)));
+}
+
+#[test]
+fn a_quiet_turn_is_looked_for_after_three_minutes_and_given_up_after_an_hour() {
+    let mut play = Play::running();
+    play.pass(Duration::from_mins(3));
+    play.looked();
+    while play.state().in_turn() {
+        play.pass(Duration::from_mins(1));
+        if play.call.is_some() {
+            play.looked();
+        }
+    }
+    assert_eq!(play.now, Duration::from_mins(60));
+    assert_eq!(play.kinds()[1..], ["session.error", "user.message", "session.status_idle"]);
+}
+
+#[test]
+fn a_guest_that_asks_for_its_feed_again_and_again_is_stopped_with_a_sentence() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.taken("send");
+    let mut feeds = 0;
+    while play.state().in_turn() {
+        if play.calls() == "nothing" {
+            play.on(Event::Frames(Frames::packed([("ping", "{}")].into_iter())));
+            let relisten = Outcome { state: None, events: Vec::new(), relisten: true };
+            play.ends("on-frames", Ok(Done::Outcome { outcome: relisten, frames: Frames::none() }));
+            feeds += 1;
+            play.pass(31 * SECOND);
+        } else if play.calls() == "catch-up" {
+            play.looked();
+        } else {
+            play.connected();
+        }
+    }
+    assert_eq!(feeds, 21);
+    assert!(play.log[0].contains("asked for its feed"), "{}", play.log[0]);
+}
+
+#[test]
+fn three_feeds_in_a_row_that_are_none_end_the_turn_and_two_do_not() {
+    let mut play = Play::running();
+    for odd in 1..=3 {
+        play.on(Event::FeedEnded(Ending::Clean));
+        play.taken("on-end");
+        assert!(play.state().in_turn(), "after {} of them", odd - 1);
+        play.pass(31 * SECOND);
+        play.ends("connect", Ok(Done::Connected(Opened { odd: Some("it is text/html".to_owned()) })));
+        play.looked();
+    }
+    play.on(Event::FeedEnded(Ending::Clean));
+    assert_eq!(play.state().phase(), Phase::Failed);
+    assert!(play.log[1].contains("it is text/html"), "{}", play.log[1]);
+}
+
+#[test]
+fn nothing_behind_a_batch_at_which_the_guest_broke_off_is_mapped() {
+    let mut play = Play::running();
+    let message = |id: &str| format!(r#"{{"type":"agent.message","id":"{id}","processed_at":"2026-01-01T00:00:00Z"}}"#);
+    for id in ["b", "c"] {
+        play.on(Event::Frames(Frames::packed([("", message(id).as_str())].into_iter())));
+    }
+    play.ends("on-frames", Err(Failure { cause: Cause::Fault, message: "trap".to_owned(), retry_after: None }));
+    assert_eq!((play.state().phase(), play.calls()), (Phase::Failed, "nothing"));
+    play.pass(SECOND);
+    assert_eq!(play.calls(), "nothing", "it is fetched again at the next turn");
+}
+
+#[test]
+fn a_killed_session_tells_its_end_last_and_takes_no_more() {
+    let mut play = Play::running();
+    let ticket = play.ticket();
+    play.on(Event::Kill { ticket });
+    assert_eq!(play.answer(ticket), Some(Reply::Done), "heard at once");
+    assert_eq!(play.prompt("go"), Some(Reply::Refused(Refused::Terminated)));
+    play.ends("close", Ok(Done::Closed));
+    play.fails("catch-up", ErrorKind::NotFound);
+    assert!(matches!(play.answer(ticket), Some(Reply::Over(end)) if end.verified));
+    assert_eq!((play.kinds().last().unwrap().as_str(), play.state().phase()), (event::TERMINATED, Phase::Terminated));
+}
+
+#[test]
+fn whoever_waits_for_a_session_that_is_removed_is_answered() {
+    let mut play = Play::running();
+    let (delete, kill) = (play.ticket(), play.ticket());
+    play.on(Event::Delete { ticket: delete, version: None });
+    play.on(Event::Kill { ticket: kill });
+    assert_eq!(play.prompt("late"), Some(Reply::Refused(Refused::Terminated)));
+    play.ends("close", Ok(Done::Closed));
+    assert!(matches!(play.answer(kill), Some(Reply::Over(end)) if !end.verified));
+}
+
+#[test]
+fn an_input_that_answers_nothing_says_nothing_of_the_prompt_in_doubt() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.fails("send", ErrorKind::Upstream);
+    play.looked();
+    let ticket = play.ticket();
+    play.on(Event::Input { ticket, json: r#"{"type":"user.tool_confirmation"}"#.to_owned() });
+    play.taken("input");
+    assert_eq!((play.answer(ticket), play.state().phase()), (Some(Reply::Done), Phase::Sent));
+}
+
+#[test]
+fn a_withdrawn_prompt_is_no_sign_that_another_one_with_its_text_has_arrived() {
+    let sent = [crate::state::Input::Prompt, crate::state::Input::Send(0)];
+    let state = sent.into_iter().fold(State::NEW, |state, input| state.apply(input).unwrap());
+    let mut play = Play::of(state);
+    let json = r#"{"type":"user.message","content":[{"type":"text","text":"go"}]}"#;
+    play.machine.current = Some(Prompt { id: "msg_1".to_owned(), json: json.to_owned() });
+    play.machine.sought = crate::ingest::Sought::new(json);
+    play.machine.recall(1, &event::withdrawn(json, "msg_0", event::Reason::Interrupted, event::Arrived::No));
+    assert_eq!(play.state().phase(), Phase::Sent);
+    play.machine.recall(2, &json.replace("\"content\"", "\"id\":\"m\",\"content\""));
+    assert_eq!(play.state().phase(), Phase::Taken);
+}
