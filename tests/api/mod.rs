@@ -3,6 +3,7 @@
 mod access;
 mod agents;
 mod aliases;
+mod arbitrary;
 mod credentials;
 mod dialect;
 mod flow;

@@ -111,27 +111,36 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// A list, as this dialect has it, or an object of servers by their names.
+/// A list, as this dialect has it, or an object of servers by their names. The platform's dialect takes any JSON here;
+/// what is no server is left out.
 fn servers(given: Option<Value>) -> Vec<Value> {
     let server = |name: &Value, server: &Value| json!({"type": "url", "name": name, "url": server["url"]});
     match given {
-        Some(Value::Array(servers)) => servers.iter().map(|given| server(&given["name"], given)).collect(),
+        Some(Value::Array(servers)) => {
+            let servers = servers.iter().filter(|given| given.is_object());
+            servers.map(|given| server(&given["name"], given)).collect()
+        }
         Some(Value::Object(servers)) => {
-            servers.iter().map(|(name, given)| server(&name.as_str().into(), given)).collect()
+            let servers = servers.iter().filter(|(_, given)| given.is_object());
+            servers.map(|(name, given)| server(&name.as_str().into(), given)).collect()
         }
         _ => Vec::new(),
     }
 }
 
-/// A skill without a version is the latest one there will be.
+/// A skill without a version is the latest one there will be. The platform's dialect takes any JSON here; what is no
+/// skill is left out.
 fn skills(given: Option<Value>) -> Vec<Value> {
-    let Some(Value::Array(mut skills)) = given else { return Vec::new() };
-    for skill in &mut skills {
-        if skill["version"].is_null() {
-            skill["version"] = "latest".into();
+    let Some(Value::Array(given)) = given else { return Vec::new() };
+    let latest = |skill| {
+        let Value::Object(mut skill) = skill else { return None };
+        let version = skill.entry("version").or_insert(Value::Null);
+        if version.is_null() {
+            *version = "latest".into();
         }
-    }
-    skills
+        Some(Value::Object(skill))
+    };
+    given.into_iter().filter_map(latest).collect()
 }
 
 impl<'a> Item<'a> {
@@ -551,4 +560,29 @@ pub(in super::super) async fn versions(
         Ok(page::answer(&Stretch { found, next }, u128::from, |agent| Item::new(agent, &registry)))
     })
     .await?
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_skill_and_no_server_is_left_out() {
+        let strange =
+            json!([null, true, 7, "pdf", [], ["version"], {"skill_id": "pdf"}, {"skill_id": "a", "version": "2"}]);
+        let shown = json!([{"skill_id": "pdf", "version": "latest"}, {"skill_id": "a", "version": "2"}]);
+        assert_eq!(Value::from(skills(Some(strange))), shown);
+        let docs = json!([{"type": "url", "name": "docs", "url": "https://mcp.example"}]);
+        for given in [
+            json!([null, "docs", ["docs"], {"name": "docs", "url": "https://mcp.example", "x": 1}]),
+            json!({"a": null, "b": "https://mcp.example", "docs": {"url": "https://mcp.example"}}),
+        ] {
+            assert_eq!(Value::from(servers(Some(given))), docs);
+        }
+        for nothing in [json!(null), json!("pdf"), json!(7)] {
+            assert!(skills(Some(nothing.clone())).is_empty() && servers(Some(nothing)).is_empty());
+        }
+        assert!(skills(Some(json!({"version": null}))).is_empty(), "skills have no names");
+    }
 }
