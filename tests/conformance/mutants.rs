@@ -11,7 +11,7 @@ use lap::{
 use super::{root, scenarios};
 
 /// A defect, the variants that find it, and words of what is said about it or by the guest.
-const DEFECTS: [(&str, &str, &str); 23] = [
+const DEFECTS: [(&str, &str, &str); 24] = [
     ("hidden-state", "turns/drop/each-frame", "expected the events"),
     ("counts", "turns/twice-warm", "gave something else when it was called again"),
     ("trap-on-unknown", "turns/altered/kind=text", "who has heard of x_of_next_year?"),
@@ -23,6 +23,7 @@ const DEFECTS: [(&str, &str, &str); 23] = [
     ("end-is-the-end", "turns/break/clean", "events are lost"),
     ("ids-by-place", "turns/as-written", "expected the events"),
     ("ignores-failure", "turns/fault/500", "the failure is lost"),
+    ("ignores-answer", "turns/fault/half-json", "the failure is lost"),
     ("wrong-kind", "turns/fault/429", "and it is throttled"),
     ("no-retry-after", "turns/fault/429-retry-after", "does not hand on `retry-after: 7`"),
     ("takes-anything", "turns/as-written", "expected the error unsupported"),

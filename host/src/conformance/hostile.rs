@@ -9,7 +9,7 @@ use super::{
     knobs::{Aside, Batches, Cut, Edit, Knobs, Lives, Resume},
     run::Run,
     scenario::{Act, Scenario},
-    script::Fault,
+    script::{Fault, Sent},
 };
 use crate::{
     runtime::{Call, Ending, Frame},
@@ -282,7 +282,7 @@ fn asides(variants: &mut Vec<Variant>, scenario: &Scenario, step: usize, frames:
     }
 }
 
-const FAULTS: [(&str, Fault); 16] = [
+const FAULTS: [(&str, Fault); 18] = [
     ("400", Fault::Status(400, None)),
     ("401", Fault::Status(401, None)),
     ("403", Fault::Status(403, None)),
@@ -297,7 +297,9 @@ const FAULTS: [(&str, Fault); 16] = [
     ("529", Fault::Status(529, None)),
     ("unreachable", Fault::Unreachable),
     ("broken", Fault::Broken),
-    ("no-json", Fault::NoJson),
+    ("no-json", Fault::Garbled("<html>the suite's proxy says hello</html>")),
+    ("half-json", Fault::Garbled(r#"{"id":"of_the_suite","data":[{"type":"#)),
+    ("no-body", Fault::Garbled("")),
     ("too-large", Fault::TooLarge),
 ];
 
@@ -305,9 +307,14 @@ pub(super) const fn all_faults() -> &'static [(&'static str, Fault)] {
     &FAULTS
 }
 
+/// False for a fault that is what the upstream answers anyway.
+fn hurts(fault: Fault, sent: &Sent) -> bool {
+    !(sent.unanswered && fault == Fault::Garbled(""))
+}
+
 fn faults(variants: &mut Vec<Variant>, happy: &Run) {
-    for request in 0..happy.sent.len() {
-        for (what, fault) in FAULTS {
+    for (request, sent) in happy.sent.iter().enumerate() {
+        for (what, fault) in FAULTS.into_iter().filter(|(_, fault)| hurts(*fault, sent)) {
             let knobs = Knobs { fault: Some((request, fault)), ..Knobs::default() };
             variants.push(variant(format!("fault/{what}/{request}"), Group::Faults, knobs));
         }
@@ -327,7 +334,7 @@ pub(super) fn history_faults(broken: &Variant, base: &Run) -> Vec<Variant> {
     let before = |call: usize| call.checked_sub(1).map_or(0, |before| base.calls[before].sent);
     let looks = base.calls.iter().enumerate().filter(|(_, made)| matches!(made.call, Call::CatchUp { .. }));
     for request in looks.flat_map(|(call, made)| before(call)..made.sent) {
-        for (what, fault) in FAULTS {
+        for (what, fault) in FAULTS.into_iter().filter(|(_, fault)| hurts(*fault, &base.sent[request])) {
             let knobs = Knobs { fault: Some((request, fault)), ..broken.knobs.clone() };
             variants.push(variant(format!("history/fault/{what}/{request}"), Group::Faults, knobs));
         }

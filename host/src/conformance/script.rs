@@ -22,8 +22,8 @@ pub(super) enum Fault {
     Unreachable,
     /// The connection breaks after the request was sent.
     Broken,
-    /// Success, with a body that is no JSON.
-    NoJson,
+    /// Success, with a body that is no answer of a vendor: what a proxy or a captive portal gives in its place.
+    Garbled(&'static str),
     TooLarge,
 }
 
@@ -32,6 +32,8 @@ pub(super) enum Fault {
 pub(super) struct Sent {
     pub(super) line: String,
     pub(super) body: Option<String>,
+    /// True when the answer has to have no body.
+    pub(super) unanswered: bool,
 }
 
 /// The upstream, and all that a guest can reach.
@@ -99,7 +101,9 @@ impl Script {
             place.refused.push(format!("{line}: {refusal}"));
             return Err(SendError::Refused(refusal));
         }
-        place.sent.push(Sent { line: line.clone(), body: request.body.clone() });
+        let answer = place.rule(request).map(|rule| rule.answer.clone());
+        let unanswered = matches!(&answer, Some(Response::Whole { body, .. }) if body.is_empty());
+        place.sent.push(Sent { line: line.clone(), body: request.body.clone(), unanswered });
         let due = match &mut place.fault {
             Some((0, fault)) => Some(*fault),
             Some((left, _)) => {
@@ -112,7 +116,7 @@ impl Script {
             place.fault = None;
             return fault.answer();
         }
-        match place.rule(request).map(|rule| rule.answer.clone()) {
+        match answer {
             Some(Response::Whole { status, headers, body }) => Ok(upstream::Response { status, headers, body }),
             // A feed is the host's to read.
             Some(Response::Feed) | None => {
@@ -147,10 +151,7 @@ impl Fault {
             }
             Self::Unreachable => Err(SendError::Unreachable("the suite cannot be reached".to_owned())),
             Self::Broken => Err(SendError::Interrupted("the connection to the suite broke".to_owned())),
-            Self::NoJson => {
-                let body = "<html>the suite's proxy says hello</html>".to_owned();
-                Ok(upstream::Response { status: 200, headers: Vec::new(), body })
-            }
+            Self::Garbled(body) => Ok(upstream::Response { status: 200, headers: Vec::new(), body: body.to_owned() }),
             Self::TooLarge => Err(SendError::TooLarge),
         }
     }

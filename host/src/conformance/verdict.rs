@@ -130,7 +130,8 @@ fn faces(run: &Run) -> Vec<Face<'_>> {
     run.events.iter().map(face).collect()
 }
 
-/// What fails is what the client wanted anyway, or the guest need not read the answer.
+/// What fails is what the client wanted anyway. An answer that is none is not: whether the upstream has done it, nobody
+/// has said.
 fn is_as_good_as_done(call: &Call, fault: Fault) -> bool {
     let stops = match call {
         Call::Close { .. } => true,
@@ -139,7 +140,6 @@ fn is_as_good_as_done(call: &Call, fault: Fault) -> bool {
     };
     match fault {
         Fault::Status(400 | 404 | 405 | 409 | 410 | 422, _) => stops,
-        Fault::NoJson => matches!(call, Call::Close { .. } | Call::Send { .. }),
         _ => false,
     }
 }
@@ -149,7 +149,9 @@ fn describe(fault: Fault) -> String {
         Fault::Status(status, _) => format!("status {status}"),
         Fault::Unreachable => "no connection".to_owned(),
         Fault::Broken => "a broken connection".to_owned(),
-        Fault::NoJson => "a page of HTML".to_owned(),
+        Fault::Garbled("") => "a success without a body".to_owned(),
+        Fault::Garbled(body) if body.starts_with('<') => "a page of HTML".to_owned(),
+        Fault::Garbled(_) => "half of a JSON text".to_owned(),
         Fault::TooLarge => "an answer that is too large".to_owned(),
     }
 }
@@ -165,7 +167,7 @@ fn right_kinds(fault: Fault) -> &'static [ErrorKind] {
         Fault::Status(429, _) => &[Throttled, Quota],
         Fault::Status(503 | 529, _) => &[Overloaded, Upstream],
         Fault::Status(400..=499, _) => &[BadRequest, Gone, Conflict, Unsupported],
-        Fault::Status(..) | Fault::Unreachable | Fault::Broken | Fault::NoJson | Fault::TooLarge => {
+        Fault::Status(..) | Fault::Unreachable | Fault::Broken | Fault::Garbled(_) | Fault::TooLarge => {
             &[Upstream, Overloaded]
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lap_runtime_sdk::{AgentSpec, Error, ErrorKind, Tool, Upstream};
+use lap_runtime_sdk::{AgentSpec, Error, ErrorKind, Response, Tool, Upstream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -134,6 +134,17 @@ struct Created {
     version: Option<Box<RawValue>>,
 }
 
+impl Created {
+    /// What is provisioned is kept and used for every session of the agent: a name that is none would be for good.
+    fn read(response: &Response) -> Result<Self, Error> {
+        let created: Self = response.json()?;
+        if created.id.is_empty() {
+            return Err(Error::not_understood(response, "its id is empty"));
+        }
+        Ok(created)
+    }
+}
+
 pub(crate) fn provision(upstream: &mut dyn Upstream, agent: &AgentSpec) -> Result<String, Error> {
     let config: Config<'_> = written_by_owner("config", &agent.config)?;
     let new = NewAgent {
@@ -145,14 +156,14 @@ pub(crate) fn provision(upstream: &mut dyn Upstream, agent: &AgentSpec) -> Resul
         mcp_servers: mcp_servers(config.mcp_servers)?,
         metadata: Metadata { local_agent_id: &agent.id, source: "lap" },
     };
-    let created: Created = upstream.call(post("/v1/agents", &new)?)?.json()?;
+    let created = Created::read(&upstream.call(post("/v1/agents", &new)?)?)?;
     let default = serde_json::from_str(r#"{"type":"cloud","networking":{"type":"unrestricted"}}"#);
     let default: &RawValue = default.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
     let new = NewEnvironment {
         name: &format!("{} environment", agent.name),
         config: config.environment.filter(|config| config.get().starts_with('{')).unwrap_or(default),
     };
-    let environment: Created = upstream.call(post("/v1/environments", &new)?)?.json()?;
+    let environment = Created::read(&upstream.call(post("/v1/environments", &new)?)?)?;
     // Harnesses answer a version as well, and take an agent's bare id only; Anthropic's ids begin like this.
     let version = created.version.filter(|_| created.id.starts_with("agent_"));
     let version = version.and_then(|version| version.get().parse().ok());
@@ -233,7 +244,7 @@ fn mcp_servers(servers: Option<&RawValue>) -> Result<Vec<McpServer>, Error> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use lap_runtime_sdk::{Response, Script, SendError};
+    use lap_runtime_sdk::{Script, SendError};
 
     use super::*;
 
@@ -376,8 +387,12 @@ mod tests {
         let invalid = r#"{"type":"error","error":{"type":"invalid_request_error","message":"model: unknown"}}"#;
         let error = provision(&mut Script::new([(400, invalid)]), &spec()).unwrap_err();
         assert_eq!(error, Error { status: Some(400), ..Error::new(ErrorKind::BadRequest, "model: unknown") });
-        let error = provision(&mut Script::new([CREATED[0], (200, "{}")]), &spec()).unwrap_err();
-        assert_eq!((error.kind, error.status), (ErrorKind::Upstream, Some(200)));
+        for body in ["<html>", "", r#"{"id":"agent_0"#, "{}", "null", r#"{"id":""}"#, r#"{"id":7}"#] {
+            for answers in [vec![(200, body)], vec![CREATED[0], (200, body)]] {
+                let error = provision(&mut Script::new(answers), &spec()).unwrap_err();
+                assert_eq!((error.kind, error.status), (ErrorKind::Upstream, Some(200)), "{body}");
+            }
+        }
         let lost: Result<Response, _> = Err(SendError::Interrupted("the connection broke".to_owned()));
         let error = provision(&mut Script::default().then(lost), &spec()).unwrap_err();
         assert_eq!(error, Error::new(ErrorKind::Upstream, "the connection broke"));

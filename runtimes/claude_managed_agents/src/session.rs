@@ -1,10 +1,12 @@
 //! A session upstream: opened, listened to, sent to, listed, closed.
 
+use std::collections::BTreeMap;
+
 use lap_runtime_sdk::{
     Error, ErrorKind, Feed, Frame, History, Input, Outcome, Response, SendError, SessionOpened, SessionSpec, Upstream,
     path_segment, read_state, write_state,
 };
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::{agent::Provision, delete, get, post};
@@ -105,7 +107,7 @@ pub(crate) fn listen(state: &str) -> Result<Feed, Error> {
 
 #[derive(Serialize)]
 struct NewEvents<'a> {
-    events: Vec<NewEvent<'a>>,
+    events: &'a [NewEvent<'a>],
 }
 
 #[derive(Serialize)]
@@ -116,7 +118,25 @@ enum NewEvent<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         content: Option<&'a RawValue>,
     },
-    Given(&'a RawValue),
+    Given(Given<'a>),
+}
+
+/// An event as a client wrote it.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Given<'a> {
+    json: &'a RawValue,
+    #[serde(skip)]
+    kind: String,
+}
+
+impl NewEvent<'_> {
+    fn kind(&self) -> &str {
+        match self {
+            Self::Ours { r#type, .. } => r#type,
+            Self::Given(given) => &given.kind,
+        }
+    }
 }
 
 const INTERRUPT: NewEvent<'_> = NewEvent::Ours { r#type: "user.interrupt", content: None };
@@ -127,12 +147,59 @@ pub(crate) fn send(upstream: &mut dyn Upstream, state: &str, inputs: &[Input]) -
     if let [Input::Other(json)] = inputs
         && let Some(update) = update(json)?
     {
-        upstream.call(post(&read_state::<State>(state)?.path(""), &update)?)?;
+        let state = read_state::<State>(state)?;
+        let response = upstream.call(post(&state.path(""), &update)?)?;
+        updated(&response, &state)?;
         return Ok(Outcome::none());
     }
-    let events = inputs.iter().map(new_event).collect::<Result<_, _>>()?;
-    upstream.call(post(&read_state::<State>(state)?.path("/events"), &NewEvents { events })?)?;
+    let events = inputs.iter().map(new_event).collect::<Result<Vec<_>, _>>()?;
+    let path = read_state::<State>(state)?.path("/events");
+    let response = upstream.call(post(&path, &NewEvents { events: &events })?)?;
+    taken(&response, &events)?;
     Ok(Outcome::none())
+}
+
+/// Looks whether an answer is the session that was changed.
+fn updated(response: &Response, state: &State) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Updated {
+        id: String,
+    }
+    let Updated { id } = response.json()?;
+    if id == state.session { Ok(()) } else { Err(Error::not_understood(response, "it is of another session")) }
+}
+
+/// Looks whether an answer says that the events were taken. What stands between here and there may answer 200 to
+/// anything; believed, a prompt that never arrived would be waited for.
+fn taken(response: &Response, events: &[NewEvent<'_>]) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Taken {
+        /// What Anthropic has stored.
+        #[serde(default)]
+        data: Option<Vec<Stored>>,
+        /// What a harness says instead.
+        #[serde(default)]
+        ok: bool,
+    }
+    #[derive(Deserialize)]
+    struct Stored {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let mut stored = match response.json()? {
+        Taken { data: Some(stored), .. } => stored,
+        Taken { ok: true, .. } => return Ok(()),
+        Taken { .. } => return Err(Error::not_understood(response, "it has no data")),
+    };
+    // Of what begins no turn nobody waits to hear.
+    let prompts =
+        events.iter().map(NewEvent::kind).filter(|kind| ["user.message", "user.define_outcome"].contains(kind));
+    for kind in prompts {
+        let place = stored.iter().position(|stored| stored.kind == kind);
+        let place = place.ok_or_else(|| Error::not_understood(response, format_args!("its data has no {kind}")))?;
+        stored.swap_remove(place);
+    }
+    Ok(())
 }
 
 /// What of a session may change while it lives.
@@ -185,7 +252,8 @@ fn new_event(input: &Input) -> Result<NewEvent<'_>, Error> {
                 let message = format!("Claude Agents take inputs of user.* and system.*, and none of {kind:?}");
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
-            serde_json::from_str(json).map(NewEvent::Given).map_err(invalid)
+            let json = serde_json::from_str(json).map_err(invalid)?;
+            Ok(NewEvent::Given(Given { json, kind }))
         }
     }
 }
@@ -257,20 +325,29 @@ fn newest_first(times: &[String]) -> bool {
 /// the error is a conflict, and the host tries again.
 pub(crate) fn close(upstream: &mut dyn Upstream, state: &str) -> Result<(), Error> {
     let state = read_state::<State>(state)?;
-    let interrupt = post(&state.path("/events"), &NewEvents { events: vec![INTERRUPT] })?;
-    match upstream.call(interrupt) {
+    let interrupt = post(&state.path("/events"), &NewEvents { events: &[INTERRUPT] })?;
+    match upstream.call(interrupt).and_then(|response| taken(&response, &[])) {
+        Ok(()) => {}
         // A session that takes no interrupt, because it rests or cannot be stopped, may still be deleted.
-        Ok(_) => {}
         Err(error) if matches!(error.kind, ErrorKind::BadRequest | ErrorKind::Conflict | ErrorKind::Unsupported) => {}
         Err(error) => return absent_is_closed(error),
     }
     match upstream.call(delete(&state.path(""))) {
-        Ok(_) => Ok(()),
+        Ok(response) => deleted(&response),
         Err(error) if error.kind == ErrorKind::BadRequest && error.message.contains("running") => {
             Err(Error { kind: ErrorKind::Conflict, ..error })
         }
         Err(error) => absent_is_closed(error),
     }
+}
+
+/// Looks whether an answer says that something was deleted. Anthropic answers what it was; a harness may have nothing to
+/// say, or say it in its own words.
+fn deleted(response: &Response) -> Result<(), Error> {
+    if response.status == 204 {
+        return Ok(());
+    }
+    response.json::<BTreeMap<String, IgnoredAny>>().map(drop)
 }
 
 fn absent_is_closed(error: Error) -> Result<(), Error> {
@@ -386,7 +463,7 @@ mod tests {
             Input::Other(r#"{"type":"user.tool_confirmation","tool_use_id":"sevt_1","result":"allow"}"#.to_owned()),
             Input::Other(r#"{"type":"system.message","content":[]}"#.to_owned()),
         ];
-        let mut script = Script::new([(200, r#"{"data":[]}"#)]);
+        let mut script = Script::new([(200, r#"{"data":[{"type":"user.interrupt"},{"type":"user.message"}]}"#)]);
         assert_eq!(send(&mut script, STATE, &inputs).unwrap(), Outcome::none());
         let body = concat!(
             r#"{"events":[{"type":"user.interrupt"},"#,
@@ -508,16 +585,95 @@ mod tests {
             (r#"{"type":"session.update","agent":{"tools":[]}}"#, r#"{"agent":{"tools":[]}}"#),
             (r#"{"type":"session.update","budget":null}"#, r#"{"budget":null}"#),
         ] {
-            let mut script = Script::new([(200, "{}")]);
+            let mut script = Script::new([(200, r#"{"id":"sesn_01","type":"session"}"#)]);
             send(&mut script, STATE, &[Input::Other(input.to_owned())]).unwrap();
             assert_eq!(asked(&script.requests[0]), (Method::Post, "/v1/sessions/sesn_01", &[][..], Some(body)));
         }
     }
 
+    /// What a 200 may bring that no upstream has said.
+    const NO_ANSWERS: [&str; 8] = [
+        "<html>sign in to this network</html>",
+        "",
+        r#"{"data":[{"type":"user.mess"#,
+        "null",
+        "7",
+        r#""ok""#,
+        r#"{"data":[7]}"#,
+        r#"{"data":[{}]}"#,
+    ];
+
+    #[test]
+    fn a_success_that_is_no_answer_is_the_upstreams_fault() {
+        let message = || Input::Message(r#"[{"type":"text","text":"Hi"}]"#.to_owned());
+        let outcome = || Input::Other(r#"{"type":"user.define_outcome","description":"d"}"#.to_owned());
+        let update = || Input::Other(r#"{"type":"session.update","budget":null}"#.to_owned());
+        let send = |body, input| {
+            let mut script = Script::new([(200, body)]);
+            let sent = send(&mut script, STATE, &[input]);
+            assert_eq!(script.requests.len(), 1);
+            sent.map_err(|error| (error.kind, error.status))
+        };
+        let fault = Err((ErrorKind::Upstream, Some(200)));
+        let strange = ["{}", r#"{"data":null}"#, r#"{"ok":false}"#, r#"{"error":{"message":"no"}}"#];
+        for body in NO_ANSWERS.into_iter().chain(strange) {
+            for input in [message(), outcome(), Input::Interrupt, update()] {
+                assert_eq!(send(body, input), fault, "{body}");
+            }
+        }
+        let other = r#"{"data":[{"type":"user.interrupt"}]}"#;
+        for input in [message(), outcome()] {
+            assert_eq!(send(other, input.clone()), fault);
+            assert_eq!(send(r#"{"data":[]}"#, input), fault);
+        }
+        assert_eq!(send(r#"{"id":"sesn_02"}"#, update()), fault);
+        for (body, input) in [
+            (other, Input::Interrupt),
+            (r#"{"data":[]}"#, Input::Interrupt),
+            (r#"{"data":[{"type":"user.message","id":"sevt_1"}]}"#, message()),
+            (r#"{"ok":true,"queued":false}"#, message()),
+        ] {
+            assert_eq!(send(body, input), Ok(Outcome::none()), "{body}");
+        }
+        let twice = [message(), message()];
+        let mut once = Script::new([(200, r#"{"data":[{"type":"user.message"}]}"#)]);
+        assert_eq!(super::send(&mut once, STATE, &twice).unwrap_err().kind, ErrorKind::Upstream);
+    }
+
+    #[test]
+    fn a_session_that_nobody_says_is_opened_is_not_and_one_that_nobody_says_is_closed_neither() {
+        for body in NO_ANSWERS.into_iter().filter(|body| !body.starts_with(r#"{"data":[{}"#)) {
+            let provision = r#"{"agent":"agent_01","environment":"env_01"}"#;
+            let error = open(&mut Script::new([(200, body)]), &spec(provision)).unwrap_err();
+            assert_eq!((error.kind, error.status), (ErrorKind::Upstream, Some(200)), "{body}");
+            let error = close(&mut Script::new([(200, body)]), STATE).unwrap_err();
+            assert_eq!((error.kind, error.status), (ErrorKind::Upstream, Some(200)), "{body}");
+            let error = catch_up(&mut Script::new([(200, body)]), STATE, None);
+            let of_events = body == r#"{"data":[7]}"#;
+            assert_eq!(
+                error.map(drop).map_err(|error| error.kind),
+                if of_events { Ok(()) } else { Err(ErrorKind::Upstream) }
+            );
+        }
+        for (status, body, closed) in [(200, "<html>", false), (200, "", false), (200, "{}", true), (204, "", true)] {
+            let closes = close(&mut Script::new([(200, r#"{"data":[]}"#), (status, body)]), STATE);
+            assert_eq!(
+                closes.map_err(|error| error.kind),
+                if closed { Ok(()) } else { Err(ErrorKind::Upstream) },
+                "{body}"
+            );
+        }
+    }
+
+    /// An interrupt that was taken, and a session that was deleted.
+    fn done() -> Result<Response, SendError> {
+        Ok(Response { status: 200, headers: Vec::new(), body: r#"{"data":[],"type":"session_deleted"}"#.to_owned() })
+    }
+
     #[test]
     fn closing_interrupts_and_then_deletes() {
-        for interrupted in [failing(200, ""), failing(400, "no user.message text"), failing(409, "busy")] {
-            let mut script = Script::default().then(interrupted).then(failing(200, ""));
+        for interrupted in [done(), failing(400, "no user.message text"), failing(409, "busy")] {
+            let mut script = Script::default().then(interrupted).then(done());
             close(&mut script, STATE).unwrap();
             assert_eq!(
                 script.requests.iter().map(asked).collect::<Vec<_>>(),
@@ -538,7 +694,7 @@ mod tests {
     fn a_session_that_is_gone_is_closed_and_one_that_runs_is_not() {
         let close = |answers: Vec<_>| close(&mut answers.into_iter().fold(Script::default(), Script::then), STATE);
         assert_eq!(close(vec![failing(404, "not found")]), Ok(()));
-        assert_eq!(close(vec![failing(200, ""), failing(404, "not found")]), Ok(()));
+        assert_eq!(close(vec![done(), failing(404, "not found")]), Ok(()));
         let running = "Cannot delete session while it is running";
         for (status, message, kind) in [
             (400, running, ErrorKind::Conflict),
@@ -547,7 +703,7 @@ mod tests {
             (405, "Method Not Allowed", ErrorKind::Unsupported),
             (500, "out of order", ErrorKind::Upstream),
         ] {
-            let error = close(vec![failing(200, ""), failing(status, message)]).unwrap_err();
+            let error = close(vec![done(), failing(status, message)]).unwrap_err();
             assert_eq!(error, Error { status: Some(status), ..Error::new(kind, message) });
         }
         assert_eq!(close(vec![failing(401, "no")]).unwrap_err().kind, ErrorKind::Auth);

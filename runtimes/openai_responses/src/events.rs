@@ -6,7 +6,7 @@ use lap_runtime_sdk::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::state::{Call, State};
+use crate::state::{Call, Run, State};
 
 /// The turn waits for what is open.
 pub(crate) fn requires_action(id: String, state: &State) -> Draft {
@@ -136,8 +136,8 @@ fn end(state: &mut State, response: &Value, events: &mut Vec<Event>) {
 }
 
 /// A response as a whole, in the shape of what its stream says.
-pub(crate) fn history(response: &Response) -> Result<History, Error> {
-    let response: Value = response.json()?;
+pub(crate) fn history(response: &Response, run: &Run) -> Result<History, Error> {
+    let response = run.read(response)?;
     let items = response["output"].as_array().map(Vec::as_slice).unwrap_or_default();
     let done = |item: &Value| item["status"].as_str().is_none_or(|status| status != "in_progress");
     let mut frames: Vec<Frame> = items
@@ -158,13 +158,16 @@ pub(crate) fn history(response: &Response) -> Result<History, Error> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use lap_runtime_sdk::{Body, Effect, read_state};
+    use lap_runtime_sdk::{Body, Effect, ErrorKind, read_state};
 
     use super::*;
-    use crate::state::Run;
+
+    fn run() -> Run {
+        Run { id: "resp_1".to_owned(), after: None }
+    }
 
     fn running() -> State {
-        State { run: Some(Run { id: "resp_1".to_owned(), after: None }), ..State::default() }
+        State { run: Some(run()), ..State::default() }
     }
 
     fn told(state: State, said: &[Value]) -> (State, Vec<(Value, Effect)>) {
@@ -217,13 +220,22 @@ mod tests {
         let whole = json!({"id": "resp_1", "status": "failed", "output": [message], "error": {"message": "no"}});
         let streamed = [done(&message), json!({"type": "response.failed", "response": whole})];
         let response = Response { status: 200, headers: Vec::new(), body: whole.to_string() };
-        let frames = history(&response).unwrap().frames;
+        let frames = history(&response, &run()).unwrap().frames;
         let listed: Vec<Value> = frames.iter().map(|frame| serde_json::from_str(&frame.data).unwrap()).collect();
         let (_, from_stream) = told(running(), &streamed);
         let (_, from_whole) = told(running(), &listed);
         assert_eq!(from_stream, from_whole);
         assert_eq!(from_whole[1].0["error"]["message"], "no");
         assert_eq!(from_whole[2].1, Effect::Failed);
+    }
+
+    #[test]
+    fn what_is_not_the_response_is_no_history() {
+        for body in ["<html>", "", r#"{"id":"resp_1"#, "null", "{}", "[]", r#"{"id":"resp_2","status":"completed"}"#] {
+            let error =
+                history(&Response { status: 200, headers: Vec::new(), body: body.to_owned() }, &run()).unwrap_err();
+            assert_eq!((error.kind, error.status), (ErrorKind::Upstream, Some(200)), "{body}");
+        }
     }
 
     #[test]

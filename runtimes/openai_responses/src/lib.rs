@@ -78,7 +78,7 @@ impl Runtime for OpenAiResponses {
         let Some(run) = read_state::<State>(&state)?.run else {
             return Ok(History::none());
         };
-        events::history(&upstream.call(Request::get(run.path("")))?)
+        events::history(&upstream.call(Request::get(run.path("")))?, &run)
     }
 
     fn close(upstream: &mut dyn Upstream, state: String) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lap_runtime_sdk::{Error, ErrorKind, SessionSpec, write_state};
+use lap_runtime_sdk::{Error, ErrorKind, Response, SessionSpec, write_state};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,6 +45,18 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn path(&self, tail: &str) -> String {
         format!("/v1/responses/{}{tail}", self.id)
+    }
+
+    /// An answer that has to be this response, as it is now.
+    ///
+    /// # Errors
+    /// When it is something else, such as the page of a proxy on the way.
+    pub(crate) fn read(&self, answer: &Response) -> Result<Value, Error> {
+        let response: Value = answer.json()?;
+        if response["id"] == *self.id {
+            return Ok(response);
+        }
+        Err(Error::not_understood(answer, format_args!("it is not the response {}", self.id)))
     }
 }
 

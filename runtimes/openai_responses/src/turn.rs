@@ -181,13 +181,64 @@ fn interrupt(upstream: &mut dyn Upstream, state: &mut State, events: &mut Vec<Ev
 fn cancel(upstream: &mut dyn Upstream, run: &Run) -> Result<(), Error> {
     let request = Request { body: Some("{}".to_owned()), ..Request::post(run.path("/cancel"), &json!({}))? };
     match upstream.call(request) {
-        Err(error) if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::BadRequest | ErrorKind::Conflict) => {
-            Err(error)
-        }
-        _ => Ok(()),
+        // Not before the upstream says so itself: a response that goes on costs.
+        Ok(answer) => run.read(&answer).map(drop),
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::BadRequest | ErrorKind::Conflict) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
 pub(crate) fn close(upstream: &mut dyn Upstream, state: &State) -> Result<(), Error> {
     state.run.as_ref().map_or(Ok(()), |run| cancel(upstream, run))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lap_runtime_sdk::Script;
+
+    use super::*;
+
+    fn running() -> State {
+        State { run: Some(Run { id: "resp_1".to_owned(), after: None }), ..State::default() }
+    }
+
+    fn asked() -> State {
+        let open = BTreeMap::from([("fc_1".to_owned(), Call::Function("call_1".to_owned()))]);
+        State { last: Some("resp_1".to_owned()), open, ..State::default() }
+    }
+
+    #[test]
+    fn a_success_that_is_no_answer_is_the_upstreams_fault() {
+        let message = Input::Message(r#"[{"type":"text","text":"Hi"}]"#.to_owned());
+        let result =
+            r#"{"type":"user.custom_tool_result","custom_tool_use_id":"fc_1","content":[{"type":"text","text":"1"}]}"#;
+        let inputs =
+            [(State::default(), message), (asked(), Input::Other(result.to_owned())), (running(), Input::Interrupt)];
+        let nonsense =
+            ["<html>", "", r#"{"id":"resp_1"#, "null", "7", "{}", r#"{"id":7}"#, r#"{"error":{"message":"no"}}"#];
+        for body in nonsense {
+            for (state, input) in &inputs {
+                let mut script = Script::new([(200, body)]);
+                let error = send(&mut script, state.clone(), std::slice::from_ref(input)).unwrap_err();
+                assert_eq!((error.kind, error.status), (ErrorKind::Upstream, Some(200)), "{body} to {input:?}");
+                assert_eq!(script.requests.len(), 1);
+            }
+            let error = close(&mut Script::new([(200, body)]), &running()).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Upstream, "{body}");
+        }
+        let other = Script::new([(200, r#"{"id":"resp_2","status":"cancelled"}"#)]);
+        assert_eq!(close(&mut { other }, &running()).unwrap_err().kind, ErrorKind::Upstream);
+    }
+
+    #[test]
+    fn what_is_cancelled_or_over_is_stopped() {
+        for (status, body) in [(200, r#"{"id":"resp_1","status":"cancelled"}"#), (404, "{}"), (400, "{}"), (409, "{}")]
+        {
+            assert_eq!(close(&mut Script::new([(status, body)]), &running()), Ok(()), "{status}");
+        }
+        assert_eq!(close(&mut Script::new([(500, "{}")]), &running()).unwrap_err().kind, ErrorKind::Upstream);
+    }
 }

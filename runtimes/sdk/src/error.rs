@@ -29,6 +29,14 @@ impl Error {
             status: Some(response.status),
         }
     }
+
+    /// An answer whose status says success and which is none. Whether the upstream has done what it was asked is open: the
+    /// host looks.
+    #[must_use]
+    pub fn not_understood(response: &Response, why: impl std::fmt::Display) -> Self {
+        let message = format!("the upstream's answer cannot be understood: {why}");
+        Self { status: Some(response.status), ..Self::new(ErrorKind::Upstream, message) }
+    }
 }
 
 impl From<SendError> for Error {

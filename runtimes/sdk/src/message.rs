@@ -62,10 +62,16 @@ impl Response {
     /// # Errors
     /// [`ErrorKind::Upstream`] when it is something else.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
-        serde_json::from_str(&self.body).map_err(|error| Error {
-            status: Some(self.status),
-            ..Error::new(ErrorKind::Upstream, format!("the upstream's answer cannot be understood: {error}"))
-        })
+        serde_json::from_str(&self.body).map_err(|error| Error::not_understood(self, error))
+    }
+
+    /// This answer, when it is one that has nothing to say: a 204. What takes the place of such an answer on its way, a
+    /// proxy's page of HTML, says that something was done which was not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Upstream`] for any other status.
+    pub fn no_content(&self) -> Result<(), Error> {
+        if self.status == 204 { Ok(()) } else { Err(Error::not_understood(self, "it should be a 204")) }
     }
 }
 
@@ -84,6 +90,23 @@ pub fn path_segment(id: String, what: &str) -> Result<String, Error> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_is_none_is_the_upstreams_fault_whatever_its_status_says() {
+        #[derive(Debug, Deserialize)]
+        struct Created {
+            #[serde(rename = "id")]
+            _id: String,
+        }
+        let response = |status, body: &str| Response { status, headers: Vec::new(), body: body.to_owned() };
+        for body in ["<html>", "", r#"{"id":"a"#, "{}", r#"{"id":7}"#, "null"] {
+            let error = response(200, body).json::<Created>().unwrap_err();
+            assert_eq!((error.kind, error.status), (ErrorKind::Upstream, Some(200)), "{body}");
+            assert!(error.message.starts_with("the upstream's answer cannot be understood: "), "{}", error.message);
+            assert_eq!(response(200, body).no_content().unwrap_err().kind, ErrorKind::Upstream);
+        }
+        assert_eq!(response(204, "").no_content(), Ok(()));
+    }
 
     #[test]
     fn an_id_does_not_lead_elsewhere() {

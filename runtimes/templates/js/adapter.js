@@ -31,7 +31,7 @@ export function open(upstream, session) {
   refuse(session, ['resources', 'vault_ids', 'budget']);
   const { title, agent } = session;
   const created = upstream.call(post('/v1/conversations', { title, model: agent.model, instructions: agent.system }));
-  const conversation = pathSegment(created.json().id, 'conversation');
+  const conversation = pathSegment(created.object({ id: 'string' }).id, 'conversation');
   return { state: { conversation }, upstreamId: conversation };
 }
 
@@ -40,11 +40,14 @@ export function listen(upstream, state) {
   return sse(get(path(state, '/stream'), { headers: { accept: 'text/event-stream' } }));
 }
 
-/** What the vendor makes of an input comes on the stream. */
+/**
+ * What the vendor makes of an input comes on the stream. Its answers are read all the same: a proxy on the way may say 200
+ * with a page of its own, and then the prompt has not arrived.
+ */
 export function send(upstream, state, inputs) {
   for (const { tag, val } of inputs) {
     if (tag === 'message') {
-      upstream.call(post(path(state, '/prompts'), { text: text(val) }));
+      upstream.call(post(path(state, '/prompts'), { text: text(val) })).object({ id: 'string' });
     } else if (tag === 'interrupt') {
       stop(upstream, state);
     } else {
@@ -55,7 +58,7 @@ export function send(upstream, state, inputs) {
 
 function stop(upstream, state) {
   try {
-    upstream.call(post(path(state, '/stop'), {}));
+    upstream.call(post(path(state, '/stop'), {})).object({ stopped: 'boolean' });
   } catch (error) {
     // The turn was over before it could be stopped.
     if (error.kind !== 'conflict') throw error;
@@ -105,19 +108,19 @@ function eventsOf({ id, at, kind, ...entry }) {
 /** A page of entries, in the shape in which the stream brings them. */
 export function catchUp(upstream, state, before) {
   const query = before === null ? { limit: '100' } : { limit: '100', before };
-  const { entries, next } = upstream.call(get(path(state, '/entries'), { query })).json();
+  const { entries, next } = upstream.call(get(path(state, '/entries'), { query })).object({ entries: 'array' });
   const frames = entries.map((entry) => ({ name: 'entry', data: JSON.stringify(entry) }));
   return { frames, newestFirst: true, next };
 }
 
 export function close(upstream, state) {
   try {
-    upstream.call(del(path(state, '')));
+    upstream.call(del(path(state, ''))).noContent();
   } catch (error) {
     if (error.kind !== 'not-found') throw error;
   }
 }
 
 export function models(upstream) {
-  return upstream.call(get('/v1/models')).json().models;
+  return upstream.call(get('/v1/models')).object({ models: 'array' }).models;
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import * as chat from './adapter.js';
-import { exported, parse, script } from './lap.js';
+import { exported, parse, script, upstreamOf } from './lap.js';
 
 const STATE = { conversation: 'conv_1' };
 const AT = '2026-11-25T10:00:00Z';
@@ -36,7 +36,7 @@ test("the feed is the conversation's stream", () => {
 });
 
 test('inputs go out in their order', () => {
-  const upstream = script([202, {}], [202, {}]);
+  const upstream = script([202, { stopped: true }], [202, { id: 'ent_1' }]);
   chat.send(upstream, STATE, [{ tag: 'interrupt', val: null }, message]);
   assert.deepEqual(asked(upstream), [
     ['post', '/v1/conversations/conv_1/stop', {}],
@@ -76,6 +76,18 @@ test('a page has the shape of the stream', () => {
   const entry = { id: 'ent_7', at: AT, kind: 'working' };
   const page = chat.catchUp(script([200, { entries: [entry], next: 'ent_7' }]), STATE, null);
   assert.deepEqual(page, { frames: [{ name: 'entry', data: JSON.stringify(entry) }], newestFirst: true, next: 'ent_7' });
+});
+
+test("a success that is no answer is the upstream's fault", () => {
+  for (const body of ['<html>', '', '{"id":"ent', '{}', 'null', '[]']) {
+    const upstream = () => upstreamOf(() => ({ status: 200, headers: [], body }));
+    assert.throws(() => chat.send(upstream(), STATE, [message]), { kind: 'upstream' });
+    assert.throws(() => chat.send(upstream(), STATE, [{ tag: 'interrupt', val: null }]), { kind: 'upstream' });
+    assert.throws(() => chat.open(upstream(), session({})), { kind: 'upstream' });
+    assert.throws(() => chat.catchUp(upstream(), STATE, null), { kind: 'upstream' });
+    assert.throws(() => chat.models(upstream()), { kind: 'upstream' });
+    assert.throws(() => chat.close(upstream(), STATE), { kind: 'upstream', status: 200 });
+  }
 });
 
 test('a conversation that is gone is closed', () => {

@@ -96,8 +96,23 @@ function told(body) {
 
 function answer({ status, headers, body }) {
   const header = (name) => headers.find((header) => header.name === name)?.value;
+  const fail = (why) => new Failure('upstream', `the upstream's answer cannot be understood: ${why}`, { status });
+  /** The body, whatever it is. */
   const json = () => read('upstream', "the upstream's answer cannot be understood", body);
-  return { status, headers, body, header, json };
+  /** The body as an object that has these members, each 'string', 'array' or another type. */
+  const object = (members) => {
+    const value = json();
+    for (const [name, type] of Object.entries(members)) {
+      const member = value?.[name];
+      if ((Array.isArray(member) ? 'array' : typeof member) !== type) throw fail(`there is no ${name} of type ${type}`);
+    }
+    return value;
+  };
+  /** For an answer that has nothing to say: anything else than a 204 is not what the upstream answered. */
+  const noContent = () => {
+    if (status !== 204) throw fail('it should be a 204');
+  };
+  return { status, headers, body, header, json, object, noContent };
 }
 
 /** Where requests go. `send` is the contract's: gives a response, or throws a `send-error`. */

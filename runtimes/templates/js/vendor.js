@@ -64,7 +64,7 @@ class Conversation {
   stop() {
     if (!this.turn) throw new Refusal(409, 'there is nothing to stop');
     this.end({ reason: 'stopped' });
-    return {};
+    return { stopped: true };
   }
 
   /** A page of entries, the latest first. */

@@ -77,7 +77,7 @@ class Conversation:
             if not self.turn:
                 raise Refusal(409, "there is nothing to stop")
             self.end(reason="stopped")
-        return {}
+        return {"stopped": True}
 
     def page(self, query):
         """A page of entries, the latest first."""

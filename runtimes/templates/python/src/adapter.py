@@ -64,8 +64,8 @@ def open(upstream: Upstream, session: Session) -> Opened:
     refuse(session, "resources", "vault_ids", "budget")
     agent = session.agent
     new = {"title": session.title, "model": agent["model"], "instructions": agent["system"]}
-    created = upstream.call(post("/v1/conversations", new)).json()
-    conversation = path_segment(created.get("id"), "conversation")
+    created = upstream.call(post("/v1/conversations", new)).object(id=str)
+    conversation = path_segment(created["id"], "conversation")
     return Opened(state={"conversation": conversation}, upstream_id=conversation)
 
 
@@ -75,11 +75,13 @@ def listen(upstream: Upstream, state: State) -> Sse:
 
 
 def send(upstream: Upstream, state: State, inputs: list[Input]) -> None:
-    """What the vendor makes of an input comes on the stream."""
+    """What the vendor makes of an input comes on the stream. Its answers are read all the same: a proxy on the way may say
+    200 with a page of its own, and then the prompt has not arrived.
+    """
     for given in inputs:
         match given.kind:
             case "message":
-                upstream.call(post(path(state, "/prompts"), {"text": text(given.value)}))
+                upstream.call(post(path(state, "/prompts"), {"text": text(given.value)})).object(id=str)
             case "interrupt":
                 stop(upstream, state)
             case _:
@@ -88,7 +90,7 @@ def send(upstream: Upstream, state: State, inputs: list[Input]) -> None:
 
 def stop(upstream: Upstream, state: State) -> None:
     try:
-        upstream.call(post(path(state, "/stop"), {}))
+        upstream.call(post(path(state, "/stop"), {})).object(stopped=bool)
     except Failure as failure:
         # The turn was over before it could be stopped.
         if failure.kind != "conflict":
@@ -134,18 +136,18 @@ def events(entry: dict[str, Any]) -> Iterator[Event]:
 def catch_up(upstream: Upstream, state: State, before: str | None) -> History:
     """A page of entries, in the shape in which the stream brings them."""
     query = {"limit": "100"} if before is None else {"limit": "100", "before": before}
-    page = upstream.call(get(path(state, "/entries"), query=query)).json()
+    page = upstream.call(get(path(state, "/entries"), query=query)).object(entries=list)
     frames = [("entry", json.dumps(entry)) for entry in page["entries"]]
-    return History(frames, newest_first=True, next=page["next"])
+    return History(frames, newest_first=True, next=page.get("next"))
 
 
 def close(upstream: Upstream, state: State) -> None:
     try:
-        upstream.call(delete(path(state, "")))
+        upstream.call(delete(path(state, ""))).no_content()
     except Failure as failure:
         if failure.kind != "not-found":
             raise
 
 
 def models(upstream: Upstream) -> list[tuple[str, str]]:
-    return [(model["id"], model["name"]) for model in upstream.call(get("/v1/models")).json()["models"]]
+    return [(model["id"], model["name"]) for model in upstream.call(get("/v1/models")).object(models=list)["models"]]

@@ -194,7 +194,24 @@ class Response:
     body: str
 
     def json(self) -> Any:
+        """The body, whatever it is."""
         return _read("upstream", "the upstream's answer cannot be understood", self.body)
+
+    def object(self, **members: type) -> dict[str, Any]:
+        """The body as an object that has these members, each of its type."""
+        value = self.json()
+        for name, kind in members.items():
+            if not isinstance(value, dict) or not isinstance(value.get(name), kind):
+                raise self._failure(f"there is no {name} of type {kind.__name__}")
+        return value
+
+    def no_content(self) -> None:
+        """For an answer that has nothing to say: anything else than a 204 is not what the upstream answered."""
+        if self.status != 204:
+            raise self._failure("it should be a 204")
+
+    def _failure(self, why: str) -> Failure:
+        return Failure("upstream", f"the upstream's answer cannot be understood: {why}", status=self.status)
 
 
 _KINDS = {

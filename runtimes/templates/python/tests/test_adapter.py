@@ -2,7 +2,7 @@ import json
 import unittest
 
 import adapter as chat
-from lap import Failure, Input, Opened, Script, Session, frames_of, parse
+from lap import Failure, Input, Opened, Response, Script, Session, Upstream, frames_of, parse
 
 STATE = {"conversation": "conv_1"}
 AT = "2026-11-25T10:00:00Z"
@@ -43,7 +43,7 @@ class Adapter(unittest.TestCase):
         self.assertEqual(chat.listen(Script(), STATE).request.path, "/v1/conversations/conv_1/stream")
 
     def test_inputs_go_out_in_their_order(self):
-        script = Script((202, {}), (202, {}))
+        script = Script((202, {"stopped": True}), (202, {"id": "ent_1"}))
         chat.send(script, STATE, [Input("interrupt"), MESSAGE])
         stop = ("post", "/v1/conversations/conv_1/stop", {})
         self.assertEqual(asked(script), [stop, ("post", "/v1/conversations/conv_1/prompts", {"text": "Hi"})])
@@ -79,6 +79,20 @@ class Adapter(unittest.TestCase):
         entry = {"id": "ent_7", "at": AT, "kind": "working"}
         page = chat.catch_up(Script((200, {"entries": [entry], "next": "ent_7"})), STATE, None)
         self.assertEqual((page.frames, page.newest_first, page.next), ([("entry", json.dumps(entry))], True, "ent_7"))
+
+    def test_a_success_that_is_no_answer_is_the_upstreams_fault(self):
+        for body in ["<html>", "", '{"id":"ent', "{}", "null", "[]"]:
+            upstream = Upstream()
+            upstream.send = lambda request: Response(200, {}, body)
+            for call, *values in [
+                (chat.send, STATE, [MESSAGE]),
+                (chat.send, STATE, [Input("interrupt")]),
+                (chat.open, session()),
+                (chat.catch_up, STATE, None),
+                (chat.close, STATE),
+                (chat.models,),
+            ]:
+                self.fails("upstream", call, upstream, *values)
 
     def test_a_conversation_that_is_gone_is_closed(self):
         for status in (204, 404):

@@ -251,7 +251,7 @@ impl Conversation {
 
     fn stop(&self) -> Answer {
         if self.change(|told| told.end(json!({"reason": "stopped"}))) {
-            (202, json!({}))
+            (202, json!({"stopped": true}))
         } else {
             refuse(409, "there is nothing to stop")
         }

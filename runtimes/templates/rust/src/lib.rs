@@ -72,19 +72,31 @@ impl Runtime for ExampleChat {
         Ok(Feed::Sse(Request::get(state.path("/stream")).header("accept", "text/event-stream")))
     }
 
-    /// What the vendor makes of an input comes on the stream.
+    /// What the vendor makes of an input comes on the stream. Its answers are read all the same: a proxy on the way may say
+    /// 200 with a page of its own, and then the prompt has not arrived.
     fn send(upstream: &mut dyn Upstream, state: String, inputs: Vec<Input>) -> Result<Outcome, Error> {
+        #[derive(Deserialize)]
+        struct Prompted {
+            #[serde(rename = "id")]
+            _entry: String,
+        }
+        #[derive(Deserialize)]
+        struct Stopped {
+            #[serde(rename = "stopped")]
+            _stopped: bool,
+        }
         let state: State = read_state(&state)?;
         for input in inputs {
             match input {
                 Input::Message(content) => {
                     let prompt = json!({"text": text(&content)?});
-                    upstream.call(Request::post(state.path("/prompts"), &prompt)?)?;
+                    let response = upstream.call(Request::post(state.path("/prompts"), &prompt)?)?;
+                    response.json::<Prompted>()?;
                 }
                 Input::Interrupt => match upstream.call(Request::post(state.path("/stop"), &json!({}))?) {
                     // The turn was over before it could be stopped.
                     Err(error) if error.kind == ErrorKind::Conflict => {}
-                    stopped => _ = stopped?,
+                    response => _ = response?.json::<Stopped>()?,
                 },
                 Input::Other(_) => {
                     let message = "this runtime takes messages and interrupts only";
@@ -112,8 +124,9 @@ impl Runtime for ExampleChat {
     fn close(upstream: &mut dyn Upstream, state: String) -> Result<(), Error> {
         let state: State = read_state(&state)?;
         match upstream.call(Request::new(Method::Delete, state.path(""))) {
-            Err(error) if error.kind != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            Ok(response) => response.no_content(),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -191,7 +204,7 @@ mod tests {
 
     #[test]
     fn inputs_go_out_in_their_order() {
-        let mut script = Script::new([(202, "{}"), (202, "{}")]);
+        let mut script = Script::new([(202, r#"{"stopped":true}"#), (202, r#"{"id":"ent_1"}"#)]);
         let inputs = vec![Input::Interrupt, Input::Message(r#"[{"type":"text","text":"Hi"}]"#.to_owned())];
         assert_eq!(ExampleChat::send(&mut script, STATE.to_owned(), inputs).unwrap(), Outcome::none());
         let expected = [
@@ -212,6 +225,22 @@ mod tests {
         assert_eq!(send(500, Input::Interrupt), Err(ErrorKind::Upstream));
         assert_eq!(send(409, prompt()), Err(ErrorKind::Conflict));
         assert_eq!(send(202, Input::Other(r#"{"type":"system.message"}"#.to_owned())), Err(ErrorKind::Unsupported));
+    }
+
+    #[test]
+    fn a_success_that_is_no_answer_is_the_upstreams_fault() {
+        let prompt = || Input::Message(r#"[{"type":"text","text":"Hi"}]"#.to_owned());
+        for body in ["<html>", "", r#"{"id":"ent"#, "{}", "null"] {
+            for input in [prompt(), Input::Interrupt] {
+                let mut script = Script::new([(200, body)]);
+                let error = ExampleChat::send(&mut script, STATE.to_owned(), vec![input]).unwrap_err();
+                assert_eq!((error.kind, error.status), (ErrorKind::Upstream, Some(200)), "{body}");
+            }
+            let mut script = Script::new([(200, body)]);
+            assert_eq!(ExampleChat::open(&mut script, session("{}")).unwrap_err().kind, ErrorKind::Upstream, "{body}");
+            let mut script = Script::new([(200, body)]);
+            assert_eq!(ExampleChat::close(&mut script, STATE.to_owned()).unwrap_err().kind, ErrorKind::Upstream, "{body}");
+        }
     }
 
     #[test]

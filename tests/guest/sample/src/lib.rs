@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use lap_runtime_sdk::{
     AgentSpec, Body, Description, Effect, Ending, Error, ErrorKind, Event, Feed, Frame, Frames, History, Input, Level,
-    Method, Model, Outcome, Request, Runtime, SessionOpened, SessionSpec, Upstream, log,
+    Method, Model, Outcome, Request, Response, Runtime, SessionOpened, SessionSpec, Upstream, log,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -77,6 +77,11 @@ fn created(upstream: &mut dyn Upstream, request: Request) -> Result<String, Erro
     Ok(id)
 }
 
+/// The vendor answers an object to whatever it has done.
+fn done(response: &Response) -> Result<(), Error> {
+    response.json::<serde_json::Map<String, Value>>().map(drop)
+}
+
 /// What an instance remembers from call to call, which a runtime must not do.
 static COUNTED: AtomicU32 = AtomicU32::new(0);
 
@@ -138,7 +143,8 @@ impl Runtime for Sample {
                 Err(error) if state.has("wrong-kind") => return Err(Error { kind: ErrorKind::BadRequest, ..error }),
                 Err(error) if state.has("no-retry-after") => return Err(Error { retry_after_ms: None, ..error }),
                 Err(error) if state.has("trap-on-failure") => panic!("the upstream said {}", error.message),
-                other => _ = other?,
+                Ok(_) if state.has("ignores-answer") => {}
+                other => done(&other?)?,
             }
         }
         Ok(Outcome { state: Some(state.write()?), ..Outcome::none() })
@@ -209,8 +215,9 @@ impl Runtime for Sample {
     fn close(upstream: &mut dyn Upstream, state: String) -> Result<(), Error> {
         let state = State::read(&state)?;
         match upstream.call(Request::new(Method::Delete, state.path(""))) {
-            Err(error) if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Gone) => Err(error),
-            _ => Ok(()),
+            Ok(response) => done(&response),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Gone) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
