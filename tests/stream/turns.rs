@@ -44,12 +44,19 @@ fn faults(dice: &mut Dice) -> Faults {
     for endpoint in [Endpoint::EventsSend, Endpoint::EventsStream, Endpoint::EventsList] {
         for _ in 0..dice.below(6) {
             let (skip, times, answer) = (dice.below(60), 1 + dice.below(3), answer(dice));
-            requests.push(RequestFault { endpoint: Some(endpoint), skip, times, delay_ms: dice.below(30), answer });
+            requests.push(RequestFault {
+                endpoint: Some(endpoint),
+                skip,
+                times,
+                delay_ms: dice.below(30),
+                answer,
+                ..RequestFault::default()
+            });
         }
     }
     let streams = (0..dice.below(40)).map(|_| stream(dice)).collect();
     let list = ListLag { newest: 0, younger_ms: if dice.below(4) == 0 { 500 } else { 0 } };
-    Faults { requests, streams, list, status_lag_ms: dice.below(200) }
+    Faults { requests, streams, list, status_lag_ms: dice.below(200), ..Faults::default() }
 }
 
 fn answer(dice: &mut Dice) -> Answer {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::{
     clock::{Moment, unix_ns},
     id::{Ids, push_serial},
-    script::{Repeat, RetryStatus, StopReason},
+    script::{Burden, Repeat, RetryStatus, StopReason},
 };
 
 const NAME: &str = "event: ";
@@ -23,19 +23,45 @@ pub(crate) const FRAME_END: &[u8] = b"\n\n";
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum Event<'a> {
-    Message { content: [Text<'a>; 1] },
+    Message {
+        content: [Text<'a>; 1],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        burden: Option<Value>,
+    },
     Thinking {},
-    ToolUse { name: &'a str, input: &'a Map<String, Value>, evaluated_permission: Permission },
-    ToolResult { tool_use_id: &'a str, content: [Text<'a>; 1], is_error: bool },
-    CustomToolUse { name: &'a str, input: &'a Map<String, Value> },
+    ToolUse {
+        name: &'a str,
+        input: &'a Map<String, Value>,
+        evaluated_permission: Permission,
+    },
+    ToolResult {
+        tool_use_id: &'a str,
+        content: [Text<'a>; 1],
+        is_error: bool,
+    },
+    CustomToolUse {
+        name: &'a str,
+        input: &'a Map<String, Value>,
+    },
     Running {},
-    Idle { stop_reason: Stop<'a>, stop_details: Option<Refusal> },
+    Idle {
+        stop_reason: Stop<'a>,
+        stop_details: Option<Refusal>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        burden: Option<Value>,
+    },
     Terminated {},
     Deleted {},
-    Error { error: SessionError<'a> },
+    Error {
+        error: SessionError<'a>,
+    },
     Updated(&'a Map<String, Value>),
     SpanStart {},
-    SpanEnd { model_request_start_id: &'a str, is_error: bool, model_usage: ModelUsage },
+    SpanEnd {
+        model_request_start_id: &'a str,
+        is_error: bool,
+        model_usage: ModelUsage,
+    },
 }
 
 #[derive(Serialize)]
@@ -95,25 +121,30 @@ pub(crate) struct ModelUsage {
 
 impl<'a> Event<'a> {
     pub(crate) fn message(text: &'a str) -> Self {
-        Self::Message { content: [Text { text }] }
+        Self::Message { content: [Text { text }], burden: None }
+    }
+
+    /// A message that carries more than events do.
+    pub(crate) fn heavy(burden: Burden) -> Self {
+        Self::Message { content: [Text { text: "heavy" }], burden: Some(burden.value()) }
     }
 
     pub(crate) fn tool_result(tool_use_id: &'a str, text: &'a str, is_error: bool) -> Self {
         Self::ToolResult { tool_use_id, content: [Text { text }], is_error }
     }
 
-    pub(crate) fn idle(reason: StopReason) -> Self {
+    pub(crate) fn idle(reason: StopReason, burden: Option<Burden>) -> Self {
         let (stop_reason, stop_details) = match reason {
             StopReason::EndTurn => (Stop::EndTurn, None),
             StopReason::RetriesExhausted => (Stop::RetriesExhausted, None),
             StopReason::BudgetReached => (Stop::BudgetReached, None),
             StopReason::Refusal => (Stop::Refusal, Some(Refusal { category: None, explanation: None })),
         };
-        Self::Idle { stop_reason, stop_details }
+        Self::Idle { stop_reason, stop_details, burden: burden.map(Burden::value) }
     }
 
     pub(crate) fn requires_action(event_ids: &'a [String]) -> Self {
-        Self::Idle { stop_reason: Stop::RequiresAction { event_ids }, stop_details: None }
+        Self::Idle { stop_reason: Stop::RequiresAction { event_ids }, stop_details: None, burden: None }
     }
 
     pub(crate) fn span_end(model_request_start_id: &'a str) -> Self {
@@ -308,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_refusal_has_details_with_every_key() {
-        let event = Event::idle(StopReason::Refusal).into_frame("sevt_1");
+        let event = Event::idle(StopReason::Refusal, None).into_frame("sevt_1");
         let details = json!({"type": "refusal", "category": null, "explanation": null});
         assert_eq!(json(&event)["stop_details"], details);
     }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, script::HeartbeatForm};
 
 /// All faults of a script. Of each list the first entry applies that matches and is not used up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,10 @@ pub struct Faults {
     pub streams: Vec<StreamFault>,
     /// The list of events lags behind the stream.
     pub list: ListLag,
+    /// Events of these types are in no list, now or later.
+    pub unlisted: Vec<String>,
+    /// Interrupts are taken, are in the history, and stop nothing.
+    pub interrupts_ignored: bool,
     /// A session is shown as `running` for so many milliseconds after its stream said that it is idle.
     pub status_lag_ms: u64,
 }
@@ -29,12 +33,18 @@ pub struct Faults {
 pub struct RequestFault {
     /// Which requests; none is every request.
     pub endpoint: Option<Endpoint>,
+    /// Of those only the ones that send an event of this type, e.g. `user.message`; none is all of them.
+    pub event: Option<String>,
     /// So many matching requests pass first.
     pub skip: u64,
     /// So many are met after that.
     pub times: u64,
-    /// Milliseconds before the head of the answer.
+    /// Milliseconds before the request is looked at and answered.
     pub delay_ms: u64,
+    /// So many more milliseconds at the most: other ones for each request, and the same in each run.
+    pub jitter_ms: u64,
+    /// The request is carried out after that time also if its client has hung up meanwhile.
+    pub finishes: bool,
     /// What they get.
     pub answer: Answer,
 }
@@ -54,6 +64,10 @@ pub enum Answer {
     HangUp,
     /// The connection is closed after the request was carried out.
     Lost,
+    /// This in place of the real answer, after the request was carried out.
+    Instead(ErrorAnswer),
+    /// Nothing, ever, though the request was carried out.
+    Swallowed,
 }
 
 /// An error answer; by default a 500.
@@ -97,6 +111,22 @@ pub struct StreamFault {
     pub swap_every: u64,
     /// Lines end with CR LF.
     pub crlf: bool,
+    /// Frames of these types are left out.
+    pub omit: Vec<String>,
+    /// From some frame on the stream brings signs of life and nothing else.
+    pub noise: Option<Noise>,
+}
+
+/// Signs of life without end, in place of everything that the session says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Noise {
+    /// After so many whole frames.
+    pub after_frames: u64,
+    /// Milliseconds from one to the next; 0 is as fast as the client reads.
+    pub every_ms: u64,
+    /// What they look like.
+    pub form: HeartbeatForm,
 }
 
 /// Where and how a stream breaks.
@@ -149,7 +179,16 @@ pub struct ListLag {
 
 impl Default for RequestFault {
     fn default() -> Self {
-        Self { endpoint: None, skip: 0, times: 1, delay_ms: 0, answer: Answer::Real }
+        Self {
+            endpoint: None,
+            event: None,
+            skip: 0,
+            times: 1,
+            delay_ms: 0,
+            jitter_ms: 0,
+            finishes: false,
+            answer: Answer::Real,
+        }
     }
 }
 
@@ -178,6 +217,8 @@ impl Default for StreamFault {
             duplicate_every: 0,
             swap_every: 0,
             crlf: false,
+            omit: Vec::new(),
+            noise: None,
         }
     }
 }
@@ -189,6 +230,47 @@ impl RequestFault {
         let answer = ErrorAnswer { status, kind: kind.to_owned(), message: kind.to_owned(), ..ErrorAnswer::default() };
         Self { endpoint: Some(endpoint), times, answer: Answer::Error(answer), ..Self::default() }
     }
+
+    /// Every request of this kind is answered like this.
+    #[must_use]
+    pub fn always(endpoint: Endpoint, answer: Answer) -> Self {
+        Self { endpoint: Some(endpoint), times: u64::MAX, answer, ..Self::default() }
+    }
+
+    /// Every request that sends an event of this type takes so long, and is carried out whether its client stays or not.
+    #[must_use]
+    pub fn slow_send(event: &str, delay_ms: u64, jitter_ms: u64) -> Self {
+        let event = Some(event.to_owned());
+        Self { event, delay_ms, jitter_ms, finishes: true, ..Self::always(Endpoint::EventsSend, Answer::Real) }
+    }
+
+    /// As it meets its n-th request: with the delay that chance gives this one.
+    fn drawn(&self, nth: u64) -> Self {
+        // Multiplied by a large odd number the upper bits of a count are as good as random, and alike in each run.
+        let chance = nth.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        Self { delay_ms: self.delay_ms + chance % (self.jitter_ms + 1), jitter_ms: 0, ..self.clone() }
+    }
+
+    fn is_for(&self, endpoint: Option<Endpoint>, body: &[u8]) -> bool {
+        (self.endpoint.is_none() || self.endpoint == endpoint)
+            && self.event.as_ref().is_none_or(|event| sends(body, event))
+    }
+}
+
+impl ErrorAnswer {
+    /// Any status, with a body that is none of this API's.
+    #[must_use]
+    pub fn raw(status: u16, content_type: &str, body: &str) -> Self {
+        let headers = BTreeMap::from([("content-type".to_owned(), content_type.to_owned())]);
+        Self { status, headers, body: Some(body.to_owned()), ..Self::default() }
+    }
+}
+
+/// True when a request's body sends an event of this type.
+fn sends(body: &[u8], event: &str) -> bool {
+    let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
+    let events = body.get("events").and_then(serde_json::Value::as_array);
+    events.is_some_and(|events| events.iter().any(|sent| sent.get("type").is_some_and(|kind| kind == event)))
 }
 
 /// Faults that count what they have met.
@@ -208,16 +290,16 @@ impl Armed {
         }
     }
 
-    pub(crate) fn faults(&self) -> &Faults {
-        &self.faults
+    pub(crate) fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults)
     }
 
     /// The fault of a request that just came.
-    pub(crate) fn request(&mut self, endpoint: Option<Endpoint>) -> Option<RequestFault> {
+    pub(crate) fn request(&mut self, endpoint: Option<Endpoint>, body: &[u8]) -> Option<RequestFault> {
         let faults = self.faults.requests.iter().zip(&mut self.requests_met);
         faults
-            .filter(|(fault, _)| fault.endpoint.is_none() || fault.endpoint == endpoint)
-            .find_map(|(fault, met)| meets(met, fault.skip, fault.times).then(|| fault.clone()))
+            .filter(|(fault, _)| fault.is_for(endpoint, body))
+            .find_map(|(fault, met)| meets(met, fault.skip, fault.times).then(|| fault.drawn(*met)))
     }
 
     /// The fault of a stream that is about to open.
@@ -242,13 +324,33 @@ mod tests {
         let first = RequestFault { skip: 1, ..RequestFault::error(Endpoint::AgentsCreate, 2, 429, "rate_limit_error") };
         let second = RequestFault::error(Endpoint::AgentsCreate, 1, 529, "overloaded_error");
         let mut armed = Armed::new(Faults { requests: vec![first.clone(), second.clone()], ..Faults::default() });
-        let mut ask = |endpoint| armed.request(Some(endpoint));
+        let mut ask = |endpoint| armed.request(Some(endpoint), b"");
         assert_eq!(ask(Endpoint::SessionsCreate), None);
         // The first passes one on, and the second takes it.
         assert_eq!(ask(Endpoint::AgentsCreate), Some(second));
         assert_eq!(ask(Endpoint::AgentsCreate), Some(first.clone()));
         assert_eq!(ask(Endpoint::AgentsCreate), Some(first));
         assert_eq!(ask(Endpoint::AgentsCreate), None);
+    }
+
+    #[test]
+    fn a_fault_of_one_type_of_event_passes_all_others() {
+        let fault = RequestFault::slow_send("user.message", 5, 0);
+        let mut armed = Armed::new(Faults { requests: vec![fault.clone()], ..Faults::default() });
+        let mut ask = |body: &str| armed.request(Some(Endpoint::EventsSend), body.as_bytes());
+        assert_eq!(ask(r#"{"events":[{"type":"user.interrupt"}]}"#), None);
+        assert_eq!(ask(r#"{"events":[{"type":"user.interrupt"},{"type":"user.message"}]}"#), Some(fault));
+        for other in ["", "user.message", r#"{"events":{"type":"user.message"}}"#] {
+            assert_eq!(ask(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn delays_differ_from_request_to_request_and_keep_to_their_range() {
+        let fault = RequestFault::slow_send("user.message", 100, 50);
+        let delays: Vec<_> = (1..100).map(|nth| fault.drawn(nth).delay_ms).collect();
+        assert!(delays.iter().all(|delay| (100..=150).contains(delay)), "{delays:?}");
+        assert!(delays.contains(&100) && delays.contains(&150), "{delays:?}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    fault::CutBy,
+    fault::{CutBy, Noise},
     line::Line,
     record::OpenStream,
     script::{Heartbeat, HeartbeatForm},
@@ -22,6 +22,9 @@ use crate::{
     shape::{Piece, Shaper},
     window::{Read, ReaderId},
 };
+
+/// How many signs of life come in one piece when they come without a pause.
+const BEATS_AT_ONCE: usize = 64;
 
 /// One open stream.
 pub(crate) struct Feed {
@@ -34,6 +37,8 @@ pub(crate) struct Feed {
     pulse: Option<Pulse>,
     /// Nothing more comes, but the body does not end.
     mute: bool,
+    /// This comes for ever, as fast as it is read.
+    noise: Option<Bytes>,
     _open: OpenStream,
 }
 
@@ -54,7 +59,17 @@ impl Feed {
                 shaper.shape(frame.bytes(), &mut pending);
             }
         }
-        Self { session, reader, line, shaper, pending, pulse: Pulse::new(heartbeat), mute: false, _open: open }
+        Self {
+            session,
+            reader,
+            line,
+            shaper,
+            pending,
+            pulse: Pulse::new(heartbeat),
+            mute: false,
+            noise: None,
+            _open: open,
+        }
     }
 
     /// The next thing to do, from what is pending or else from the window.
@@ -81,6 +96,9 @@ impl Body for Feed {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let feed = self.get_mut();
+        if let Some(noise) = &feed.noise {
+            return Poll::Ready(Some(Ok(Frame::data(noise.clone()))));
+        }
         let Poll::Ready(piece) = feed.poll_piece(cx) else {
             let beat = feed.pulse.as_mut().filter(|_| !feed.mute);
             return beat.map_or(Poll::Pending, |pulse| pulse.poll(cx).map(|beat| Some(Ok(Frame::data(beat)))));
@@ -96,6 +114,14 @@ impl Body for Feed {
                 feed.session.mute(feed.reader);
                 cx.waker().wake_by_ref();
             }
+            Piece::Noise(Noise { every_ms, form, .. }) => {
+                feed.session.mute(feed.reader);
+                match every_ms {
+                    0 => feed.noise = Some(beat(form).repeat(BEATS_AT_ONCE).into()),
+                    _ => feed.pulse = Pulse::new(Heartbeat { every_ms, form }),
+                }
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Pending
     }
@@ -104,6 +130,13 @@ impl Body for Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.session.detach(self.reader);
+    }
+}
+
+const fn beat(form: HeartbeatForm) -> &'static [u8] {
+    match form {
+        HeartbeatForm::Comment => b": heartbeat\n\n",
+        HeartbeatForm::Ping => b"event: ping\ndata: {\"type\":\"ping\"}\n\n",
     }
 }
 
@@ -117,10 +150,7 @@ struct Pulse {
 impl Pulse {
     fn new(heartbeat: Heartbeat) -> Option<Self> {
         let every = Duration::from_millis(heartbeat.every_ms);
-        let beat = Bytes::from_static(match heartbeat.form {
-            HeartbeatForm::Comment => b": heartbeat\n\n",
-            HeartbeatForm::Ping => b"event: ping\ndata: {\"type\":\"ping\"}\n\n",
-        });
+        let beat = Bytes::from_static(beat(heartbeat.form));
         (!every.is_zero()).then(|| Self { sleep: Box::pin(sleep_until(Instant::now() + every)), every, beat })
     }
 

@@ -49,6 +49,7 @@ mod server;
 mod session;
 mod shape;
 mod turn;
+mod underway;
 mod window;
 mod world;
 
@@ -80,11 +81,13 @@ pub struct Options {
     pub backlog_bytes_max: usize,
     /// How many requests the recorder keeps.
     pub requests_kept: usize,
+    /// What deleted sessions said can still be looked at here; for clients they are gone all the same.
+    pub remember_deleted: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { api_key: None, batch: 16, backlog_bytes_max: 256 << 10, requests_kept: 10_000 }
+        Self { api_key: None, batch: 16, backlog_bytes_max: 256 << 10, requests_kept: 10_000, remember_deleted: false }
     }
 }
 
@@ -145,10 +148,11 @@ impl Simulator {
         self.world.sessions().keys().cloned().collect()
     }
 
-    /// Everything that a session ever said and was told, whatever streams and lists delivered; empty for no session.
+    /// Everything that a session ever said and was told, whatever streams and lists delivered; empty for no session, and
+    /// for a deleted one unless [`Options::remember_deleted`] is set.
     #[must_use]
     pub fn events(&self, session_id: &str) -> Vec<Value> {
-        let session = self.world.session(session_id);
+        let session = self.world.remembered(session_id);
         // Events are JSON of our own making.
         let parse = |frame: event::Frame| serde_json::from_slice(frame.json()).unwrap_or_default();
         session.map(|session| session.with_history(|history| history.frames().map(parse).collect())).unwrap_or_default()
@@ -182,6 +186,52 @@ impl Simulator {
         self.world.adopt(past);
     }
 
+    /// Deletes a session, in mid-turn or not, as another client of the account may: its streams say `session.deleted` and
+    /// end, and from then on nobody knows it. False for no session.
+    pub fn delete_session(&self, session_id: &str) -> bool {
+        self.world.session(session_id).is_some_and(|session| {
+            session.say_deleted();
+            self.world.forget(session_id);
+            true
+        })
+    }
+
+    /// Loses a session, in mid-turn or not: its streams break off without a word, and from then on nobody knows it. False
+    /// for no session.
+    pub fn lose_session(&self, session_id: &str, by: CutBy) -> bool {
+        self.world.session(session_id).is_some_and(|session| {
+            session.abandon();
+            session.cut_streams(by);
+            self.world.forget(session_id);
+            true
+        })
+    }
+
+    /// Waits until no request sends events to this session and no turn of it runs; a turn that waits for its client does not
+    /// run.
+    pub async fn quiet(&self, session_id: &str) {
+        let (mut busy, mut ended) =
+            (self.world.remembered(session_id).map(|session| session.watch_busy()), self.world.underway.watch());
+        loop {
+            ended.borrow_and_update();
+            let runs = busy.as_mut().is_some_and(|busy| *busy.borrow_and_update());
+            if !runs && !self.world.underway.has(session_id) {
+                return;
+            }
+            let turn = async {
+                match &mut busy {
+                    // The session outlives this look at it, and with it who tells.
+                    Some(busy) => busy.changed().await.unwrap_or_default(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = turn => {}
+                told = ended.changed() => told.unwrap_or_default(),
+            }
+        }
+    }
+
     /// Plays another script from the next turn on; faults apply at once and count anew.
     pub fn set_script(&self, script: Script) {
         self.world.set_script(script);
@@ -190,6 +240,11 @@ impl Simulator {
     /// Replaces the faults alone; they count anew. A stream that is open keeps its own.
     pub fn set_faults(&self, faults: Faults) {
         self.world.set_faults(faults);
+    }
+
+    /// Refuses a key from now on, as a vendor does whose console somebody has used. Streams that are open go on.
+    pub fn revoke(&self, key: &str) {
+        self.world.revoke(key);
     }
 
     /// Breaks all streams that are open now.

@@ -52,6 +52,8 @@ pub struct Turn {
     pub spans: bool,
     /// Why the turn is over once the steps are done.
     pub stop_reason: StopReason,
+    /// What the `session.status_idle` at its end carries beside what it must.
+    pub idle_burden: Option<Burden>,
 }
 
 /// One thing that the agent does. In a `text`, `{prompt}` stands for the prompt, and `{answer}` for the text of the
@@ -123,6 +125,11 @@ pub enum Step {
     },
     /// Nothing, until [`Simulator::release`](crate::Simulator::release): a turn that is over when a test says so.
     Hold,
+    /// An `agent.message` that carries more than events do.
+    Heavy {
+        /// What it carries.
+        burden: Burden,
+    },
     /// Many `agent.message` events.
     Repeat(Repeat),
     /// An event as it stands here; `id` and `processed_at` are added if absent. Without `type` it is nameless.
@@ -151,6 +158,25 @@ pub struct Repeat {
     pub bytes: usize,
     /// Whether each carries its index `n` (from 0) and `sent_ns`, nanoseconds since the epoch as a string.
     pub stamp: bool,
+}
+
+/// A member `burden` beyond what a host may want to keep: `{ bytes = 2_000_000 }` or `{ levels = 100 }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Burden {
+    /// A text of so many bytes.
+    Bytes(usize),
+    /// So many lists, each within the one before.
+    Levels(usize),
+}
+
+impl Burden {
+    pub(crate) fn value(self) -> Value {
+        match self {
+            Self::Bytes(bytes) => "x".repeat(bytes).into(),
+            Self::Levels(levels) => (0..levels).fold(Value::Null, |within, _| Value::Array(vec![within])),
+        }
+    }
 }
 
 /// Why a turn is over.
@@ -262,7 +288,7 @@ impl Turn {
     /// A turn of these steps, without rest, that ends well.
     #[must_use]
     pub fn of(steps: impl Into<Vec<Step>>) -> Self {
-        Self { steps: steps.into(), every_ms: 0, spans: true, stop_reason: StopReason::EndTurn }
+        Self { steps: steps.into(), every_ms: 0, spans: true, stop_reason: StopReason::EndTurn, idle_burden: None }
     }
 }
 
@@ -390,9 +416,9 @@ mod tests {
     #[test]
     fn the_example_is_read_as_it_says() {
         let script: Script = include_str!("../examples/script.toml").parse().unwrap();
-        assert_eq!((script.default.steps.len(), script.turns.len()), (6, 3));
+        assert_eq!((script.default.steps.len(), script.turns.len()), (6, 4));
         let faults = &script.faults;
-        assert_eq!((faults.requests.len(), faults.streams.len(), faults.status_lag_ms), (3, 2, 5));
+        assert_eq!((faults.requests.len(), faults.streams.len(), faults.status_lag_ms), (4, 2, 5));
         let cut = Cut { after_frames: 4, at: CutAt::Character, by: CutBy::Reset };
         assert_eq!(faults.streams[0].cut, Some(cut));
         assert_eq!(faults.list, ListLag { newest: 1, younger_ms: 50 });

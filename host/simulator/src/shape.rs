@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     event::FRAME_END,
-    fault::{Cut, CutAt, CutBy, StreamFault},
+    fault::{Cut, CutAt, CutBy, Noise, StreamFault},
 };
 
 /// What a stream does next.
@@ -19,6 +19,8 @@ pub(crate) enum Piece {
     Cut(CutBy),
     /// Nothing more, ever.
     Mute,
+    /// Nothing more but signs of life.
+    Noise(Noise),
 }
 
 /// One faulty stream.
@@ -79,7 +81,7 @@ impl Shaper {
     }
 
     fn send(&mut self, frame: &Bytes, to: &mut VecDeque<Piece>) {
-        if self.done {
+        if self.done || self.fault.omit.iter().any(|kind| is_named(frame, kind)) {
             return;
         }
         let frame = if self.fault.crlf { with_crlf(frame) } else { frame.clone() };
@@ -115,6 +117,9 @@ impl Shaper {
         } else if self.fault.silence_after == Some(self.sent) {
             to.push_back(Piece::Mute);
             self.done = true;
+        } else if let Some(noise) = self.fault.noise.filter(|noise| noise.after_frames == self.sent) {
+            to.push_back(Piece::Noise(noise));
+            self.done = true;
         }
     }
 
@@ -132,6 +137,12 @@ impl Shaper {
 
 fn nth(count: u64, every: u64) -> bool {
     every > 0 && count.is_multiple_of(every)
+}
+
+/// True for a frame of this name.
+fn is_named(frame: &Bytes, kind: &str) -> bool {
+    let named = frame.strip_prefix(b"event: ").and_then(|rest| rest.strip_prefix(kind.as_bytes()));
+    named.is_some_and(|rest| rest.starts_with(b"\n"))
 }
 
 /// Held back, the last event of a turn would wait for a follower that does not come; and nothing that a turn says comes
@@ -168,6 +179,7 @@ mod tests {
             Piece::Flush => "|".to_owned(),
             Piece::Cut(by) => format!("<{by:?}>"),
             Piece::Mute => "<Mute>".to_owned(),
+            Piece::Noise(_) => "<Noise>".to_owned(),
         });
         shown.collect()
     }
@@ -185,6 +197,7 @@ mod tests {
             (cut(2, CutAt::Boundary), "a\n\nb\n\n<Close>"),
             (cut(2, CutAt::Byte(2)), "a\n\nb\n\nc\n<Close>"),
             (StreamFault { silence_after: Some(1), ..none() }, "a\n\n<Mute>"),
+            (StreamFault { noise: Some(Noise { after_frames: 1, ..Noise::default() }), ..none() }, "a\n\n<Noise>"),
             (StreamFault { pieces: vec![2, 0], ..none() }, "a\n|\n|b\n|\n|c\n|\n|d\n|\n|"),
             (StreamFault { duplicate_every: 2, ..none() }, "a\n\nb\n\nb\n\nc\n\nd\n\nd\n\n"),
             (StreamFault { swap_every: 3, ..none() }, "a\n\nb\n\nd\n\nc\n\n"),
@@ -193,6 +206,14 @@ mod tests {
         for (fault, expected) in table {
             assert_eq!(shaped(fault.clone(), FRAMES), expected, "{fault:?}");
         }
+    }
+
+    #[test]
+    fn frames_of_a_type_are_left_out() {
+        let frames = "event: a\ndata: {}\n\nevent: ab\ndata: {}\n\n";
+        let omit = vec!["a".to_owned()];
+        let fault = StreamFault { omit, ..StreamFault::default() };
+        assert_eq!(shaped(fault, frames), "event: ab\ndata: {}\n\n");
     }
 
     #[test]

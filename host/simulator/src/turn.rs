@@ -69,7 +69,7 @@ impl<'a> Player<'a> {
     /// Returns the prompt whose turn is open now.
     async fn play(mut self, turn: &Turn) -> Option<Prompt> {
         let ending = self.steps(turn).await.unwrap_or(Ending::Idle(StopReason::EndTurn));
-        self.session.finish(self.span, ending)
+        self.session.finish(self.span, ending, turn.idle_burden)
     }
 
     async fn steps(&mut self, turn: &Turn) -> Result<Ending, Interrupted> {
@@ -121,6 +121,7 @@ impl<'a> Player<'a> {
             Step::Delay { ms } => self.rest_until(Instant::now() + Duration::from_millis(*ms)).await?,
             Step::Hold => session.held().await?,
             Step::Repeat(repeat) => self.repeat(repeat).await?,
+            Step::Heavy { burden } => drop(session.emit(&Event::heavy(*burden))?),
             Step::Event { event } => drop(session.emit_raw(event.clone())?),
             Step::Frame { text } => session.emit_bytes(text.clone().into())?,
             Step::Terminate => return Ok(Some(Ending::Terminated)),

@@ -1,7 +1,7 @@
 //! Everything that the simulated service knows.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,6 +18,7 @@ use crate::{
     script::{Heartbeat, Script},
     session::Session,
     turn,
+    underway::Underway,
 };
 
 /// One simulated service.
@@ -25,11 +26,16 @@ pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) ids: Arc<Ids>,
     pub(crate) recorder: Recorder,
+    pub(crate) underway: Underway,
     // Ids ascend, so the maps are in order of creation.
     agents: Mutex<BTreeMap<String, Agent>>,
     environments: Mutex<BTreeMap<String, Environment>>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
+    /// Deleted sessions, where they are to be remembered.
+    deleted: Mutex<BTreeMap<String, Arc<Session>>>,
     library: Mutex<Library>,
+    /// Keys that are refused, whatever the options say.
+    revoked: Mutex<BTreeSet<String>>,
     script: Mutex<Arc<Script>>,
     armed: Mutex<Armed>,
 }
@@ -39,11 +45,14 @@ impl World {
         Self {
             ids: Arc::new(Ids::new()),
             recorder: Recorder::new(options.requests_kept),
+            underway: Underway::default(),
             options,
             agents: Mutex::default(),
             environments: Mutex::default(),
             sessions: Mutex::default(),
+            deleted: Mutex::default(),
             library: Mutex::default(),
+            revoked: Mutex::default(),
             armed: Mutex::new(Armed::new(script.faults.clone())),
             script: Mutex::new(Arc::new(script)),
         }
@@ -65,8 +74,33 @@ impl World {
         lock(&self.library)
     }
 
+    /// Refuses a key from now on.
+    pub(crate) fn revoke(&self, key: &str) {
+        lock(&self.revoked).insert(key.to_owned());
+    }
+
+    /// True for a key that clients may use.
+    pub(crate) fn takes(&self, key: &str) -> bool {
+        let expected = self.options.api_key.as_deref();
+        !key.is_empty() && expected.is_none_or(|expected| expected == key) && !lock(&self.revoked).contains(key)
+    }
+
     pub(crate) fn session(&self, id: &str) -> Option<Arc<Session>> {
         self.sessions().get(id).cloned()
+    }
+
+    /// Takes a session away: from now on nothing is known of it.
+    pub(crate) fn forget(&self, id: &str) {
+        if let Some(session) = self.sessions().remove(id)
+            && self.options.remember_deleted
+        {
+            lock(&self.deleted).insert(id.to_owned(), session);
+        }
+    }
+
+    /// The session, or what is remembered of it.
+    pub(crate) fn remembered(&self, id: &str) -> Option<Arc<Session>> {
+        self.session(id).or_else(|| lock(&self.deleted).get(id).cloned())
     }
 
     pub(crate) fn script(&self) -> Arc<Script> {
@@ -83,8 +117,8 @@ impl World {
         *lock(&self.armed) = Armed::new(faults);
     }
 
-    pub(crate) fn request_fault(&self, endpoint: Option<Endpoint>) -> Option<RequestFault> {
-        lock(&self.armed).request(endpoint)
+    pub(crate) fn request_fault(&self, endpoint: Option<Endpoint>, body: &[u8]) -> Option<RequestFault> {
+        lock(&self.armed).request(endpoint, body)
     }
 
     pub(crate) fn stream_fault(&self) -> Option<StreamFault> {
@@ -96,11 +130,16 @@ impl World {
     }
 
     pub(crate) fn list_lag(&self) -> ListLag {
-        lock(&self.armed).faults().list
+        self.faults().list
+    }
+
+    /// The faults as they are now.
+    pub(crate) fn faults(&self) -> Arc<Faults> {
+        lock(&self.armed).faults()
     }
 
     pub(crate) fn status_lag_ms(&self) -> u64 {
-        lock(&self.armed).faults().status_lag_ms
+        self.faults().status_lag_ms
     }
 
     pub(crate) fn adopt(self: &Arc<Self>, past: Past) {

@@ -12,7 +12,7 @@ use crate::{
     event::Frame,
     feed::Feed,
     history::History,
-    incoming::{Incoming, Refused},
+    incoming::{Incoming, Input, Refused},
     turn,
 };
 
@@ -30,7 +30,13 @@ pub(super) fn send(call: &Call<'_>) -> Result<Answered, ApiError> {
         return Err(ApiError::invalid("events: List should have at least 1 item"));
     }
     let events = events.into_iter().enumerate().map(|(index, event)| Incoming::parse(index, event, &call.world.ids));
-    let (stored, opened) = session.send(events.collect::<Result<_, Refused>>()?)?;
+    let mut events = events.collect::<Result<Vec<_>, Refused>>()?;
+    if call.world.faults().interrupts_ignored {
+        for event in events.iter_mut().filter(|event| event.input == Input::Interrupt) {
+            event.input = Input::Note;
+        }
+    }
+    let (stored, opened) = session.send(events)?;
     if let Some(prompt) = opened {
         turn::spawn(call.world, &session, prompt);
     }
@@ -44,11 +50,14 @@ pub(super) fn list(call: &Call<'_>) -> Result<Answered, ApiError> {
     let ask = Ask::parse(&call.query, Order::Ascending, LIMIT_DEFAULT)?;
     let range = TimeRange::parse(&call.query)?;
     let types = call.query.list("types");
-    let lag = call.world.list_lag();
+    let (lag, faults) = (call.world.list_lag(), call.world.faults());
+    let unlisted = |kind: &[u8]| faults.unlisted.iter().any(|name| name.as_bytes() == kind);
     let (frames, next) = session.with_history(|history| {
         let kept = |position: &u64| {
             let is_kind = |kind: &&str| kind.as_bytes() == history.kind(*position);
-            (types.is_empty() || types.iter().any(is_kind)) && range.holds(history.processed_at(*position))
+            (types.is_empty() || types.iter().any(is_kind))
+                && !unlisted(history.kind(*position))
+                && range.holds(history.processed_at(*position))
         };
         slice(history, &ask, history.shown(lag, Moment::now()), kept)
     })?;

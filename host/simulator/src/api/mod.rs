@@ -32,7 +32,7 @@ use self::{
 };
 use crate::{
     endpoint::Endpoint,
-    fault::{Answer, ErrorAnswer},
+    fault::{Answer, ErrorAnswer, RequestFault},
     feed::Feed,
     line::Line,
     record::{self, Credential},
@@ -85,7 +85,27 @@ pub(crate) async fn answer(
     let route = Endpoint::of(&head.method, head.uri.path());
     let endpoint = route.map(|(endpoint, _)| endpoint);
     world.recorder.add(record::Request::new(endpoint, &head.method, &head.uri, &head.headers, &body));
-    let fault = world.request_fault(endpoint).unwrap_or_default();
+    let fault = world.request_fault(endpoint, &body).unwrap_or_default();
+    if !fault.finishes {
+        return met(world, line, head, body, request_id, fault).await;
+    }
+    // A task of its own, which goes on when this one is dropped with its connection. It does not panic and is not aborted.
+    let carried = tokio::spawn(met(world, line, head, body, request_id, fault));
+    carried.await.unwrap_or(Err(HangUp))
+}
+
+/// Answers a request as its fault wants it.
+async fn met(
+    world: Arc<World>,
+    line: Arc<Line>,
+    head: Parts,
+    body: Bytes,
+    request_id: String,
+    fault: RequestFault,
+) -> Result<Response<Payload>, HangUp> {
+    let route = Endpoint::of(&head.method, head.uri.path());
+    let session_id = route.filter(|(endpoint, _)| *endpoint == Endpoint::EventsSend).map(|(_, [id, _])| id);
+    let underway = session_id.map(|id| world.underway.begin(id));
     if fault.delay_ms > 0 {
         sleep(Duration::from_millis(fault.delay_ms)).await;
     }
@@ -93,15 +113,19 @@ pub(crate) async fn answer(
         Answer::Error(error) => return Ok(scripted(&error, &head.headers, &request_id)),
         Answer::Silence => return pending().await,
         Answer::HangUp => return Err(HangUp),
-        Answer::Real | Answer::Lost => {}
+        Answer::Real | Answer::Lost | Answer::Instead(_) | Answer::Swallowed => {}
     }
     let answer = check(&world, route, &head).and_then(|(endpoint, [id, inner_id])| {
         let query = Query::parse(head.uri.query());
         let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         dispatch(endpoint, &Call { world: &world, line: &line, id, inner_id, query, content_type, body: &body })
     });
-    if fault.answer == Answer::Lost {
-        return Err(HangUp);
+    drop(underway);
+    match fault.answer {
+        Answer::Lost => return Err(HangUp),
+        Answer::Swallowed => return pending().await,
+        Answer::Instead(other) => return Ok(scripted(&other, &head.headers, &request_id)),
+        Answer::Real | Answer::Error(_) | Answer::Silence | Answer::HangUp => {}
     }
     Ok(match answer {
         Ok(Answered::Json(json)) => respond(StatusCode::OK, "application/json", &request_id, whole(json)),
@@ -123,8 +147,7 @@ fn check<'a>(
     if head.headers.contains_key("x-api-key") && head.headers.contains_key(header::AUTHORIZATION) {
         return Err(ApiError::Unauthenticated);
     }
-    let expected = world.options.api_key.as_deref();
-    if credential.key().is_empty() || expected.is_some_and(|key| key != credential.key()) {
+    if !world.takes(credential.key()) {
         return Err(ApiError::Unauthenticated);
     }
     let betas = head.headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok());

@@ -275,7 +275,7 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answered, ApiError> {
         Refused::Running => ApiError::invalid("Cannot delete session while it is running. Interrupt it first."),
         other => other.into(),
     })?;
-    call.world.sessions().remove(call.id);
+    call.world.forget(call.id);
     Answered::json(&Deleted { id: call.id, kind: "session_deleted" })
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use self::state::State;
 pub(crate) use self::state::{Ending, Prompt, Status};
@@ -25,7 +25,7 @@ use crate::{
     id::Ids,
     incoming::{Incoming, Refused, Reply},
     past::Past,
-    script::Repeat,
+    script::{Burden, Repeat},
     window::{Read, ReaderId, RoomAgain},
 };
 
@@ -137,6 +137,17 @@ impl Session {
         let deleted = self.lock().delete(lag_ms);
         self.turn_wake.notify_one();
         deleted
+    }
+
+    /// The same in mid-turn too.
+    pub(crate) fn say_deleted(&self) {
+        self.lock().say_deleted();
+        self.turn_wake.notify_one();
+    }
+
+    /// Tells whether a turn runs.
+    pub(crate) fn watch_busy(&self) -> watch::Receiver<bool> {
+        self.lock().busy.subscribe()
     }
 
     /// Ends the turn without a word, as the simulator itself ends.
@@ -278,7 +289,7 @@ impl Session {
     }
 
     /// Closes the turn, and opens the next at once if a prompt waits.
-    pub(crate) fn finish(&self, span: Option<String>, ending: Ending) -> Option<Prompt> {
-        self.lock().finish(span, ending)
+    pub(crate) fn finish(&self, span: Option<String>, ending: Ending, burden: Option<Burden>) -> Option<Prompt> {
+        self.lock().finish(span, ending, burden)
     }
 }

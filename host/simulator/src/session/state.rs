@@ -6,6 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 
 use super::Profile;
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     id::Ids,
     incoming::{Incoming, Input, Refused, Reply},
     past,
-    script::StopReason,
+    script::{Burden, StopReason},
     window::Window,
 };
 
@@ -82,6 +83,8 @@ pub(super) struct State {
     released: u64,
     /// When it was last announced that nothing runs.
     idle_since: Moment,
+    /// Whether a turn runs, for those who wait for its end.
+    pub(super) busy: watch::Sender<bool>,
 }
 
 impl Status {
@@ -108,6 +111,7 @@ impl State {
             asked: Vec::new(),
             interrupted: false,
             released: 0,
+            busy: watch::Sender::new(false),
         }
     }
 
@@ -242,10 +246,14 @@ impl State {
     /// Says `session.deleted` and ends the streams.
     pub(super) fn delete(&mut self, lag_ms: u64) -> Result<(), Refused> {
         self.check_at_rest(lag_ms)?;
+        self.say_deleted();
+        Ok(())
+    }
+
+    pub(super) fn say_deleted(&mut self) {
         self.emit(&Event::Deleted {});
         self.window.end_all();
         self.abandon();
-        Ok(())
     }
 
     fn check_at_rest(&self, lag_ms: u64) -> Result<(), Refused> {
@@ -253,8 +261,9 @@ impl State {
     }
 
     /// It is over, and nobody is told.
-    pub(super) const fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         self.phase = Phase::Terminated;
+        self.busy.send_replace(false);
     }
 }
 
@@ -276,6 +285,7 @@ impl State {
 
     fn run(&mut self) {
         self.phase = Phase::Running;
+        self.busy.send_replace(true);
         self.emit(&Event::Running {});
     }
 
@@ -319,7 +329,7 @@ impl State {
     }
 
     /// Closes the turn, and opens the next at once if a prompt waits.
-    pub(super) fn finish(&mut self, span: Option<String>, ending: Ending) -> Option<Prompt> {
+    pub(super) fn finish(&mut self, span: Option<String>, ending: Ending, burden: Option<Burden>) -> Option<Prompt> {
         if self.phase == Phase::Terminated {
             return None;
         }
@@ -331,7 +341,7 @@ impl State {
                 if reason == StopReason::RetriesExhausted {
                     self.queue.clear();
                 }
-                self.emit(&Event::idle(reason));
+                self.emit(&Event::idle(reason, burden));
                 self.rest(Phase::Idle);
             }
             Ending::Terminated => {
@@ -353,6 +363,7 @@ impl State {
     fn rest(&mut self, phase: Phase) {
         self.phase = phase;
         self.idle_since = Moment::now();
+        self.busy.send_replace(false);
     }
 }
 
