@@ -36,8 +36,9 @@ use crate::{
 /// How many events one request may send.
 const EVENTS_MAX: usize = 100;
 
-/// For how long a request waits for the upstream to show what was sent. What is shown then has the upstream's id.
-const ECHO_WAIT: Duration = Duration::from_secs(2);
+/// For how long a request waits for the upstream to show what was sent. What is shown then has the upstream's id. Short: a
+/// client's wish is answered at once, whatever the upstream does.
+const ECHO_WAIT: Duration = Duration::from_millis(60);
 
 /// The events that a stream can show while they grow. Previews are nobody's promise, and no runtime has them yet.
 const PREVIEWS: [&str; 2] = ["agent.message", "agent.thinking"];
@@ -79,7 +80,8 @@ pub(in super::super) async fn send(
     let inputs = inputs("events", new.events)?;
     let ids: Vec<MessageId> =
         (0..).map(|place| attempt.id::<Reserved>().plus(place)).map(MessageId::from).take(inputs.len()).collect();
-    let told = |(input, id): (&Input, &MessageId)| as_sent(input, *id, input.usage == Use::Prompt);
+    // Only what the upstream has taken is told as processed.
+    let told = |(input, id): (&Input, &MessageId)| as_sent(input, *id, input.usage != Use::Input);
     if attempt.is_replay() {
         let events: Vec<_> = inputs.iter().zip(&ids).map(told).collect();
         return Ok(replayed(list(&events)));
