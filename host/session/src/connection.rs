@@ -163,8 +163,8 @@ impl Connection {
     }
 
     /// True while the history will be looked into again.
-    pub(crate) const fn looks_on(&self) -> bool {
-        self.planned.is_some() || self.looking.is_some()
+    pub(crate) fn looks_on(&self) -> bool {
+        self.planned().is_some() || self.looking.is_some()
     }
 
     /// Whether something arrived is to be found out.

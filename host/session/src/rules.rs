@@ -7,8 +7,8 @@ use std::time::Duration;
 use lap_model::contract::{Body, Effect, Ending, ErrorKind, Frames, Outcome, Reported};
 
 use crate::{
-    Action, Call, Cause, Done, Event, Failure, Kept, Machine, Moment, Now, Opened, Page, Phase, Prompt, QUEUE_BYTES_MAX,
-    QUEUE_MAX, Refused, Reply, Start, State, Ticket, event, usage::Usage,
+    Action, Call, Cause, Done, Event, Failure, Kept, Machine, Moment, Now, Opened, Page, Phase, Prompt,
+    QUEUE_BYTES_MAX, QUEUE_MAX, Refused, Reply, Start, State, Ticket, event, usage::Usage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -218,7 +218,10 @@ fn a_prompt_that_hangs_holds_an_interrupt_up_for_ten_seconds() {
     play.taken("interrupt");
     // It turns out to have arrived: what was told before that has stopped nothing.
     play.looked();
-    play.brings(r#"{"type":"user.message","id":"m","content":[{"type":"text","text":"go"}],"processed_at":null}"#, Effect::None);
+    play.brings(
+        r#"{"type":"user.message","id":"m","content":[{"type":"text","text":"go"}],"processed_at":null}"#,
+        Effect::None,
+    );
     play.taken("interrupt");
 }
 

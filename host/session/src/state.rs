@@ -260,12 +260,18 @@ impl State {
         }
     }
 
-    /// True for news of a turn that the host has given up, or that waits for the client, which come when the next prompt is
-    /// on its way already.
+    /// True for news of a turn before, which come when the next prompt is on its way already. Before the upstream shows a
+    /// prompt that is in doubt, all news are; of one that has arrived and waits there, where the host has given a turn up, or
+    /// where one waits for the client.
     const fn is_of_the_turn_before(self, news: Input) -> bool {
         let of_a_turn =
             matches!(news, Input::Started | Input::Waits | Input::Rescheduled | Input::Ended | Input::Failed);
-        (self.abandoned || self.asked) && self.shows && of_a_turn && matches!(self.phase, Phase::Sent | Phase::Taken)
+        let before = match self.phase {
+            Phase::Sent => true,
+            Phase::Taken => self.abandoned || self.asked,
+            _ => false,
+        };
+        self.shows && of_a_turn && before
     }
 
     /// The upstream works on the prompt, or waits for the client. One that nobody wants any more is stopped.

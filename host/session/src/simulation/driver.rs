@@ -36,7 +36,10 @@ pub(super) enum Wish {
     Interrupt,
     Answer,
     Input,
-    Amend { input: bool, at_rest: bool },
+    Amend {
+        input: bool,
+        at_rest: bool,
+    },
     Kill,
     Delete,
     /// Another credential.
@@ -301,7 +304,8 @@ impl World {
     /// No more faults, a last prompt, and time for all of it to end.
     pub(super) fn calm_down(&mut self) {
         let mutant = self.faults.mutant;
-        self.faults = Faults { mutant, newest_first: self.faults.newest_first, named: self.faults.named, ..Faults::none() };
+        self.faults =
+            Faults { mutant, newest_first: self.faults.newest_first, named: self.faults.named, ..Faults::none() };
         self.upstream.habits = self.faults.habits;
         (self.outage, self.hang, self.full) = (Window::NONE, Window::NONE, Window::NONE);
         (self.next_crash, self.next_keys, self.next_prompt) = (NEVER, NEVER, NEVER);
@@ -558,7 +562,9 @@ impl World {
         let now = Now { at: self.now - process.began, unix_ms: at_ms };
         if self.trace {
             let event = match &event {
-                Event::Frames(frames) => format!("Frames {:?}", frames.pieces().map(|(_, data)| data).collect::<Vec<_>>()),
+                Event::Frames(frames) => {
+                    format!("Frames {:?}", frames.pieces().map(|(_, data)| data).collect::<Vec<_>>())
+                }
                 event => format!("{event:.300?}"),
             };
             eprintln!("{:?} {event:.500}", self.now);
@@ -727,7 +733,8 @@ impl World {
             Call::Close => Some(Request::Close),
             _ => None,
         };
-        let mut arrives = now + if plain { Duration::from_millis(self.faults.takes) } else { self.dice.ms(0..self.faults.takes) };
+        let mut arrives =
+            now + if plain { Duration::from_millis(self.faults.takes) } else { self.dice.ms(0..self.faults.takes) };
         let mut ends = arrives + self.dice.ms(1..if what.is_some() { 100 } else { 300 });
         let quick = now + self.dice.ms(1..100);
         if self.credential.is_some_and(|version| version <= self.refused) {
@@ -803,7 +810,9 @@ impl World {
                 self.call_failed(&call, &failure);
                 let hidden = self.faults.mutant == Some(Mutant::FaultHidden) && failure.cause == Cause::Fault;
                 match call {
-                    Call::OnFrames(_) if hidden => Ok(Done::Outcome { outcome: Outcome::default(), frames: Frames::none() }),
+                    Call::OnFrames(_) if hidden => {
+                        Ok(Done::Outcome { outcome: Outcome::default(), frames: Frames::none() })
+                    }
                     _ => Err(failure),
                 }
             }

@@ -88,6 +88,8 @@ pub(super) struct Checks {
     /// What the host has said of the session's end upstream.
     over: Option<bool>,
     killed: bool,
+    /// True when the machine has said just now that there is nothing to do.
+    leaves: bool,
 }
 
 impl Checks {
@@ -160,7 +162,8 @@ impl World {
                 self.tally.kills += 1;
                 self.tally.unverified += u64::from(!end.verified);
                 self.checks.over = Some(end.verified);
-                if end.verified && !self.upstream.is_gone() {
+                let over = self.upstream.is_gone() || (!self.faults.named && self.upstream.is_idle());
+                if end.verified && !over {
                     self.broken("the truth", "the session goes on upstream, and the host says that it does not");
                 }
                 if self.disk.kept.state.phase() != Phase::Terminated {
@@ -272,6 +275,7 @@ impl World {
     pub(super) fn before_actions(&mut self, actions: &[Action]) {
         let Some(process) = &self.process else { return };
         let machine = &process.machine;
+        self.checks.leaves = actions.iter().any(|action| matches!(action, Action::Leave));
         let commits = actions.iter().any(|action| matches!(action, Action::Commit(commit) if commit.record));
         if commits && machine.stored_state() != machine.kept().state {
             let text = format!("{:?} goes with the events of {:?}", machine.kept().state, machine.stored_state());
@@ -290,6 +294,9 @@ impl World {
         let works = process.call.is_some() || process.writing.is_some() || due.is_some();
         if !state.settled() && !works {
             return self.broken("no session hangs", format!("nothing is done for {state:?}"));
+        }
+        if !works && !self.checks.leaves && !machine.removed {
+            return self.broken("leave", format!("nothing is to be done for {state:?}, and nobody may go"));
         }
         if process.feed.as_ref().is_some_and(|feed| feed.credential != self.credential) {
             return self.broken("the credential", "a feed that was opened with another one is read");
