@@ -17,9 +17,12 @@ const STEADY: Duration = Duration::from_secs(10);
 /// Feeds in a row that are none, by what the upstream says of them, before there is no other try.
 const ODD_MAX: u32 = 3;
 
-/// Reads in a row that bring no event, as many as may come at once, and how long one takes to be forgiven.
-const FRUITLESS_MAX: u32 = 100;
-const FRUITLESS_EACH: Duration = Duration::from_millis(50);
+/// How long what brings no event takes to be forgiven: a piece of the feed without a frame in it, which is large, and a call of
+/// the guest that reports nothing new. Nothing more is read while all of it together would take longer than the last of
+/// these: an upstream that repeats all of a log is read at full speed, and one that never says anything costs no busy core.
+const EMPTY_COST: Duration = Duration::from_millis(50);
+const BARREN_COST: Duration = Duration::from_millis(2);
+const FRUITLESS_MAX: Duration = Duration::from_secs(5);
 
 /// Where the feed stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +209,7 @@ impl Connection {
 
     /// When the next piece may be read: later when many have brought nothing.
     fn read_at(&self) -> Moment {
-        self.fruitless_until.saturating_sub(FRUITLESS_EACH * FRUITLESS_MAX)
+        self.fruitless_until.saturating_sub(FRUITLESS_MAX)
     }
 
     /// When reading goes on that was held up.
@@ -215,9 +218,14 @@ impl Connection {
         (!self.reading && self.may_read() && at > now).then_some(at)
     }
 
-    /// A piece of the feed has brought no event.
-    pub(crate) fn fruitless(&mut self, now: Moment) {
-        self.fruitless_until = self.fruitless_until.max(now) + FRUITLESS_EACH;
+    /// A piece of the feed had no frame in it.
+    pub(crate) fn empty(&mut self, now: Moment) {
+        self.fruitless_until = self.fruitless_until.max(now) + EMPTY_COST;
+    }
+
+    /// What the feed brought was no news.
+    pub(crate) fn barren(&mut self, now: Moment) {
+        self.fruitless_until = self.fruitless_until.max(now) + BARREN_COST;
     }
 
     /// The log has grown: the upstream is well.

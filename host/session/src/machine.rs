@@ -113,7 +113,7 @@ pub enum Event {
     Committed,
     /// The call under way has ended.
     Done(Result<Done, Failure>),
-    /// The feed has brought something; an empty piece is a sign of life and nothing else.
+    /// The feed has brought something; an empty piece when much came of it that is no frame.
     Frames(Frames),
     /// The feed has ended by itself.
     FeedEnded(Ending),
@@ -433,7 +433,7 @@ impl Machine {
             Event::Done(done) => self.done(done),
             Event::Frames(frames) => {
                 if frames.is_empty() {
-                    self.connection.fruitless(now.at);
+                    self.connection.empty(now.at);
                 }
                 self.connection.came(frames);
             }
@@ -763,7 +763,7 @@ impl Machine {
             (Calling::OnFrames | Calling::OnEnd, Ok(Done::Outcome { outcome, frames })) => {
                 let grown = self.take(outcome, &frames, call);
                 if call == Calling::OnFrames && !grown {
-                    self.connection.fruitless(self.now.at);
+                    self.connection.barren(self.now.at);
                 }
             }
             (Calling::OnFrames | Calling::OnEnd, Err(failure)) => self.not_mapped(&failure),

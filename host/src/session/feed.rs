@@ -18,6 +18,11 @@ use crate::{
 /// After so long without a byte a feed counts as dead: the other side may be gone without a word.
 const SILENCE: Duration = Duration::from_secs(90);
 
+/// Bytes and chunks without a frame among them that are read before whoever follows is told: comments, or the pieces of
+/// one large frame.
+const EMPTY_BYTES: usize = 16 * 1024;
+const EMPTY_CHUNKS: u32 = 1024;
+
 /// What to follow.
 pub(super) enum Feed {
     /// Nothing.
@@ -25,14 +30,21 @@ pub(super) enum Feed {
     /// Connected, as far as the runtime has anything to follow.
     Quiet,
     /// A response that goes on.
-    Stream { frames: Box<upstream::Frames>, deadline: Instant },
+    Stream { frames: Box<upstream::Frames>, deadline: Instant, empty: Empty },
     /// The same request, again and again.
     Poll { upstream: Arc<CurrentUpstream>, request: Request, every: Duration, next: Instant },
 }
 
+/// What was read of a stream since its last frame and was not told.
+#[derive(Default)]
+pub(super) struct Empty {
+    bytes: usize,
+    chunks: u32,
+}
+
 /// What came of waiting for a feed.
 pub(super) enum Item {
-    /// In batches, each for one call; none when there was a sign of life and nothing else.
+    /// In batches, each for one call; none when much was read that is no frame.
     Frames(Vec<Frames>),
     /// It is over.
     Ended(Ending),
@@ -42,7 +54,7 @@ pub(super) enum Item {
 
 impl Feed {
     pub(super) fn stream(frames: upstream::Frames) -> Self {
-        Self::Stream { frames: Box::new(frames), deadline: Instant::now() + SILENCE }
+        Self::Stream { frames: Box::new(frames), deadline: Instant::now() + SILENCE, empty: Empty::default() }
     }
 
     pub(super) fn poll(upstream: Arc<CurrentUpstream>, request: Request, every: Duration) -> Self {
@@ -53,23 +65,29 @@ impl Feed {
     pub(super) async fn next(&mut self) -> Item {
         match self {
             Self::Closed | Self::Quiet => pending().await,
-            Self::Stream { frames, deadline } => {
-                let mut read = Vec::new();
+            Self::Stream { frames, deadline, empty } => loop {
+                let (mut read, before) = (Vec::new(), frames.bytes());
                 let outcome = timeout_at(*deadline, frames.read(&mut read)).await;
                 *deadline = Instant::now() + SILENCE;
                 if !read.is_empty() {
+                    *empty = Empty::default();
                     // Also when a cut came right behind: what is here is whole, and the next call meets the cut.
                     let frames = read.iter().map(|frame| (frame.name.as_str(), frame.data.as_str()));
                     return Item::Frames(Frames::pack(frames));
                 }
                 match outcome {
-                    Err(_) => Item::Ended(Ending::Silent),
-                    Ok(Ok(false)) => Item::Ended(Ending::Clean),
-                    Ok(Err(_)) => Item::Ended(Ending::Cut),
-                    // A comment: no event, but a sign of life.
-                    Ok(Ok(true)) => Item::Frames(Vec::new()),
+                    Err(_) => return Item::Ended(Ending::Silent),
+                    Ok(Ok(false)) => return Item::Ended(Ending::Clean),
+                    Ok(Err(_)) => return Item::Ended(Ending::Cut),
+                    Ok(Ok(true)) => {}
                 }
-            }
+                empty.bytes += usize::try_from(frames.bytes() - before).unwrap_or(usize::MAX);
+                empty.chunks += 1;
+                if empty.bytes >= EMPTY_BYTES || empty.chunks >= EMPTY_CHUNKS {
+                    *empty = Empty::default();
+                    return Item::Frames(Vec::new());
+                }
+            },
             Self::Poll { upstream, request, every, next } => {
                 sleep_until(*next).await;
                 let answer = upstream.send(request.clone()).await;
@@ -103,10 +121,20 @@ mod tests {
         });
         let mut feed = Feed::stream(upstream::Frames::of(heartbeats.chain(stream::pending())));
         let began = Instant::now();
-        for _ in 0..3 {
-            assert!(matches!(feed.next().await, Item::Frames(frames) if frames.is_empty()));
-        }
         assert!(matches!(feed.next().await, Item::Ended(Ending::Silent)));
         assert_eq!(began.elapsed(), 3 * PAUSE + SILENCE);
+    }
+
+    #[tokio::test]
+    async fn comments_without_end_are_told_of_in_large_pieces_and_small_frames_are_not_held_up() {
+        let comment = Bytes::from(format!(":{}\n\n", "x".repeat(1022)));
+        let comments = stream::iter(std::iter::repeat_n(comment, 40)).map(Ok);
+        let mut feed = Feed::stream(upstream::Frames::of(comments.chain(stream::pending())));
+        for _ in 0..2 {
+            assert!(matches!(feed.next().await, Item::Frames(frames) if frames.is_empty()));
+        }
+        let drops = b"data: {}\n\n".iter().map(|byte| Ok(Bytes::copy_from_slice(&[*byte])));
+        let mut feed = Feed::stream(upstream::Frames::of(stream::iter(drops.collect::<Vec<_>>())));
+        assert!(matches!(feed.next().await, Item::Frames(frames) if frames.len() == 1));
     }
 }

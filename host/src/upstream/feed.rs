@@ -20,6 +20,8 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 pub struct Feed {
     response: reqwest::Response,
     scrubber: Arc<Scrubber>,
+    /// What has come so far.
+    bytes: u64,
     /// How it ended. An end that `try_chunk` met is kept for `chunk` to tell.
     ended: Option<Result<(), FeedError>>,
 }
@@ -52,7 +54,7 @@ impl std::fmt::Debug for Feed {
 
 impl Feed {
     pub(super) fn new(response: reqwest::Response, scrubber: Arc<Scrubber>) -> Self {
-        Self { response, scrubber, ended: None }
+        Self { response, scrubber, bytes: 0, ended: None }
     }
 
     /// The next bytes, as they came: the credential, if it is among them, is still there. `None` is the proper end.
@@ -65,7 +67,10 @@ impl Feed {
             return ended.clone().map(|()| None);
         }
         let ended = match self.response.chunk().await {
-            Ok(Some(chunk)) => return Ok(Some(chunk)),
+            Ok(Some(chunk)) => {
+                self.bytes += chunk.len() as u64;
+                return Ok(Some(chunk));
+            }
             Ok(None) => Ok(()),
             Err(error) => Err(FeedError::Cut(self.scrubber.scrub(&cause(&error)).into_owned())),
         };
@@ -116,6 +121,12 @@ enum Splitter {
 }
 
 impl Frames {
+    /// How many bytes have come so far.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.feed.bytes
+    }
+
     /// Waits for bytes and appends the frames that they complete, with those of all bytes that are here already: one
     /// call gives what one call of the guest should get. There may be none, as after a comment.
     ///
