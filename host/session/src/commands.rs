@@ -230,7 +230,7 @@ impl Machine {
         };
         // A guest that breaks off may have another try, too: until a minute is over.
         if failure.verdict() == Verdict::Final && failure.cause != Cause::Fault {
-            return self.not_stopped(failure);
+            return self.not_stopped(&failure);
         }
         let chance = self.connection.chance();
         if let Some(clock) = &mut self.stop {
@@ -240,17 +240,17 @@ impl Machine {
     }
 
     /// The upstream does not take the wish to stop the turn, and never will.
-    fn not_stopped(&mut self, failure: Failure) {
-        if self.is_gone(&failure) {
-            return self.gone(&failure, Arrived::Unknown);
+    fn not_stopped(&mut self, failure: &Failure) {
+        if self.is_gone(failure) {
+            return self.gone(failure, Arrived::Unknown);
         }
         self.decide(Input::NotStopped);
         if self.state().settled() {
             // It waits for the client, who wants no more of it: nothing else ends the wait.
-            return self.fail(&failure, Input::Fail);
+            return self.fail(failure, Input::Fail);
         }
         let message = format!("the turn could not be stopped, and goes on: {}", failure.message);
-        self.push_error(&Failure { message, ..failure }, RetryStatus::Retrying);
+        self.push_error(&Failure { message, ..failure.clone() }, RetryStatus::Retrying);
         // It may be over there already.
         self.connection.look_for_prompt(self.now.at);
     }
@@ -400,10 +400,10 @@ impl Machine {
     }
 
     /// It is known what there is to know of the session's end upstream.
-    pub(crate) fn over(&mut self, end: UpstreamEnd) {
+    pub(crate) fn over(&mut self, end: &UpstreamEnd) {
         self.ending = None;
         if self.state().is_ending() {
-            let json = event::status_terminated(&self.own_id(), &self.now_text(), &end);
+            let json = event::status_terminated(&self.own_id(), &self.now_text(), end);
             self.push_own(event::TERMINATED, &json);
             self.decide(Input::Terminated);
         }

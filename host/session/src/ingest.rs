@@ -70,12 +70,11 @@ impl Sought {
         let begun = head.is_processed() || !head.timed;
         match &self.id {
             Some(id) if begun && head.id.as_deref() == Some(id) => Echo::Begun,
-            Some(_) => Echo::None,
             None if self.is(head, json, seen) => {
                 self.id = Some(head.id.as_deref().unwrap_or_default().to_owned());
                 if begun { Echo::ArrivedAndBegun } else { Echo::Arrived }
             }
-            None => Echo::None,
+            _ => Echo::None,
         }
     }
 }

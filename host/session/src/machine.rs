@@ -934,13 +934,9 @@ impl Machine {
         match call {
             Calling::Prompt => self.connection.look_for_prompt(self.now.at),
             Calling::Input => self.input_overtaken(),
-            // What it was to map is fetched again.
-            Calling::Connect | Calling::OnFrames | Calling::OnEnd => {
-                self.actions.push(Action::CloseFeed);
-                self.connection.drop_feed();
-            }
             Calling::CatchUp if self.connection.is_ready() => self.connection.look_given_up(),
-            Calling::CatchUp => {
+            // What it was to bring or to map is fetched again.
+            Calling::Connect | Calling::CatchUp | Calling::OnFrames | Calling::OnEnd => {
                 self.actions.push(Action::CloseFeed);
                 self.connection.drop_feed();
             }
@@ -971,7 +967,7 @@ impl Machine {
             ending::Step::OnFrames(frames) => self.call(Calling::Ending, Call::OnFrames(frames)),
             ending::Step::Wait => false,
             ending::Step::Over(end) => {
-                self.over(end);
+                self.over(&end);
                 true
             }
         }

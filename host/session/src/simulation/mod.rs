@@ -1,19 +1,23 @@
 //! Years of faults for one session: the machine that ships, against a vendor, clients, a disk and a clock that are
 //! simulated. A run is made of its seed alone, so a run that fails can be seen again.
 //!
-//! `driver.rs` carries out what the machine says and decides nothing, `upstream.rs` is the vendor, `faults.rs` says what goes
-//! wrong, and `verdict.rs` what must be true: at every step, and at the end of the day, after the faults have stopped and
-//! the session got a last prompt. `steps.rs` tries everything at every step of a plain turn.
+//! `driver.rs` carries out what the machine says and decides nothing; `world.rs` says what happens next, `network.rs` what
+//! comes of calls, `clients.rs` what is wanted, `faults.rs` what goes wrong; `upstream.rs` is the vendor. `verdict.rs` has what
+//! must be true: at every step, and at the end of the day, after the faults have stopped and the session got a last prompt.
+//! `steps.rs` tries everything at every step of a turn.
 //!
 //! `LAP_TRIALS=<factor>` multiplies the days, `LAP_SEED=<seed>` repeats one of them, and `LAP_TRACE=1` prints what happens.
 #![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod clients;
 mod driver;
 mod faults;
+mod network;
 mod steps;
 mod upstream;
 mod verdict;
+mod world;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -22,7 +26,7 @@ use std::{
 };
 
 pub(crate) use self::faults::Mutant;
-use self::{driver::World, faults::Faults};
+use self::{faults::Faults, world::World};
 use crate::splitmix;
 
 /// Days that a normal run simulates.
@@ -215,24 +219,4 @@ fn a_run_is_made_of_its_seed() {
     let one = |seed| format!("{:?}", day(seed, Faults::any).map(|tally| format!("{tally:?}")));
     assert_eq!(one(7), one(7));
     assert_ne!(one(7), one(8));
-}
-
-#[test]
-fn zz_survey() {
-    let Ok(count) = std::env::var("LAP_SURVEY") else { return };
-    let found = std::sync::Mutex::new(std::collections::BTreeMap::<String, Vec<String>>::new());
-    let _ = each(count.parse().unwrap(), |seed| {
-        let result = std::panic::catch_unwind(|| day(seed, Faults::any)).unwrap_or_else(|_| Err("panic: x".to_owned()));
-        if let Err(reason) = result {
-            let rule = reason.split(':').next().unwrap().to_owned();
-            found.lock().unwrap().entry(rule).or_default().push(format!("{seed}: {reason:.300}"));
-        }
-        Ok(Tally::default())
-    });
-    for (rule, seeds) in found.lock().unwrap().iter() {
-        println!("SURVEY {rule}: {} days", seeds.len());
-        for seed in seeds.iter().take(6) {
-            println!("SURVEY    {seed}");
-        }
-    }
 }

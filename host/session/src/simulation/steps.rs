@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{
     Dice, Tally,
-    driver::{Turn, Wish, World},
+    clients::Wish,
     each,
     faults::{Faults, Mutant, NEVER},
     trials,
+    world::{Turn, World},
 };
 
 /// What may happen at a step.

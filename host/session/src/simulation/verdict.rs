@@ -8,7 +8,9 @@ use std::{
 
 use super::{
     Tally,
-    driver::{Disk, REPEATED, Row, SESSION, Wish, World},
+    clients::Wish,
+    driver::{REPEATED, SESSION},
+    world::{Disk, Row, World},
 };
 use crate::{
     Action, Call, Commit, Kept, Moment, Phase, Prompt, Reply, Ticket,
@@ -153,10 +155,8 @@ impl World {
                     self.checks.stopping.push(Stopping { text, since: now });
                 }
             }
-            (Wish::Kill, Reply::Done) => {
-                if !matches!(self.disk.kept.state.phase(), Phase::Ending | Phase::Terminated) {
-                    self.broken("durable first", "a kill is answered and not stored");
-                }
+            (Wish::Kill, Reply::Done) if !self.checks.killed && !self.is_over() => {
+                self.broken("durable first", "a kill is answered and not stored");
             }
             (Wish::Kill, Reply::Over(end)) if self.process.as_ref().is_some_and(|process| !process.machine.removed) => {
                 self.tally.kills += 1;
@@ -382,7 +382,7 @@ impl World {
     }
 
     /// A commit becomes durable.
-    pub(super) fn durable(&mut self, commit: Commit, prompts: Vec<(u64, Prompt)>, kept: Kept) {
+    pub(super) fn durable(&mut self, commit: &Commit, prompts: Vec<(u64, Prompt)>, kept: Kept) {
         let before = self.disk.log.len();
         for (number, prompt) in prompts {
             if number != self.disk.rows.len() as u64 {
