@@ -475,7 +475,7 @@ mod tests {
     #[test]
     fn the_late_end_of_a_turn_that_was_given_up_ends_no_other() {
         use Input::{Begun, Ended, Fail, Prompt, Shown, Started, Taken};
-        let next = after(&[Prompt, SEND, Shown, Started, Fail, Prompt, SEND, Taken]);
+        let next = after(&[Prompt, SEND, Taken, Shown, Started, Fail, Prompt, SEND, Taken]);
         let late = next.apply(Started).unwrap().apply(Ended).unwrap();
         assert_eq!(late.phase(), Phase::Taken);
         assert_eq!(late.apply(Started).unwrap().apply(Ended).unwrap().phase(), Phase::Taken, "several were given up");
@@ -487,8 +487,8 @@ mod tests {
 
     #[test]
     fn a_prompt_to_a_turn_that_waits_for_the_client_leaves_it_waiting_when_it_does_not_arrive() {
-        use Input::{Begun, Ended, Interrupt, NotArrived, Prompt, Shown, Started, Stopped, Waits};
-        let asked = after(&[Prompt, SEND, Shown, Started, Waits, Prompt, SEND]);
+        use Input::{Begun, Ended, Interrupt, NotArrived, Prompt, Shown, Started, Stopped, Taken, Waits};
+        let asked = after(&[Prompt, SEND, Taken, Shown, Started, Waits, Prompt, SEND]);
         let back = asked.apply(NotArrived).unwrap();
         assert_eq!((back.phase(), back.sendable()), (Phase::Waiting, Some(1)));
         let stopped = [Interrupt, Stopped].into_iter().fold(asked, |state, input| state.apply(input).unwrap());
@@ -498,7 +498,8 @@ mod tests {
         let over = stopped.apply(Ended).unwrap();
         assert_eq!(over.phase(), Phase::Sent, "the turn that waited is over, and not the prompt");
         assert!(over.apply(NotArrived).unwrap().settled());
-        assert_eq!(asked.apply(Begun).unwrap().apply(Ended).unwrap().phase(), Phase::Idle);
+        let begun = asked.apply(Taken).unwrap().apply(Begun).unwrap();
+        assert_eq!(begun.apply(Ended).unwrap().phase(), Phase::Idle);
     }
 
     #[test]

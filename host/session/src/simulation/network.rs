@@ -229,6 +229,11 @@ impl World {
                 let relisten = self.dice.permille(500);
                 self.outcome(Vec::new(), relisten)
             }
+            (Ok(()), Call::SendPrompt(json))
+                if self.upstream.is_gone() && self.upstream.arrivals(&event::message_text(&json).unwrap()) == 0 =>
+            {
+                Err(declared(ErrorKind::NotFound))
+            }
             (Ok(()), Call::SendPrompt(json)) => {
                 let text = event::message_text(&json).unwrap();
                 let echo = self.faults.echoes.then(|| self.upstream.arrived.iter().rposition(|a| a.text == text));

@@ -199,7 +199,7 @@ impl World {
 
     /// No more faults, a last prompt, and time for all of it to end.
     pub(super) fn calm_down(&mut self) {
-        let mutant = self.faults.mutant;
+        let (mutant, endless) = (self.faults.mutant, self.faults.habits.endless > 0);
         self.faults =
             Faults { mutant, newest_first: self.faults.newest_first, named: self.faults.named, ..Faults::none() };
         self.upstream.habits = self.faults.habits;
@@ -209,6 +209,11 @@ impl World {
         self.faulty = false;
         self.wish(Wish::Put);
         self.live(self.now + Duration::from_hours(3));
+        if endless {
+            // The host may still find a turn whose end nobody tells, and waits an hour for it.
+            self.wish(Wish::Prompt);
+            self.live(self.now + Duration::from_hours(2));
+        }
         self.wish(Wish::Prompt);
         self.live(self.now + Duration::from_hours(2));
     }
