@@ -1,11 +1,23 @@
 //! Compiling what strangers have made: in a child process that may take so much and no more, and once.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::Path,
+    process::Stdio,
+    task::{Context, Waker},
+    thread,
+};
 
 use lap::runtime::{CompileError, LoadError, ShapeError};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{
+    MASTER_KEY,
     guests::{MANIFEST, component, extended, guest},
+    program::{Program, lap},
+    variant::{digest, upload},
     workshop::Workshop,
 };
 
@@ -116,27 +128,31 @@ async fn what_is_too_large_is_refused_before_a_compiler_sees_it() {
 }
 
 /// `lap`, under a limit of its own that is lower than what it gives a compilation.
-fn limited(folder: &std::path::Path, ulimit: &str) -> String {
-    let path = folder.join("limited");
-    let script = format!("#!/bin/sh\nulimit {ulimit}\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_lap"));
+fn limited(folder: &Path, ulimit: &str) -> String {
+    after(folder, &format!("ulimit {ulimit}"))
+}
+
+/// `lap`, after a command of the shell.
+fn after(folder: &Path, command: &str) -> String {
+    let path = folder.join("program");
+    let script = format!("#!/bin/sh\n{command}\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_lap"));
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
-/// A module that is small, and whose functions take a compiler long: each is one long chain of sums and branches.
-fn bomb() -> Vec<u8> {
+/// The functions of a module that is small and takes a compiler long: each is one long chain of sums and branches.
+fn bomb() -> String {
     let links = "(local.set 1 (i32.mul (i32.add (local.get 0) (local.get 1)) (local.get 2)))
         (if (local.get 1) (then (local.set 2 (i32.sub (local.get 2) (local.get 1)))))"
         .repeat(10_000);
-    let function = format!("(func (param i32 i32 i32) {links})");
-    module(&function.repeat(40))
+    format!("(func (param i32 i32 i32) {links})").repeat(40)
 }
 
 #[tokio::test]
 async fn a_compile_bomb_costs_the_child_its_time_or_its_memory_and_the_host_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let bomb = bomb();
+    let bomb = module(&bomb());
     for (limit, expected) in [("-t 1", "processor time"), ("-v 150000", "memory")] {
         let workshop = Workshop::with_program(4, &limited(folder.path(), limit));
         let error = workshop.load(MANIFEST, &bomb).await.err().unwrap();
@@ -145,6 +161,96 @@ async fn a_compile_bomb_costs_the_child_its_time_or_its_memory_and_the_host_noth
         assert!(error.to_string().contains("smaller and fewer"), "{error}");
         assert!(compiled(&workshop).is_empty(), "something was kept");
     }
+}
+
+/// What the kernel tells of a process under a name; nothing of one that is gone.
+fn told(pid: u32, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
+#[test]
+fn a_compilation_goes_on_when_the_thread_that_started_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid = folder.path().join("pid");
+    let workshop = Workshop::with_program(4, &after(folder.path(), &format!("echo $$ > {}", pid.display())));
+    let (manifest, component) = lap::bundled()[0];
+    // The pipe does not hold all of it: the child waits for the rest until somebody polls again.
+    assert!(component.len() > 128 * 1024, "{}", component.len());
+    let executor = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut loading = Box::pin(workshop.load(manifest, component));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _executor = executor.enter();
+            loop {
+                let ready = loading.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+                assert!(!ready, "the child did not wait for the whole component");
+                // The last but one of the limits that the child gives itself: it would have asked for a signal by now.
+                let child = fs::read_to_string(&pid).ok().and_then(|pid| pid.trim().parse().ok());
+                if child.is_some_and(|child| told(child, "NoNewPrivs").as_deref() == Some("1")) {
+                    break;
+                }
+                thread::yield_now();
+            }
+        });
+    });
+    let runtime = executor.block_on(loading).unwrap();
+    assert_eq!(runtime.description().id, "claude_managed_agents");
+}
+
+#[tokio::test]
+async fn a_compilation_ends_when_nobody_wants_its_code_any_more() {
+    let bomb = module(&bomb());
+    let mut child = lap(Path::new("/"), &["compile-component"]);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&(bomb.len() as u64).to_be_bytes()).await.unwrap();
+    stdin.write_all(&bomb).await.unwrap();
+    drop(stdin);
+    let mut code = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut code).await.unwrap();
+    assert_eq!((child.wait().await.unwrap().signal(), code.len()), (Some(9), 0));
+}
+
+#[tokio::test]
+async fn a_compilation_ends_with_its_host() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("key-of-the-api"), MASTER_KEY).unwrap();
+    let program = Program::serve(folder.path(), &["--master-key-file", "key-of-the-api"], MASTER_KEY).await;
+    let client = &program.client;
+    let slow = extended(&guest("", &[]), &format!("(core module {})", bomb()));
+    let uploaded = upload(client, &digest(&slow), slow.clone()).await;
+    assert_eq!(uploaded.status, 201, "{}", uploaded.text);
+    let mut body = json!({"component": digest(&slow), "manifest": MANIFEST});
+    let asked = client.post("/api/agent-runtimes", &body).await;
+    body["grant"] = asked.json()["error"]["details"]["grant"].clone();
+    let (adds, whole) = (client.clone(), body.to_string());
+    let adding = tokio::spawn(async move {
+        adds.try_send(http::Method::POST, "/api/agent-runtimes", &[], Some(whole)).await.is_ok()
+    });
+    let of_the_host = program.pid().to_string();
+    let child = loop {
+        let processes =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let is_child = |pid: &u32| told(*pid, "PPid").as_ref() == Some(&of_the_host);
+        // Past its limits it is at work, or about to be.
+        let works = |pid: &u32| told(*pid, "NoNewPrivs").as_deref() == Some("1");
+        match processes.filter(is_child).find(works) {
+            Some(pid) => break pid,
+            None => assert!(!adding.is_finished(), "it was compiled before anybody could look"),
+        }
+        tokio::task::yield_now().await;
+    };
+    program.kill().await;
+    assert!(!adding.await.unwrap());
+    // Far less than the minute after which it would end by itself.
+    let ended = async {
+        while told(child, "State").is_some_and(|state| !state.starts_with('Z')) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.expect("it goes on without its host");
 }
 
 #[tokio::test]

@@ -5,16 +5,21 @@
 //! code to its standard output, and limits itself before it reads a byte: processor time, memory, no file, a low
 //! priority. The parent limits its time and what it takes from it, and believes the machine code no more and no less than
 //! one that it would have compiled itself.
+//!
+//! Its input is the component's length, in eight bytes with the largest first, and the component. The parent keeps the pipe
+//! open as long as it wants the code: the child ends when it is closed, which it also is when the parent dies of whatever.
+//! (A signal at the parent's death would be one at the death of the parent's *thread*, and an executor's come and go.)
 
 use std::{
     io::{self, Read, Write},
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{ExitCode, ExitStatus, Stdio},
+    thread,
     time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -76,11 +81,17 @@ pub(super) async fn in_child(program: &Path, component: &[u8]) -> Result<Vec<u8>
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (mut stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    // Open until this function ends, however it does.
     let give = async {
-        // A child that ends early says why in its own way.
-        if let Some(mut stdin) = stdin {
-            drop(stdin.write_all(component).await);
+        if let Some(stdin) = &mut stdin {
+            let length = (component.len() as u64).to_be_bytes();
+            let given = async {
+                stdin.write_all(&length).await?;
+                stdin.write_all(component).await
+            };
+            // A child that ends early says why in its own way.
+            drop(given.await);
         }
     };
     let ends = async {
@@ -126,8 +137,8 @@ fn verdict(status: ExitStatus, complaint: &[u8]) -> Option<CompileError> {
 #[must_use]
 pub fn child() -> ExitCode {
     let compiled = limit_this_process().and_then(|()| {
-        let mut component = Vec::new();
-        io::stdin().lock().take(COMPONENT_BYTES_MAX as u64).read_to_end(&mut component)?;
+        let component = component()?;
+        end_with_the_parent()?;
         let compiled = Engine::new(&engine::compiling()).and_then(|engine| engine.precompile_component(&component));
         match compiled {
             Ok(code) => io::stdout().lock().write_all(&code).map(|()| ExitCode::SUCCESS),
@@ -143,6 +154,32 @@ pub fn child() -> ExitCode {
     })
 }
 
+/// The component on the standard input.
+fn component() -> io::Result<Vec<u8>> {
+    let mut stdin = io::stdin().lock();
+    let mut length = [0; 8];
+    stdin.read_exact(&mut length)?;
+    let length = u64::from_be_bytes(length);
+    let mut component = Vec::new();
+    stdin.take(length.min(COMPONENT_BYTES_MAX as u64)).read_to_end(&mut component)?;
+    if component.len() as u64 == length { Ok(component) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Ends this process as soon as nobody wants its code any more.
+fn end_with_the_parent() -> io::Result<()> {
+    // It calls two functions and keeps nothing: the address space is for the compiler.
+    const STACK_BYTES: usize = 64 * 1024;
+    let wait = || {
+        // Nothing more comes: it returns when the pipe is closed.
+        drop(io::stdin().lock().read(&mut [0]));
+        // At once, whatever the compiler is at; nothing here is to be put in order.
+        if kill_process(getpid(), Signal::KILL).is_err() {
+            std::process::abort();
+        }
+    };
+    thread::Builder::new().stack_size(STACK_BYTES).spawn(wait).map(drop)
+}
+
 fn limit_this_process() -> io::Result<()> {
     for (resource, most) in [
         (Resource::Cpu, CPU.as_secs()),
@@ -155,7 +192,6 @@ fn limit_this_process() -> io::Result<()> {
         let most = rustix::process::getrlimit(resource).maximum.map_or(most, |given| given.min(most));
         rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::nice(NICE)?;
     Ok(())
