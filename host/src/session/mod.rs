@@ -7,8 +7,9 @@
 //!
 //! * `driver.rs` tells it what happens and carries out what it answers · `feed.rs` what is read · `failure.rs` what went wrong
 //! * `live.rs` who runs now · `stored.rs` what is kept · `retention.rs` for how long · `changes.rs` who wants to know of changes
-//! * `outlet.rs` the upstream under the credential that is stored now · `passage.rs` the same for what is no session's turn · `probe.rs` whether a credential works · `versions.rs` who
-//!   needs which version of a runtime · `error.rs` why something was not done
+//! * `outlet.rs` the upstream under the credential that is stored now · `passage.rs` the same for what is no session's turn
+//! * `provisioning.rs` what agents have upstream, made once · `probe.rs` whether a credential works · `versions.rs` who needs
+//!   which version of a runtime · `error.rs` why something was not done
 //!
 //! Must not know `http`, nor any vendor. Only this module appends to the log.
 
@@ -21,6 +22,7 @@ mod live;
 mod outlet;
 mod passage;
 mod probe;
+mod provisioning;
 mod retention;
 mod stored;
 mod versions;
@@ -34,12 +36,7 @@ use std::{
 
 use ring::digest::{Context, SHA256};
 use serde_json::value::RawValue;
-use tokio::{
-    runtime::Handle,
-    sync::{OnceCell, oneshot},
-    task::block_in_place,
-    time::timeout,
-};
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
 pub use lap_session::{
     Refused, UpstreamEnd, Waiting,
@@ -58,6 +55,7 @@ pub use self::{
 use self::{
     live::{Command, Delivery, Live},
     outlet::CurrentUpstream,
+    provisioning::Provisioning,
 };
 use crate::{
     access::{OwnerId, Scope, Stretch},
@@ -118,12 +116,10 @@ pub struct Sessions {
 struct Core {
     log: EventLog,
     registry: Registry,
-    provisions: Provisions,
+    provisioning: Provisioning,
     upstreams: Upstreams,
     live: Live,
     changes: Changes,
-    /// Provisions under way, so that sessions that start together make one.
-    provisioning: Mutex<HashMap<[u8; 32], Arc<OnceCell<Provision>>>>,
     /// Where pumps and guests run.
     executor: Handle,
     /// Where guests' calls are written down, if the operator wants that.
@@ -166,11 +162,10 @@ impl Sessions {
         let core = Core {
             log,
             registry,
-            provisions,
+            provisioning: Provisioning::new(provisions),
             upstreams,
             live: Live::default(),
             changes: Changes::default(),
-            provisioning: Mutex::default(),
             executor,
             recordings,
             chances: RandomState::new(),
@@ -476,8 +471,7 @@ impl Core {
         let opened = match instance.open(&spec(&provision)).await {
             Err(CallError::Declared(error)) if error.kind == ErrorKind::Gone => {
                 // Somebody removed it upstream: make it anew, once.
-                let removed = block_in_place(|| self.provisions.remove(&key));
-                removed.map_err(|error| CreateError::Provision(error.to_string()))?;
+                self.provisioning.forget(key, &provision).await?;
                 provision = self.provision(&mut instance, key, &new).await?;
                 instance.open(&spec(&provision)).await?
             }
@@ -558,23 +552,7 @@ impl Core {
         key: [u8; 32],
         new: &NewSession,
     ) -> Result<Provision, CreateError> {
-        let store = |error: crate::agents::StoreError| CreateError::Provision(error.to_string());
-        if let Some(known) = self.provisions.get(&key).map_err(store)? {
-            return Ok(known);
-        }
-        let lock = || self.provisioning.lock().unwrap_or_else(PoisonError::into_inner);
-        let cell = Arc::clone(lock().entry(key).or_default());
-        let made = cell.get_or_try_init(async || {
-            // Another session may have made it between the look above and this turn.
-            if let Some(known) = self.provisions.get(&key).map_err(store)? {
-                return Ok(known);
-            }
-            let value = instance.provision(&new.spec).await?;
-            block_in_place(|| self.provisions.put(&key, new.agent, &value)).map_err(store)
-        });
-        let made = made.await.cloned();
-        lock().remove(&key);
-        made
+        self.provisioning.get_or_make(key, new.agent, async || Ok(instance.provision(&new.spec).await?)).await
     }
 
     /// The version of the credential that a session's requests go with now, where there is one for the place where it
