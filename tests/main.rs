@@ -2,6 +2,7 @@
 //! through the contract; `registry` adds, changes and removes runtimes; `crash` runs the real program and kills it,
 //! `front` runs it and is rude to it; `pages` reads the console's pages; `kit` follows the tutorial for authors;
 //! `wire` compares what clients are told with what was recorded, and `store` opens what older versions have written.
+//! `front` runs it and is rude to it; `pages` reads the console's pages; `readme` pastes the README; `kit` follows the tutorial for authors.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "a test fails by panicking")]
 
 mod api;
@@ -17,6 +18,7 @@ mod kit {
     mod tutorial;
 }
 mod pages;
+mod readme;
 mod registry;
 mod store;
 mod stream;
