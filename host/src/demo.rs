@@ -1,7 +1,10 @@
 //! `lap demo`: the whole main job on this machine, offline. A simulated upstream and a host, both over real HTTP, and
 //! a client that does what the documentation says, aloud.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use anyhow::{Context, bail};
 use lap_simulator::{Options, Script, Simulator};
@@ -91,10 +94,10 @@ impl Demo {
     async fn watch(&self, session: &str) -> anyhow::Result<()> {
         let url = self.url(&format!("/v1/sessions/{session}/events/stream?until=idle"));
         let mut stream = self.http.get(url).bearer_auth(&self.key).send().await?.error_for_status()?;
-        let (mut parser, mut frames) = (SseParser::default(), Vec::new());
+        let (mut parser, mut frames, mut told) = (SseParser::default(), Vec::new(), Told::default());
         while let Some(chunk) = stream.chunk().await? {
             parser.push(&chunk, &mut frames)?;
-            frames.drain(..).for_each(|frame| println!("{}", line(&frame)));
+            frames.drain(..).filter_map(|frame| told.line(&frame)).for_each(|line| println!("{line}"));
         }
         Ok(())
     }
@@ -116,16 +119,85 @@ impl Demo {
     }
 }
 
-/// An event for people: its type, and what it says.
-fn line(frame: &Frame) -> String {
-    let event: Value = serde_json::from_str(&frame.data).unwrap_or_default();
-    let said = match (&event["content"][0]["text"], &event["input"], &event["stop_reason"]["type"]) {
-        (Value::String(text), _, _) => text.clone(),
-        (_, Value::Object(input), _) => format!("{} {}", event["name"].as_str().unwrap_or_default(), json!(input)),
-        (_, _, Value::String(reason)) => reason.clone(),
-        _ => String::new(),
-    };
-    // One line for each event, whatever it says.
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("{:<28} {said}", frame.name)
+/// What people were told already.
+#[derive(Default)]
+struct Told {
+    /// The ids of clients' events.
+    of_clients: HashSet<String>,
+}
+
+impl Told {
+    /// An event for people: its type, and what it says. A client's event comes twice, when it has arrived and when it is
+    /// processed: people are told once, unless it will not be sent after all.
+    fn line(&mut self, frame: &Frame) -> Option<String> {
+        let event: Value = serde_json::from_str(&frame.data).unwrap_or_default();
+        let withdrawn = Some(&event["withdrawn"]).filter(|withdrawn| withdrawn.is_object());
+        if frame.name.starts_with("user.")
+            && let Some(id) = event["id"].as_str()
+            && !self.of_clients.insert(id.to_owned())
+            && withdrawn.is_none()
+        {
+            return None;
+        }
+        let mut said = match (&event["content"][0]["text"], &event["input"], &event["stop_reason"]["type"]) {
+            (Value::String(text), _, _) => text.clone(),
+            (_, Value::Object(input), _) => format!("{} {}", event["name"].as_str().unwrap_or_default(), json!(input)),
+            (_, _, Value::String(reason)) => reason.clone(),
+            _ => String::new(),
+        };
+        if let Some(withdrawn) = withdrawn {
+            said = format!("withdrawn: {}: {said}", withdrawn["reason"].as_str().unwrap_or("nobody says why"));
+        }
+        // One line for each event, whatever it says.
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        Some(format!("{:<28} {said}", frame.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of some events.
+    fn told(events: &[Value]) -> Vec<String> {
+        let mut told = Told::default();
+        let frame = |event: &Value| Frame {
+            name: event["type"].as_str().unwrap_or_default().to_owned(),
+            data: event.to_string(),
+        };
+        events.iter().filter_map(|event| told.line(&frame(event))).collect()
+    }
+
+    #[test]
+    fn a_message_that_comes_twice_is_told_once() {
+        let message = |id: &str, at: Value| json!({"type": "user.message", "id": id, "processed_at": at, "content": [{"type": "text", "text": "Look\n around"}]});
+        let running = json!({"type": "session.status_running", "id": "r"});
+        let events = [
+            message("a", json!(null)),
+            running,
+            message("a", json!("2026-11-29T10:00:00Z")),
+            message("b", json!(null)),
+        ];
+        let line = format!("{:<28} Look around", "user.message");
+        assert_eq!(told(&events), [line.clone(), format!("{:<28} ", "session.status_running"), line]);
+    }
+
+    #[test]
+    fn a_message_that_will_not_be_sent_says_why() {
+        let mut message = json!({"type": "user.message", "id": "a", "processed_at": null, "content": [{"type": "text", "text": "Go on"}]});
+        let mut events = vec![message.clone()];
+        message["withdrawn"] = json!({"reason": "the turn failed"});
+        events.push(message.clone());
+        message["withdrawn"] = json!({});
+        let withdrawn = |why: &str| format!("{:<28} withdrawn: {why}: Go on", "user.message");
+        assert_eq!(told(&events), [format!("{:<28} Go on", "user.message"), withdrawn("the turn failed")]);
+        assert_eq!(told(&[message]), [withdrawn("nobody says why")]);
+    }
+
+    #[test]
+    fn an_event_without_an_id_is_told_each_time() {
+        let event = json!({"type": "user.message", "content": [{"type": "text", "text": "Hi"}]});
+        assert_eq!(told(&[event.clone(), event]).len(), 2);
+        assert_eq!(told(&[json!(7)]), [format!("{:<28} ", "")]);
+    }
 }

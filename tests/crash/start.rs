@@ -156,6 +156,8 @@ async fn the_other_commands_do_what_they_say() {
     {
         assert!(demo.stdout.contains(line), "{line}: {}", demo.stdout);
     }
+    let told = demo.stdout.lines().filter(|line| line.starts_with("user.message")).count();
+    assert_eq!(told, 1, "the log has the message when it came and when it was processed: {}", demo.stdout);
     fs::write(directory.path().join("bad.toml"), "nonsense = 1").unwrap();
     let simulate = ended(&mut lap(directory.path(), &["simulate", "--script", "bad.toml"])).await;
     assert_eq!((simulate.code, simulate.stderr.contains("bad.toml")), (Some(1), true), "{}", simulate.stderr);

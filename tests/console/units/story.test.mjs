@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { entry, Log } from "../../../host/src/http/console/assets/watcher/log.js";
 import { Story } from "../../../host/src/http/console/assets/watcher/story.js";
+import { summary } from "../../../host/src/http/console/assets/watcher/words.js";
 
 const text = (words) => [{ type: "text", text: words }];
 /** Events a second apart; each may bring its own time. */
@@ -42,6 +43,22 @@ test("a message that waited is told once, in its last form", () => {
   story.take(entry(2, { ...queued, processed_at: new Date(9000).toISOString() }));
   assert.deepEqual([story.items.length, story.items[0].queued, story.items[0].at, story.items[0].seqs], [1, false, 9000, [1, 2]]);
   assert.ok(story.items[0].rev > before, "the row is to be painted anew");
+});
+
+test("a message that will not be sent says so and why, and does not wait", () => {
+  const told = { type: "user.message", id: "u", content: text("later"), processed_at: null, withdrawn: { reason: "the turn failed" } };
+  const queued = { ...told, withdrawn: undefined };
+  for (const story of [Story.of(entries(told)), Story.of(entries(queued, told))]) {
+    const [item, ...others] = story.items;
+    assert.deepEqual([item.withdrawn, item.queued, item.text, others], ["the turn failed", false, "later", []]);
+  }
+  assert.equal(summary(told), "withdrawn: the turn failed · later");
+  assert.equal(summary(queued), "later");
+  const [outcome] = Story.of(entries({ type: "user.define_outcome", id: "o", description: "all green", processed_at: null, withdrawn: {} })).items;
+  assert.deepEqual([outcome.kind, outcome.withdrawn], ["note", "nobody says why"]);
+  const [odd] = Story.of(entries({ ...told, withdrawn: { reason: ["<b>"] } })).items;
+  assert.equal(odd.withdrawn, "nobody says why");
+  assert.equal(Story.of(entries({ ...told, withdrawn: null })).items[0].withdrawn, null);
 });
 
 test("what waits for the client is known until it is answered", () => {

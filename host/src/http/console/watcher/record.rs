@@ -73,7 +73,8 @@ impl Record {
             self.events.iter().filter_map(|Numbered { event, .. }| Some((used(event)?, event))).collect();
         let uses = self.events.iter().filter(|numbered| is_use(kind(&numbered.event)));
         let uses: HashSet<&str> = uses.filter_map(|numbered| numbered.event["id"].as_str()).collect();
-        // A client's event comes twice, when it begins to wait and when it is processed; it is told where it began.
+        // A client's event comes twice, when it begins to wait and when it is processed or withdrawn; it is told where it
+        // began.
         let of_clients = self.events.iter().filter(|numbered| kind(&numbered.event).starts_with("user."));
         let latest: HashMap<&str, &Value> =
             of_clients.filter_map(|Numbered { event, .. }| Some((event["id"].as_str()?, event))).collect();
@@ -135,7 +136,12 @@ fn row(seq: u64, event: &Value, result: Option<&Value>) -> Markup {
         _ => html! {
             li.row.note {
                 details {
-                    summary.row-head { span.who { (kind) } span.line { (one_line(&content(event))) } (place(seq, event)) }
+                    summary.row-head {
+                        span.who { (kind) }
+                        span.line { (one_line(&content(event))) }
+                        @if withdrawn(event).is_some() { (waits(event)) }
+                        (place(seq, event))
+                    }
                     pre { (pretty(event)) }
                 }
             }
@@ -143,12 +149,31 @@ fn row(seq: u64, event: &Value, result: Option<&Value>) -> Markup {
     }
 }
 
+/// Why a client's event will not be sent; nothing for one that was, or that may be yet.
+fn withdrawn(event: &Value) -> Option<&str> {
+    match &event["withdrawn"] {
+        Value::Null | Value::Bool(false) => None,
+        told => Some(told["reason"].as_str().unwrap_or("nobody says why")),
+    }
+}
+
+/// Where an event stands that was not processed.
+fn waits(event: &Value) -> Markup {
+    html! {
+        @match withdrawn(event) {
+            Some(why) => { span.badge.bad { "withdrawn" } span.line { (one_line(why)) } }
+            None if event["processed_at"].is_null() => { span.badge.warn { "queued" } }
+            None => {}
+        }
+    }
+}
+
 fn said(class: &str, who: &str, seq: u64, event: &Value) -> Markup {
     html! {
-        li.row class=(class) {
+        li class={ "row " (class) } {
             div.row-head {
                 span.who { (who) }
-                @if event["processed_at"].is_null() { span.badge.warn { "queued" } }
+                (waits(event))
                 (place(seq, event))
             }
             div.body.text { (content(event)) }
@@ -210,6 +235,9 @@ fn place(seq: u64, event: &Value) -> Markup {
 
 fn summary(event: &Value) -> String {
     let said = content(event);
+    if let Some(why) = withdrawn(event) {
+        return format!("withdrawn: {why} · {said}");
+    }
     if !said.is_empty() {
         return said;
     }
@@ -282,6 +310,7 @@ mod tests {
         let html = record(&TURN, 0, 7).show(View::Conversation).into_string();
         assert_eq!(html.matches("Look around").count(), 1, "{html}");
         assert!(html.contains("05:00:00") && !html.contains("queued"), "in its last form: {html}");
+        assert!(html.contains("<li class=\"row user\">"), "an element has one list of classes: {html}");
         assert_eq!(html.matches("no such &lt;x&gt;").count(), 1, "{html}");
         assert_eq!(html.matches("<li").count(), 4, "the message, the tool, the error and the end: {html}");
         assert!(
@@ -290,6 +319,24 @@ mod tests {
                 && html.contains("No money.")
                 && html.contains("end turn")
         );
+    }
+
+    #[test]
+    fn a_message_that_will_not_be_sent_says_so_and_why() {
+        let queued =
+            r#"{"type":"user.message","id":"u","processed_at":null,"content":[{"type":"text","text":"Go on"}]}"#;
+        let told = queued.replace("null", r#"null,"withdrawn":{"reason":"the turn <failed>","at":1}"#);
+        for events in [&[&*told][..], &[queued, &told]] {
+            let html = record(events, 0, 2).show(View::Conversation).into_string();
+            assert!(html.contains(">withdrawn<") && html.contains("the turn &lt;failed&gt;"), "{html}");
+            assert!(!html.contains("queued") && html.matches("Go on").count() == 1, "{html}");
+            let html = record(events, 0, 2).show(View::Events).into_string();
+            assert!(html.contains("withdrawn: the turn &lt;failed&gt; · Go on"), "{html}");
+        }
+        let outcome = r#"{"type":"user.define_outcome","id":"o","processed_at":null,"withdrawn":{"reason":7}}"#;
+        let html = record(&[outcome], 0, 1).show(View::Conversation).into_string();
+        assert!(html.contains(">withdrawn<") && html.contains("nobody says why"), "{html}");
+        assert!(record(&[queued], 0, 1).show(View::Conversation).into_string().contains(">queued<"));
     }
 
     #[test]

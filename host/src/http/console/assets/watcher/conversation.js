@@ -54,7 +54,9 @@ export class Conversation extends View {
     if (item.kind === "note" && !open) head.append(element("span", { class: "line" }, oneLine(item.text)));
     if (item.kind === "thinking" && !open) head.append(element("span", { class: "line" }, oneLine(item.text)));
     if (item.queued) head.append(element("span", { class: "badge warn" }, "queued"));
-    head.append(where(item.seq, item.at));
+    const why = item.withdrawn ?? null;
+    if (why !== null) head.append(element("span", { class: "badge bad" }, "withdrawn"), element("span", { class: "line" }, oneLine(why)));
+    head.append(why === null ? where(item.seq, item.at) : where(item.seq, item.at, ""));
     node.replaceChildren(head, ...this.#body(item, open));
   }
 

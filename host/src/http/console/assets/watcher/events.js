@@ -3,7 +3,7 @@
 /** @import { Entry } from "./log.js" */
 import { element, say } from "../dialog.js";
 import { View, where } from "./view.js";
-import { summary } from "./words.js";
+import { summary, withdrawn } from "./words.js";
 
 /** @param {number} seq */
 export const eventKey = (seq) => `e${seq}`;
@@ -49,7 +49,7 @@ export class Events extends View {
     node.className = `row event${entry.type === "session.error" || entry.event.is_error ? " failed" : ""}`;
     node.id = `seq-${entry.seq}`;
     const type = element("span", { class: `type ${entry.type.split(".")[0]}` }, entry.type);
-    const line = element("div", { class: "row-head" }, this.fold(key, open, `the JSON of event ${entry.seq}`), type, element("span", { class: "line" }, summary(entry.event)), where(entry.seq, entry.at));
+    const line = element("div", { class: "row-head" }, this.fold(key, open, `the JSON of event ${entry.seq}`), type, element("span", { class: "line" }, summary(entry.event)), withdrawn(entry.event) === null ? where(entry.seq, entry.at) : where(entry.seq, entry.at, ""));
     node.replaceChildren(line, ...(open ? [this.#json(entry)] : []));
   }
 

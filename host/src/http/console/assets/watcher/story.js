@@ -3,7 +3,7 @@
 
 /** @import { Entry, Event } from "./log.js" */
 /** @import { Tokens } from "./words.js" */
-import { stopWords, textOf } from "./words.js";
+import { stopWords, textOf, withdrawn } from "./words.js";
 
 /**
  * A row of the conversation. `rev` rises with every change of what it shows; `seqs` are the events that it is made of.
@@ -17,6 +17,7 @@ import { stopWords, textOf } from "./words.js";
  * @property {string} text
  * @property {string} [label]
  * @property {boolean} [queued]
+ * @property {string | null} [withdrawn] Why it will not be sent.
  * @property {Tool} [tool]
  * @property {Turn} [turn]
  *
@@ -48,6 +49,12 @@ const RESULTS = {
 };
 /** @type {(keyof Tokens)[]} */
 const COUNTS = ["input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
+
+/** Whether a client's event waits, or will not be sent. @param {Entry} entry */
+function waits({ at, event }) {
+  const why = withdrawn(event);
+  return { queued: at === null && why === null, withdrawn: why };
+}
 
 export class Story {
   /** @type {Item[]} */ items = [];
@@ -84,7 +91,7 @@ export class Story {
   take(entry) {
     const { type, event } = entry;
     const known = event.id === undefined ? undefined : this.#items.get(event.id);
-    // A client's event comes twice: when it begins to wait, and when it is processed.
+    // A client's event comes twice: when it begins to wait, and when it is processed or withdrawn.
     if (known && type.startsWith("user.")) return void this.#processed(known, entry);
     if (USES.has(type)) this.#use(entry);
     else if (RESULTS[type]) this.#result(entry, event[RESULTS[type]]);
@@ -98,7 +105,7 @@ export class Story {
     const { type, event } = entry;
     switch (type) {
       case "user.message":
-        return void this.#item(entry, "user", textOf(event.content), { queued: entry.at === null });
+        return void this.#item(entry, "user", textOf(event.content), waits(entry));
       case "agent.message":
         return void this.#item(entry, "agent", textOf(event.content));
       case "agent.thinking":
@@ -110,7 +117,7 @@ export class Story {
       case "session.error":
         return this.#error(entry);
       default:
-        this.#item(entry, "note", textOf(event.content ?? event.description), { label: type });
+        this.#item(entry, "note", textOf(event.content ?? event.description), { label: type, ...(type.startsWith("user.") ? waits(entry) : {}) });
     }
   }
 
@@ -126,7 +133,7 @@ export class Story {
   /** @param {Item} item @param {Entry} entry */
   #processed(item, entry) {
     item.seqs.push(entry.seq);
-    if (!item.tool) Object.assign(item, { at: entry.at, queued: entry.at === null, rev: item.rev + 1 });
+    if (!item.tool) Object.assign(item, { at: entry.at, rev: item.rev + 1 }, waits(entry));
   }
 
   /** @param {Entry} entry @param {SpanKind} kind @param {string} name */

@@ -6,9 +6,9 @@ import { element } from "../dialog.js";
 import { clockTime } from "./words.js";
 import { Window } from "./window.js";
 
-/** The number of an event, which leads to it, and its time. @param {number} seq @param {number | null} at */
-export function where(seq, at) {
-  const time = element("time", at === null ? {} : { datetime: new Date(at).toISOString(), title: new Date(at).toLocaleString() }, clockTime(at));
+/** The number of an event, which leads to it, and its time. @param {number} seq @param {number | null} at @param {string} [words] */
+export function where(seq, at, words = clockTime(at)) {
+  const time = element("time", at === null ? {} : { datetime: new Date(at).toISOString(), title: new Date(at).toLocaleString() }, words);
   return element("span", { class: "where" }, time, element("a", { href: `#seq-${seq}`, title: `Event ${seq}`, tabindex: "-1" }, String(seq)));
 }
 

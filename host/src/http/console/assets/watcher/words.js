@@ -70,9 +70,17 @@ export function oneLine(text, most = 240) {
   return line.length > most ? `${line.slice(0, most - 1)}…` : line;
 }
 
+/** Why a client's event will not be sent; null for one that was or may yet be. @param {Event} event @returns {string | null} */
+export function withdrawn({ withdrawn: told }) {
+  if (told === undefined || told === null || told === false) return null;
+  return typeof told.reason === "string" ? told.reason : "nobody says why";
+}
+
 /** What an event says, on one line. @param {Event} event */
 export function summary(event) {
   const said = textOf(event.content);
+  const why = withdrawn(event);
+  if (why !== null) return oneLine(`withdrawn: ${why} · ${said}`);
   if (said) return oneLine(said);
   if (event.name) return `${event.name} ${inputLine(event.input)}`;
   if (event.error) return oneLine(`${event.error.type ?? "error"}: ${event.error.message ?? ""}`);
