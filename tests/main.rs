@@ -21,6 +21,7 @@ mod pages;
 mod readme;
 mod registry;
 mod store;
+mod stops;
 mod stream;
 mod tidy;
 mod watcher;
