@@ -10,6 +10,7 @@ mod conformance;
 mod crash;
 mod front;
 mod guest;
+mod hangs;
 mod harness;
 mod kit {
     //! `tests/kit/main.rs` does this in all languages.

@@ -1,0 +1,106 @@
+//! A prompt whose answer is none.
+
+use lap_simulator::{
+    Endpoint,
+    fault::{Answer, RequestFault},
+};
+
+use super::{SENTENCE, Trial, nonsense, refusal, script, with_retry_after};
+
+fn once(answer: Answer) -> RequestFault {
+    RequestFault {
+        times: 1,
+        event: Some("user.message".to_owned()),
+        ..RequestFault::always(Endpoint::EventsSend, answer)
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_answered_with_nonsense_and_was_taken_is_not_sent_again() {
+    for (kind, answer) in nonsense().into_iter().enumerate() {
+        let trial = Trial::start(script()).await;
+        trial.fails(once(Answer::Instead(answer)));
+        let id = trial.session("/quick go").await;
+        trial.ended_well(&id).await;
+        assert_eq!(trial.asked(&id, "/quick go").await, 1, "nonsense {kind}");
+        trial.goes_on(&id).await;
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_answered_with_nonsense_and_was_not_taken_is_sent_again() {
+    for (kind, answer) in nonsense().into_iter().enumerate() {
+        let trial = Trial::start(script()).await;
+        trial.fails(once(Answer::Error(answer)));
+        let id = trial.session("/quick go").await;
+        trial.ended_well(&id).await;
+        assert_eq!(trial.asked(&id, "/quick go").await, 1, "nonsense {kind}");
+        trial.goes_on(&id).await;
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_answered_with_nonsense_for_ever_can_be_interrupted() {
+    for answer in nonsense() {
+        let trial = Trial::start(script()).await;
+        let id = trial.warm().await;
+        trial.fails(RequestFault::always(Endpoint::EventsSend, Answer::Error(answer)));
+        assert_eq!(trial.client().prompt(&id, "go").await.status, 204);
+        let before = trial.simulator.recorder().count(Endpoint::EventsSend);
+        while trial.simulator.recorder().count(Endpoint::EventsSend) == before {
+            tokio::task::yield_now().await;
+        }
+        trial.interrupt(&id).await;
+        let log = trial.rests(&id).await;
+        let withdrawn = log.iter().find(|event| event["content"][0]["text"] == "go").unwrap();
+        assert!(withdrawn["processed_at"].is_null() && withdrawn["withdrawn"]["reason"].is_string(), "{withdrawn}");
+        assert_eq!(log.last().unwrap()["type"], "session.status_idle");
+        trial.heals();
+        trial.goes_on(&id).await;
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_is_answered_at_once_though_the_prompt_before_it_hangs() {
+    // Whether it was taken or not: what becomes of it is known once the host has waited for its answer for a minute.
+    for answer in [Answer::Silence, Answer::Swallowed] {
+        let trial = Trial::start(script()).await;
+        trial.fails(once(answer));
+        let id = trial.session("go").await;
+        while trial.simulator.recorder().count(Endpoint::EventsSend) == 0 {
+            tokio::task::yield_now().await;
+        }
+        trial.interrupt(&id).await;
+        assert_eq!(trial.client().prompt(&id, "another").await.status, 204);
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_the_upstream_refuses_ends_its_turn_with_what_the_vendor_says() {
+    for (status, kind) in [(400, "invalid_request_error"), (409, "conflict_error"), (422, "invalid_request_error")] {
+        let trial = Trial::start(script()).await;
+        let id = trial.warm().await;
+        trial.fails(once(Answer::Error(refusal(status, kind))));
+        assert_eq!(trial.client().prompt(&id, "go").await.status, 204);
+        let log = trial.ended_with(&id, SENTENCE).await;
+        let told = log.iter().find(|event| event["content"][0]["text"] == "go");
+        let withdrawn = told.unwrap_or_else(|| panic!("{status}: the prompt left no trace"));
+        assert!(withdrawn["processed_at"].is_null() && withdrawn["withdrawn"]["reason"].is_string(), "{withdrawn}");
+        trial.goes_on(&id).await;
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_must_wait_leaves_its_session_rescheduling_and_is_answered_then() {
+    for (status, kind) in [(429, "rate_limit_error"), (500, "api_error"), (503, "api_error"), (529, "overloaded_error")]
+    {
+        let trial = Trial::start(script()).await;
+        let id = trial.warm().await;
+        trial.fails(RequestFault::always(Endpoint::EventsSend, with_retry_after(1, refusal(status, kind))));
+        assert_eq!(trial.client().prompt(&id, "/quick go").await.status, 204);
+        trial.stands(&id, "rescheduling").await;
+        trial.heals();
+        trial.ended_well(&id).await;
+        assert_eq!(trial.asked(&id, "/quick go").await, 1);
+    }
+}
