@@ -21,8 +21,8 @@ mod kit {
 mod pages;
 mod readme;
 mod registry;
-mod store;
 mod stops;
+mod store;
 mod stream;
 mod tidy;
 mod watcher;

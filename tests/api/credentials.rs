@@ -35,6 +35,16 @@ async fn a_credential_is_shown_masked_and_used_in_its_slot() {
     }
 }
 
+/// A session that would go on if there were a credential says so.
+async fn waits_for_a_credential(world: &World, session: &str) {
+    while world.client.status(session).await != "rescheduling" {
+        tokio::task::yield_now().await;
+    }
+    let shown = world.client.get(&format!("/session/{session}")).await.ok();
+    assert_eq!(shown["waits_for"]["reason"], "no credential is stored for the runtime", "{shown}");
+    assert!(shown["waits_for"]["next_try_at"].is_string(), "{shown}");
+}
+
 #[tokio::test]
 async fn a_removed_credential_serves_nobody() {
     let world = World::start(Script::default()).await;
@@ -45,8 +55,11 @@ async fn a_removed_credential_serves_nobody() {
     let refused = world.client.post("/session", &json!({"runtime": RUNTIME, "agent_id": agent})).await;
     assert_eq!(refused.status, 400, "{}", refused.text);
     assert_eq!(world.client.prompt(&session, "Hello").await.status, 204);
-    assert_eq!(world.client.turn(&session).await.last().unwrap().name, "session.error");
+    waits_for_a_credential(&world, &session).await;
     assert_eq!(world.simulator.recorder().count(Endpoint::EventsSend), 0);
+    world.client.connect(&world.simulator.base_url()).await;
+    assert_eq!(world.client.turn(&session).await.last().unwrap().name, "session.status_idle", "it goes on by itself");
+    assert_eq!(world.client.status(&session).await, "idle");
 }
 
 #[tokio::test]
@@ -230,13 +243,10 @@ async fn a_deleted_key_is_not_used_by_a_live_session_which_goes_on_with_the_next
     assert!(is_live(&world).await);
     let before = upstream.recorder().requests().len();
     assert_eq!(world.client.prompt(&session, "two").await.status, 204);
-    let refused = last_of_turn(&world, &session).await;
-    assert_eq!(refused["type"], "session.error");
-    assert!(refused.to_string().contains("no credential is stored"), "{refused}");
+    waits_for_a_credential(&world, &session).await;
     assert_eq!(upstream.recorder().requests().len(), before, "nothing was sent under it");
     store(&world, SECOND_KEY, &upstream).await;
-    assert_eq!(world.client.prompt(&session, "three").await.status, 204);
-    assert_eq!(last_of_turn(&world, &session).await["type"], "session.status_idle");
+    assert_eq!(last_of_turn(&world, &session).await["type"], "session.status_idle", "it goes on by itself");
     assert_eq!(keys_of_sends(&upstream), [FIRST_KEY, SECOND_KEY]);
 }
 

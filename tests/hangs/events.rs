@@ -6,7 +6,7 @@ use lap_simulator::{
 };
 use serde_json::Value;
 
-use super::{Trial, kinds};
+use super::{Trial, kinds, told_end};
 
 /// What no host keeps: more than 1 MiB, and more than 64 levels.
 const BURDENS: [Burden; 3] = [Burden::Bytes(1_200_000), Burden::Levels(70), Burden::Levels(120)];
@@ -53,15 +53,15 @@ async fn an_event_that_cannot_be_kept_leaves_a_mark_in_its_place() {
 }
 
 #[tokio::test]
-async fn an_end_of_a_turn_that_cannot_be_kept_ends_it_all_the_same() {
+async fn a_turn_whose_end_cannot_be_kept_fails_with_a_word_of_it() {
     for burden in BURDENS {
         let turn = Turn { idle_burden: Some(burden), ..Turn::of([Step::message("said")]) };
         let trial = Trial::start(script(turn)).await;
         let id = trial.session("go").await;
         let log = trial.rests(&id).await;
         fits(&log);
-        assert_eq!(kinds(&log).last(), Some(&"session.status_idle"), "{burden:?}: {:?}", kinds(&log));
-        assert_eq!(trial.client().status(&id).await, "idle");
+        assert_eq!(told_end(&log, "cannot be stored"), Ok(()), "{burden:?}: {:?}", kinds(&log));
+        assert_eq!(trial.client().status(&id).await, "error");
         trial.goes_on(&id).await;
     }
 }

@@ -92,8 +92,8 @@ async fn a_prompt_that_the_upstream_refuses_ends_its_turn_with_what_the_vendor_s
 
 #[tokio::test]
 async fn a_prompt_that_must_wait_leaves_its_session_rescheduling_and_is_answered_then() {
-    for (status, kind) in [(429, "rate_limit_error"), (500, "api_error"), (503, "api_error"), (529, "overloaded_error")]
-    {
+    // What answers 500 may have taken it: that is looked for first.
+    for (status, kind) in [(429, "rate_limit_error"), (503, "api_error"), (529, "overloaded_error")] {
         let trial = Trial::start(script()).await;
         let id = trial.warm().await;
         trial.fails(RequestFault::always(Endpoint::EventsSend, with_retry_after(1, refusal(status, kind))));

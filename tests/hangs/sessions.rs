@@ -102,6 +102,8 @@ async fn a_turn_whose_end_never_comes_ends_with_an_interrupt() {
         let log = trial.rests(&id).await;
         assert_eq!(kinds(&log).last(), Some(&"session.status_idle"), "{:?}", kinds(&log));
         trial.heals();
+        // The stream that leaves it out is open still.
+        trial.simulator.cut_streams(CutBy::Close);
         trial.goes_on(&id).await;
     }
 }

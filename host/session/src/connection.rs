@@ -18,10 +18,11 @@ const STEADY: Duration = Duration::from_secs(10);
 const ODD_MAX: u32 = 3;
 
 /// How long what brings no event takes to be forgiven: a piece of the feed without a frame in it, which is large, and a call of
-/// the guest that reports nothing new. Nothing more is read while all of it together would take longer than the last of
+/// the guest that reports nothing new, with its frames. Nothing more is read while all of it together would take longer than the last of
 /// these: an upstream that repeats all of a log is read at full speed, and one that never says anything costs no busy core.
 const EMPTY_COST: Duration = Duration::from_millis(50);
 const BARREN_COST: Duration = Duration::from_millis(2);
+const BARREN_FRAME_COST: Duration = Duration::from_micros(20);
 const FRUITLESS_MAX: Duration = Duration::from_secs(5);
 
 /// Where the feed stands.
@@ -181,6 +182,8 @@ impl Connection {
         if frames.is_empty() {
             return;
         }
+        // Whatever its head said: it is a feed.
+        (self.odd, self.odd_ones) = (None, 0);
         self.inbox_bytes += frames.bytes.len();
         match self.inbox.back_mut() {
             // What came while the one before waited goes in one call with it.
@@ -223,16 +226,15 @@ impl Connection {
         self.fruitless_until = self.fruitless_until.max(now) + EMPTY_COST;
     }
 
-    /// What the feed brought was no news.
-    pub(crate) fn barren(&mut self, now: Moment) {
-        self.fruitless_until = self.fruitless_until.max(now) + BARREN_COST;
+    /// So many frames of the feed were no news.
+    pub(crate) fn barren(&mut self, now: Moment, frames: usize) {
+        let frames = u32::try_from(frames).unwrap_or(u32::MAX);
+        self.fruitless_until = self.fruitless_until.max(now) + BARREN_COST + BARREN_FRAME_COST * frames;
     }
 
     /// The log has grown: the upstream is well.
     pub(crate) fn grown(&mut self) {
         self.connecting.reset();
-        self.odd_ones = 0;
-        self.odd = None;
     }
 
     /// The feed is over.

@@ -36,8 +36,8 @@ const QUIET: Duration = Duration::from_mins(3);
 /// When nothing has come of a turn for so long, whatever the upstream's history says, the turn is given up.
 const QUIET_MAX: Duration = Duration::from_hours(1);
 
-/// Feeds in a row that a guest may ask for without an event or a new state.
-pub(crate) const RELISTENS_MAX: u32 = 20;
+/// Feeds in a row that a guest may ask for without an event or a new state. They come half a minute apart in the end.
+pub(crate) const RELISTENS_MAX: u32 = 6;
 
 /// How long a call may go on that holds up what a client wants at once.
 pub(crate) const HELD_UP: Duration = Duration::from_secs(10);
@@ -763,7 +763,7 @@ impl Machine {
             (Calling::OnFrames | Calling::OnEnd, Ok(Done::Outcome { outcome, frames })) => {
                 let grown = self.take(outcome, &frames, call);
                 if call == Calling::OnFrames && !grown {
-                    self.connection.barren(self.now.at);
+                    self.connection.barren(self.now.at, frames.len());
                 }
             }
             (Calling::OnFrames | Calling::OnEnd, Err(failure)) => self.not_mapped(&failure),

@@ -97,6 +97,10 @@ struct Driver {
     feed: Feed,
     reading: bool,
     calling: Option<BoxFuture<'static, Called>>,
+    /// The version of the credential that the guest's requests go with.
+    credential: Option<u64>,
+    /// True when the guest of the call under way is of another credential: the next call gets a new one.
+    outdated: bool,
     committing: Option<BoxFuture<'static, (Writer, Result<(), AppendError>, Option<Changed>)>>,
     began: Instant,
     /// Why the last call did not succeed, for whoever waits for it and is told of it.
@@ -183,6 +187,7 @@ impl Driver {
         let Some(bytes) = core.log.session(id)? else { return Ok(None) };
         let session = Session::read(id, &bytes)?;
         let (current, queue) = unanswered(core, &session)?;
+        let credential = core.credential_of(&session);
         let start = Start {
             session: id.to_string(),
             kept: session.kept(),
@@ -191,7 +196,7 @@ impl Driver {
             current,
             archived: session.archived_ms.is_some(),
             named: session.upstream_id.is_some(),
-            credential: core.credential_of(&session),
+            credential,
             fresh,
             seed: core.chance(id),
         };
@@ -209,6 +214,8 @@ impl Driver {
             feed: Feed::Closed,
             reading: false,
             calling: None,
+            credential,
+            outdated: false,
             committing: None,
             error: None,
             began,
@@ -247,6 +254,12 @@ impl Driver {
                 }
                 _ = credentials.changed() => {
                     let version = self.core.credential_of(&self.session);
+                    if version != self.credential {
+                        // What its runtime is, and whether there is one, is asked anew.
+                        self.credential = version;
+                        self.guest = None;
+                        self.outdated = self.calling.is_some();
+                    }
                     self.tell(Event::Credential(version)).await?;
                 }
                 () = &mut self.alarm, if armed => self.tell(Event::Time).await?,
@@ -543,7 +556,7 @@ impl Driver {
 
     async fn called(&mut self, called: Called) -> Result<(), Stop> {
         let Called { guest, done, feed, page } = called;
-        if guest.is_some() {
+        if guest.is_some() && !std::mem::take(&mut self.outdated) {
             self.guest = guest;
         }
         if let Some((reader, page)) = page {

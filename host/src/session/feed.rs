@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(90);
 
 /// Bytes and chunks without a frame among them that are read before whoever follows is told: comments, or the pieces of
 /// one large frame.
-const EMPTY_BYTES: usize = 16 * 1024;
+const EMPTY_BYTES: usize = 256 * 1024;
 const EMPTY_CHUNKS: u32 = 1024;
 
 /// What to follow.
@@ -128,7 +128,7 @@ mod tests {
     #[tokio::test]
     async fn comments_without_end_are_told_of_in_large_pieces_and_small_frames_are_not_held_up() {
         let comment = Bytes::from(format!(":{}\n\n", "x".repeat(1022)));
-        let comments = stream::iter(std::iter::repeat_n(comment, 40)).map(Ok);
+        let comments = stream::iter(std::iter::repeat_n(comment, 600)).map(Ok);
         let mut feed = Feed::stream(upstream::Frames::of(comments.chain(stream::pending())));
         for _ in 0..2 {
             assert!(matches!(feed.next().await, Item::Frames(frames) if frames.is_empty()));
