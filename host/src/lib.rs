@@ -11,7 +11,7 @@
 //!
 //! * [`http`]: wire in, wire out
 //! * [`agents`]: what people define, and what it has become upstream
-//! * [`session`]: one pump for each session that has something to do
+//! * [`session`]: one driver for each session that has something to do; what decides is `host/session`, a crate of its own
 //! * [`registry`]: which runtimes there are, in which versions
 //! * [`runtime`]: guests, and what they may use up
 //! * [`upstream`]: the only HTTP client

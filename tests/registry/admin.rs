@@ -221,8 +221,8 @@ async fn a_removed_runtime_leaves_sessions_that_say_so() {
     let client = &world.client;
     client.prompt(&session, "and now?").await;
     let events = client.turn(&session).await;
-    assert_eq!(last(&events), "session.error");
-    let text = events.last().unwrap().json.to_string();
+    assert_eq!(last(&events), "session.status_idle");
+    let text = events.iter().rfind(|event| event.name == "session.error").unwrap().json.to_string();
     assert!(text.contains("does not have the session's runtime any more"), "{text}");
     let input = json!({"events": [{"type": "user.tool_confirmation", "tool_use_id": "x", "result": "allow"}]});
     let refused_input = client.post(&format!("/v1/sessions/{session}/events"), &input).await;

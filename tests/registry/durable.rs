@@ -213,8 +213,8 @@ async fn a_damaged_runtime_is_one_that_fails_and_the_host_serves_all_others() {
     assert_eq!((made.status.as_u16(), made.code().as_str()), (503, "runtime_broken"));
     client.prompt(&session, "and on").await;
     let events = client.turn(&session).await;
-    let error = &events.last().unwrap().json;
-    assert_eq!(error["type"], "session.error");
+    let error = &events.iter().rfind(|event| event.name == "session.error").unwrap().json;
+    assert_eq!(events.last().unwrap().name, "session.status_idle");
     assert!(error.to_string().contains("the session's runtime cannot be loaded"), "{error}");
 
     // Nothing else is touched, and the way out is the one that the refusal names.
@@ -242,8 +242,8 @@ async fn a_component_that_was_changed_on_disk_is_never_run() {
     let program = place.serve("data").await;
     let client = &program.client;
     client.prompt(&session, "and on").await;
-    let error = client.turn(&session).await.last().unwrap().json.clone();
-    assert_eq!(error["type"], "session.error");
+    let events = client.turn(&session).await;
+    let error = events.into_iter().rfind(|event| event.name == "session.error").unwrap().json;
     let broken = detail(client).await;
     assert_eq!((&broken["state"], &broken["component"]), (&json!("failed"), &json!(Variant::of(1).digest())));
     assert!(broken["failure"].as_str().unwrap().contains("was altered"), "{broken}");
