@@ -1,10 +1,6 @@
 //! Sessions that the upstream loses, turns that it does not end, streams that say nothing.
 
-use lap_simulator::{
-    CutBy, Faults,
-    fault::{Noise, StreamFault},
-    script::HeartbeatForm,
-};
+use lap_simulator::{CutBy, Faults, fault::StreamFault};
 use serde_json::json;
 
 use super::{ANSWER_MAX, Trial, kinds, script};
@@ -104,25 +100,6 @@ async fn a_turn_whose_end_never_comes_ends_with_an_interrupt() {
         trial.heals();
         // The stream that leaves it out is open still.
         trial.simulator.cut_streams(CutBy::Close);
-        trial.goes_on(&id).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_of_signs_of_life_without_end_holds_up_neither_its_neighbours_nor_an_interrupt() {
-    for form in [HeartbeatForm::Comment, HeartbeatForm::Ping] {
-        let noise = Some(Noise { after_frames: 4, every_ms: 0, form });
-        let trial = Trial::start(script()).await;
-        let streams = vec![StreamFault { times: 1, noise, ..StreamFault::default() }];
-        trial.simulator.set_faults(Faults { streams, ..Faults::default() });
-        let id = trial.session("go").await;
-        trial.stands(&id, "running").await;
-        let neighbour = trial.warm().await;
-        trial.goes_on(&neighbour).await;
-        trial.interrupt(&id).await;
-        let log = trial.rests(&id).await;
-        assert_eq!(kinds(&log).last(), Some(&"session.status_idle"), "{:?}", kinds(&log));
-        trial.heals();
         trial.goes_on(&id).await;
     }
 }

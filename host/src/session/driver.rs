@@ -83,6 +83,9 @@ struct Called {
     page: Option<(Reader, Result<events::Page, ReadError>)>,
 }
 
+/// What a commit under way gives back: the writer, whether it is durable, and what others are told then.
+type Stored = (Writer, Result<(), AppendError>, Option<Changed>);
+
 struct Driver {
     core: Arc<Core>,
     machine: Machine,
@@ -101,7 +104,7 @@ struct Driver {
     credential: Option<u64>,
     /// True when the guest of the call under way is of another credential: the next call gets a new one.
     outdated: bool,
-    committing: Option<BoxFuture<'static, (Writer, Result<(), AppendError>, Option<Changed>)>>,
+    committing: Option<BoxFuture<'static, Stored>>,
     began: Instant,
     /// Why the last call did not succeed, for whoever waits for it and is told of it.
     error: Option<StepError>,
@@ -121,7 +124,7 @@ pub(super) fn spawn(core: Arc<Core>, id: SessionId, opened: Option<OpenedSession
             // Whoever comes now starts the next one.
             core.live.remove_dead(id);
             match driven {
-                Ok(Ok(())) | Ok(Err(Stop::Deleted)) => return,
+                Ok(Ok(()) | Err(Stop::Deleted)) => return,
                 Ok(Err(Stop::Store(error))) => {
                     return tracing::error!(session = %id, %error, "a session stops until the host restarts");
                 }
