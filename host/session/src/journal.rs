@@ -1,6 +1,6 @@
 //! What is to be made durable, in one commit after the other.
 
-use lap_model::draft::Draft;
+use lap_model::{contract::Effect, draft::Draft};
 
 use crate::machine::{Reply, Ticket};
 
@@ -9,6 +9,8 @@ use crate::machine::{Reply, Ticket};
 pub struct Commit {
     /// Events, in order.
     pub draft: Draft,
+    /// Of each of these events: what it does to the turn, by the word of its runtime; nothing for one of the host's own.
+    pub effects: Vec<Option<Effect>>,
     /// True when the session's record is to be written: the machine's [`crate::Kept`], and what the driver has of it.
     pub record: bool,
     /// New prompts: who gave them, and the numbers of their messages.
@@ -46,7 +48,7 @@ impl Journal {
     }
 
     fn is_empty(&self) -> bool {
-        let Commit { draft, record, prompts, withdrawn, settled: _, replies } = &self.next;
+        let Commit { draft, effects: _, record, prompts, withdrawn, settled: _, replies } = &self.next;
         draft.is_empty() && !record && prompts.is_empty() && withdrawn.is_empty() && replies.is_empty()
     }
 

@@ -23,9 +23,11 @@ impl Machine {
         self.ingest.ids.id(self.next_seq)
     }
 
-    /// Puts an event into the log.
-    fn push(&mut self, kind: &str, line: &str) {
-        self.journal.next().draft.push(kind, line);
+    /// Puts an event into the log; `effect` is its runtime's word.
+    fn push(&mut self, kind: &str, line: &str, effect: Option<Effect>) {
+        let next = self.journal.next();
+        next.draft.push(kind, line);
+        next.effects.push(effect);
         self.kept.bytes += (kind.len() + line.len()) as u64;
         self.next_seq += 1;
     }
@@ -35,7 +37,7 @@ impl Machine {
         if let Ok(head) = event::head(line) {
             self.count(&head, line);
         }
-        self.push(kind, line);
+        self.push(kind, line, None);
     }
 
     pub(crate) fn push_error(&mut self, failure: &Failure, retry: RetryStatus) {
@@ -147,10 +149,10 @@ impl Machine {
         }
         // Withdrawn prompts may stand before it now.
         if self.next_seq == seq {
-            self.push(&new.kind, &new.line);
+            self.push(&new.kind, &new.line, Some(effect));
         } else {
             let line = self.renumbered(&new.line, seq);
-            self.push(&new.kind, &line);
+            self.push(&new.kind, &line, Some(effect));
         }
         self.count(&new.head, json);
         let (input, omitted) = (new.input, new.omitted);
