@@ -42,7 +42,17 @@ impl From<&StepError> for Failure {
                 };
                 Self { cause, message: error.to_string(), retry_after: None }
             }
-            StepError::Call(CallError::Fault(fault)) => {
+            StepError::Call(error) => Self::from(error),
+            StepError::Feed(StreamError::Send(error)) => Self::of(ErrorKind::Upstream, error.to_string()),
+            StepError::Feed(StreamError::Status(answer)) => refusal(answer),
+        }
+    }
+}
+
+impl From<&CallError> for Failure {
+    fn from(error: &CallError) -> Self {
+        match error {
+            CallError::Fault(fault) => {
                 let (cause, retry_after) = match fault {
                     Fault::Busy => (Cause::NoRoom, Some(ROOM_WAIT)),
                     Fault::Quarantined { retry_after } => (Cause::Quarantined, Some(*retry_after)),
@@ -53,13 +63,11 @@ impl From<&StepError> for Failure {
                 };
                 Self { cause, message: fault.to_string(), retry_after }
             }
-            StepError::Call(CallError::Declared(error)) => Self {
+            CallError::Declared(error) => Self {
                 cause: Cause::Declared(error.kind.into()),
                 message: error.message.clone(),
                 retry_after: error.retry_after_ms.map(|ms| Duration::from_millis(ms.into())),
             },
-            StepError::Feed(StreamError::Send(error)) => Self::of(ErrorKind::Upstream, error.to_string()),
-            StepError::Feed(StreamError::Status(answer)) => refusal(answer),
         }
     }
 }
