@@ -188,8 +188,8 @@ impl Ingest {
             self.interrupts.pop_front();
         }
         self.shown = theirs.map(|theirs| (theirs.to_owned(), own));
-        // That it waits there is what the log says already.
-        if head.is_processed() { Ok(Some(line)) } else { Err(Skipped::Known) }
+        // That it waits there is what the log says already; one that says nothing of a time does not wait.
+        if head.is_processed() || !head.timed { Ok(Some(line)) } else { Err(Skipped::Known) }
     }
 
     /// Notes an event of the log, which comes in order from the first. True when it is the echo that is looked for.
@@ -328,6 +328,21 @@ mod tests {
         later.forget();
         later.recall(&line, None);
         assert_eq!(later.admit(&deep, Effect::None, None, 8, 0).err(), Some(Skipped::Known));
+    }
+
+    #[test]
+    fn an_interrupt_of_an_upstream_without_times_is_the_second_of_the_host_s() {
+        let mut ingest = ingest();
+        ingest.interrupts("evt_a_4".to_owned());
+        let theirs = r#"{"type":"user.interrupt","id":"x"}"#;
+        let line = ingest.admit(theirs, Effect::None, None, 5, 0).unwrap().line.into_owned();
+        let head = event::head(&line).unwrap();
+        assert_eq!((head.id.as_deref(), head.is_processed()), (Some("evt_a_4"), true), "{line}");
+        let mut later = Ingest::new(OwnIds::of("ses_a"));
+        later.forget();
+        later.recall(&event::interrupt("evt_a_4", true), None);
+        later.recall(&line, None);
+        assert_eq!(later.admit(theirs, Effect::None, None, 6, 0).err(), Some(Skipped::Known));
     }
 
     #[test]
