@@ -11,7 +11,7 @@ use lap::{
 use super::{root, scenarios};
 
 /// A defect, the variants that find it, and words of what is said about it or by the guest.
-const DEFECTS: [(&str, &str, &str); 24] = [
+const DEFECTS: [(&str, &str, &str); 27] = [
     ("hidden-state", "turns/drop/each-frame", "expected the events"),
     ("counts", "turns/twice-warm", "gave something else when it was called again"),
     ("trap-on-unknown", "turns/altered/kind=text", "who has heard of x_of_next_year?"),
@@ -35,7 +35,10 @@ const DEFECTS: [(&str, &str, &str); 24] = [
     ("no-history", "turns/break/gap", "events are lost"),
     ("host-header", "turns/as-written", "the header host is set by the host alone"),
     ("foreign-feed", "turns/as-written", "the manifest of sample does not allow"),
-    ("endless-history", "turns/break/cut", "the cursor goes in a circle"),
+    ("endless-history", "turns/break/cut", "its pages lead back to each other"),
+    ("asks-for-ever", "turns/as-written", "the runtime asked for its feed 6 times"),
+    ("other-words", "turns/break/gap", "says something else than without it"),
+    ("backwards", "turns/break/gap", "in another order"),
 ];
 
 /// The sample runtime, built as its author would.
@@ -104,6 +107,12 @@ async fn each_defect_is_found_where_it_is() {
         }
     }
     assert!(missed.is_empty(), "{}", missed.join("\n\n"));
+}
+
+#[tokio::test]
+async fn a_gap_is_not_held_against_a_runtime_whose_upstream_has_no_history() {
+    let report = conformance::test(&trial().await, &scenario("forgetful-upstream"), Some("turns/break/gap")).await;
+    assert!(report.passed() && report.rows.iter().any(|row| row.title == "feed broken off"), "{report}");
 }
 
 #[tokio::test]

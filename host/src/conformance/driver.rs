@@ -1,535 +1,361 @@
-//! Drives a runtime through a scenario as a session's pump would: listens before it sends, hands over what the feed brings,
-//! looks back after a break, and keeps each event once. Knobs say where it is less kind than a pump.
+//! Drives the session machine through a scenario: tells it what happens there, and carries out what it answers with calls of
+//! the runtime. Decides nothing about a session; the knobs say what happens beside the scenario.
 //!
-//! Time, network and disk have no part in it, so a run is the same however often it is repeated.
+//! The log is in memory and time is virtual: it passes only when the machine waits for nothing else. So a run is the same
+//! however often it is repeated.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use lap_session::{
+    Action, Commit, Done, Failure, Kept, Machine, Moment, Now, Opened, Page, Reply, Start, State, Ticket,
+    event::{self, OwnIds},
+    state::Stop,
+    usage::Usage,
+};
 
 use super::{
-    knobs::{Aside, Cut, Knobs, Lives, Resume},
-    pieces::{self, Framing},
-    run::{Complaint, Event, Made, Run, alike, outcome, performed, told},
-    scenario::{Act, Rule, Scenario, Step, effect_name, kind_name},
+    guest::{Guest, Over},
+    knobs::Knobs,
+    pieces::Framing,
+    run::{Event, Run},
+    scenario::{Rule, Scenario},
     script::{self, Script},
 };
 use crate::{
     runtime::{
-        Answer, Body, Call, CallError, Effect, ErrorKind, Feed, Frame, Frames, History, Input, Instance, Listen,
-        Outcome, Runtime,
+        Answer, Body, Call, CallError, ErrorKind, Feed, Frames, History, Input, Listen, Outcome, Runtime, SessionOpened,
     },
-    session::{Seen, check_event},
+    session::Message,
 };
 
-/// Pages of history that are asked for. Only a listing that goes in a circle has more in a scenario.
-const PAGES_MAX: usize = 50;
+/// The wall clock stands still, so that what the host says of time is the same in all runs.
+const UNIX_MS: u64 = 1_800_000_000_000;
 
-/// Times that a runtime may ask for another feed without anything new in between.
-const RELISTENS_MAX: usize = 20;
+/// How long it is quiet between two steps: the machine's looks into a history that may lag behind take as long.
+const PAUSE: Duration = Duration::from_secs(4);
 
-/// The run cannot go on; why is among its complaints.
-struct Over;
+/// A session that has not come to rest after so long never does: the machine gives a turn up within an hour.
+const UNREST_MAX: Duration = Duration::from_hours(2);
 
-/// A runtime in a scenario.
-pub(super) struct Driver<'a> {
-    scenario: &'a Scenario,
-    knobs: &'a Knobs,
-    runtime: &'a Runtime,
-    script: Arc<Script>,
-    instance: Option<Instance>,
-    run: Run,
-    state: String,
-    feed: Connection,
-    connected_before: bool,
-    seen: Seen,
-    /// True while no turn runs.
-    settled: bool,
-    provision: String,
+/// Drives a runtime through a scenario.
+pub(super) async fn drive(runtime: &Runtime, scenario: &Scenario, script: Arc<Script>, knobs: &Knobs) -> Run {
+    let mut guest = Guest::new(runtime, knobs, Arc::clone(&script));
+    script.enter(scenario.upstream.clone());
+    if let Ok(opened) = open(&mut guest, scenario).await {
+        let mut driver = Driver::new(guest, scenario, opened);
+        // What ended it stands in the run.
+        let _ended_early: Result<(), Over> = driver.all().await;
+        guest = driver.guest;
+    }
+    guest.finish()
+}
+
+/// What comes before a session is there.
+async fn open(guest: &mut Guest<'_>, scenario: &Scenario) -> Result<SessionOpened, Over> {
+    let Answer::Provision(provision) = guest.trying(Call::Provision { agent: scenario.agent() }).await? else {
+        return Err(Over);
+    };
+    match guest.trying(Call::Open { session: scenario.session(provision) }).await? {
+        Answer::Opened(opened) => Ok(opened),
+        _ => Err(Over),
+    }
 }
 
 /// What is read from the upstream.
-enum Connection {
+#[derive(Clone, Copy)]
+pub(super) enum Connection {
     Closed,
     Quiet,
     Stream(Framing),
 }
 
-/// Drives a runtime through a scenario.
-pub(super) async fn drive(runtime: &Runtime, scenario: &Scenario, script: Arc<Script>, knobs: &Knobs) -> Run {
-    script.place().fault = knobs.fault;
-    let mut driver = Driver {
-        scenario,
-        knobs,
-        runtime,
-        script,
-        instance: None,
-        run: Run::default(),
-        state: String::new(),
-        feed: Connection::Closed,
-        connected_before: false,
-        seen: Seen::default(),
-        settled: true,
-        provision: String::new(),
-    };
-    driver.seen.unbound();
-    // What ended it stands in the run.
-    let _ended_early: Result<(), Over> = driver.all().await;
-    let place = driver.script.place().clone();
-    let mut run = driver.run;
-    let complain = |message| Complaint { call: None, message };
-    run.complaints.extend(place.refused.iter().map(|request| complain(format!("it sends what is refused: {request}"))));
-    let unanswered = place.unanswered.iter().filter(|_| knobs.is_kind());
-    run.complaints.extend(
-        unanswered.map(|line| complain(format!("it sends {line}, for which the scenario has no [[upstream]] answer"))),
-    );
-    run.sent = place.sent;
-    run
+/// A session in a scenario; `steps.rs` says what happens to it.
+pub(super) struct Driver<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) knobs: &'a Knobs,
+    pub(super) guest: Guest<'a>,
+    pub(super) machine: Machine,
+    pub(super) now: Moment,
+    ids: OwnIds,
+    log: Vec<String>,
+    pub(super) feed: Connection,
+    /// True while the machine waits for what the feed brings.
+    pub(super) reading: bool,
+    pub(super) tickets: u64,
+    /// What a client has asked for and was not answered.
+    pub(super) asked: Option<Ticket>,
+    /// The error that the step's act may end in.
+    pub(super) expected: Option<ErrorKind>,
+    /// True when the host has failed a client, who may try again.
+    pub(super) failed: bool,
+    /// True once a client has done what the scenario does not know of: any declared error is an answer then.
+    pub(super) aside: bool,
+    /// True once the session is removed.
+    pub(super) removed: bool,
 }
 
-impl Driver<'_> {
-    async fn all(&mut self) -> Result<(), Over> {
-        self.enter(&[]);
-        let Answer::Provision(provision) = self.trying(Call::Provision { agent: self.scenario.agent() }).await? else {
-            return Ok(());
+impl<'a> Driver<'a> {
+    fn new(mut guest: Guest<'a>, scenario: &'a Scenario, opened: SessionOpened) -> Self {
+        let SessionOpened { state: text, upstream_id, .. } = opened;
+        guest.run.state_bytes = text.len();
+        let session = scenario.session(String::new()).id;
+        let (state, usage) = (State::NEW, Usage::default());
+        let start = Start {
+            session: session.clone(),
+            kept: Kept { state, guest: text, usage, bytes: 0, version: 0, waiting: None },
+            next_seq: 1,
+            queue: Vec::new(),
+            current: None,
+            archived: false,
+            named: upstream_id.is_some(),
+            // Without a version nothing is gone for good: what failed once is tried again.
+            credential: None,
+            fresh: true,
+            seed: 0,
         };
-        self.provision = provision;
-        let session = self.scenario.session(self.provision.clone());
-        let Answer::Opened(opened) = self.trying(Call::Open { session }).await? else { return Ok(()) };
-        self.keep_state(opened.state);
-        for (number, step) in self.scenario.step.iter().enumerate() {
-            let ended = self.step(number, step).await;
-            if self.run.failed.is_some_and(|call| matches!(self.run.calls[call].call, Call::OnFrames { .. }))
-                || self.knobs.ends_with(number)
-            {
-                return self.still_works().await;
+        Self {
+            scenario,
+            knobs: guest.knobs,
+            guest,
+            machine: Machine::new(start, UNIX_MS),
+            now: Moment::ZERO,
+            ids: OwnIds::of(&session),
+            log: Vec::new(),
+            feed: Connection::Closed,
+            reading: false,
+            tickets: 0,
+            asked: None,
+            expected: None,
+            failed: false,
+            aside: false,
+            removed: false,
+        }
+    }
+
+    /// The upstream answers so from now on.
+    pub(super) fn enter(&self, rules: &[Rule]) {
+        self.guest.script.enter(rules.iter().chain(&self.scenario.upstream).cloned().collect());
+    }
+
+    // ---- time
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.machine.kept().state.settled()
+    }
+
+    /// True while it is for the machine to go on, and not for the upstream or a client.
+    fn is_at_it(&self) -> bool {
+        let state = self.machine.kept().state;
+        let sends = state.sendable().is_some() || state.in_doubt().is_some() || state.is_answering();
+        let connects = !self.reading && !state.settled();
+        !self.removed && (self.asked.is_some() || sends || connects || state.stop() == Stop::Wanted)
+    }
+
+    /// Lets time pass for as long as the machine waits for nothing else.
+    pub(super) async fn pass(&mut self) -> Result<(), Over> {
+        let until = self.now + UNREST_MAX;
+        while self.is_at_it() {
+            let Some(due) = self.machine.due() else { break };
+            if due > until {
+                self.guest.complain("the session does not come to rest, and no event comes of it".to_owned());
+                return Err(Over);
             }
-            ended?;
+            self.wait_until(due).await?;
         }
         Ok(())
     }
 
-    /// Whatever has happened, the state is one that can be called with: an error is an answer, and a trap is not.
-    async fn still_works(&mut self) -> Result<(), Over> {
-        let again = Input::Message(r#"[{"type":"text","text":"Go on."}]"#.to_owned());
-        let state = self.state.clone();
-        for call in [Call::Listen { state: state.clone() }, Call::Send { state, inputs: vec![again] }] {
-            let made = self.make(call).await;
-            if let Err(CallError::Fault(_)) = &self.run.calls[made].result {
-                return Err(self.over(made));
+    /// Nothing happens between two steps.
+    pub(super) async fn pause(&mut self) -> Result<(), Over> {
+        self.pass().await?;
+        let until = self.now + PAUSE;
+        while let Some(due) = self.machine.due().filter(|due| *due <= until && !self.removed) {
+            self.wait_until(due).await?;
+        }
+        self.now = self.now.max(until);
+        self.pass().await
+    }
+
+    async fn wait_until(&mut self, due: Moment) -> Result<(), Over> {
+        self.now = self.now.max(due);
+        self.tell(lap_session::Event::Time).await
+    }
+
+    // ---- the machine
+
+    /// Tells the machine, and carries out what it answers. Commits and calls are over at once.
+    pub(super) async fn tell(&mut self, event: lap_session::Event) -> Result<(), Over> {
+        let mut events = VecDeque::from([event]);
+        let mut actions = VecDeque::new();
+        while let Some(event) = events.pop_front() {
+            if self.removed {
+                break;
             }
-        }
-        Ok(())
-    }
-
-    fn enter(&mut self, rules: &[Rule]) {
-        self.script.enter(rules.iter().chain(&self.scenario.upstream).cloned().collect());
-    }
-
-    async fn step(&mut self, number: usize, step: &Step) -> Result<(), Over> {
-        self.enter(&step.upstream);
-        let (first_event, first_call) = (self.run.events.len(), self.run.calls.len());
-        let mut error = None;
-        match &step.act {
-            Some(Act::Input(input)) => error = self.input(input, step.error).await?,
-            Some(Act::Close) => _ = self.trying(Call::Close { state: self.state.clone() }).await?,
-            Some(Act::Models(expected)) => self.models(expected).await?,
-            None => {}
-        }
-        if let Some(expected) = step.error
-            && error != Some(expected)
-            && self.knobs.checks_events()
-        {
-            let found = error.map_or("no error", kind_name);
-            let message = format!("step {}: expected the error {}, got {found}", number + 1, kind_name(expected));
-            self.complain(Some(first_call), message);
-        }
-        self.bring(number, step).await?;
-        self.script.place().fed = true;
-        if self.knobs.checks_events() {
-            self.check_step(number, step, first_event);
-        }
-        Ok(())
-    }
-
-    /// What a client gives. Answers the error that the guest declared, where one was expected.
-    async fn input(&mut self, input: &Input, expected: Option<ErrorKind>) -> Result<Option<ErrorKind>, Over> {
-        if *input != Input::Interrupt {
-            self.settled = false;
-            self.connect().await?;
-        }
-        let call = Call::Send { state: self.state.clone(), inputs: vec![input.clone()] };
-        if expected.is_some() {
-            let made = self.make(call).await;
-            return match &self.run.calls[made].result {
-                Err(CallError::Declared(error)) => Ok(Some(error.kind)),
-                Err(CallError::Fault(_)) => Err(self.over(made)),
-                Ok(_) => Ok(None),
-            };
-        }
-        if let Answer::Outcome(outcome) = self.trying(call).await? {
-            self.take(outcome, &Frames::none());
-        }
-        Ok(None)
-    }
-
-    async fn models(&mut self, expected: &[String]) -> Result<(), Over> {
-        if let Answer::Models(models) = self.trying(Call::Models).await? {
-            let ids: Vec<_> = models.iter().map(|model| model.id.as_str()).collect();
-            if ids != expected && self.knobs.checks_events() {
-                let message = format!("it lists the models {ids:?}, and the scenario expects {expected:?}");
-                self.complain(self.run.calls.len().checked_sub(1), message);
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings what the upstream says in a step.
-    async fn bring(&mut self, number: usize, step: &Step) -> Result<(), Over> {
-        let (mut at, mut brought) = (0, Vec::new());
-        self.aside(number, at).await?;
-        for segment in &step.feed {
-            let Some(framing) = self.follow(number).await? else { continue };
-            let mut batches = pieces::cut(segment, framing, self.knobs.batches, number);
-            if let Some(edit) = &self.knobs.edit {
-                edit.apply(number, at, &mut batches);
-            }
-            let whole = batches.concat();
-            brought.extend_from_slice(&whole);
-            for batch in batches {
-                let batch = match self.knobs.cut.filter(|cut| cut.falls_into(number, at, batch.len())) {
-                    Some(cut) => {
-                        let (before, after) = batch.split_at(cut.after - at);
-                        self.on_frames(before).await?;
-                        self.break_off(cut).await?;
-                        match cut.resume {
-                            Resume::Gap => return Ok(()),
-                            Resume::Replays => whole.clone(),
-                            Resume::Continues => after.to_vec(),
-                        }
+            let before = self.machine.kept().state;
+            actions.extend(self.machine.on(event, Now { at: self.now, unix_ms: UNIX_MS }));
+            while let Some(action) = actions.pop_front() {
+                match action {
+                    Action::Commit(commit) => {
+                        self.keep(&commit, before);
+                        events.push_back(lap_session::Event::Committed);
                     }
-                    None => batch,
-                };
-                if self.follow(number).await?.is_some() {
-                    self.on_frames(&batch).await?;
-                }
-                at += batch.len();
-                self.aside(number, at).await?;
-            }
-        }
-        if let Some(cut) = self.knobs.cut.filter(|cut| cut.step == number && cut.after >= at) {
-            self.break_off(cut).await?;
-        }
-        self.run.frames.push(brought);
-        Ok(())
-    }
-
-    /// Makes sure that the feed is followed, as far as there is anything to come. Nothing where a pump would not read on.
-    async fn follow(&mut self, number: usize) -> Result<Option<Framing>, Over> {
-        if !self.settled {
-            for _ in 0..RELISTENS_MAX {
-                self.connect().await?;
-                if self.settled || !matches!(self.feed, Connection::Closed) {
-                    break;
+                    Action::Call(call) => {
+                        let done = self.call(call).await?;
+                        events.push_back(lap_session::Event::Done(done));
+                    }
+                    Action::CloseFeed => (self.feed, self.reading) = (Connection::Closed, false),
+                    Action::Read => self.reading = true,
+                    Action::Reply(ticket, reply) => self.reply(ticket, &reply),
+                    Action::Remove { .. } => (self.removed, self.asked) = (true, None),
+                    // No call takes any time; and what clients are told of a session is no matter of its runtime's.
+                    Action::Abandon | Action::Amend(_) | Action::Ended(_) | Action::Note(_) | Action::Leave => {}
                 }
             }
         }
-        match self.feed {
-            Connection::Stream(framing) => Ok(Some(framing)),
-            // A guest that was told everything by the history needs no feed.
-            Connection::Quiet | Connection::Closed if self.settled || !self.knobs.is_kind() => Ok(None),
-            Connection::Quiet | Connection::Closed => {
-                let call = self.run.calls.len().checked_sub(1);
-                self.complain(call, format!("step {} has a feed, and the runtime listens to none", number + 1));
-                Err(Over)
+        if self.guest.run.given_up { Err(Over) } else { Ok(()) }
+    }
+
+    fn reply(&mut self, ticket: Ticket, reply: &Reply) {
+        if self.asked == Some(ticket) {
+            self.asked = None;
+        }
+        match reply {
+            Reply::Done | Reply::Taken(_) | Reply::Over(_) => {}
+            Reply::Failed(_) | Reply::Unreachable | Reply::Overtaken => self.failed = self.expected.is_none(),
+            Reply::Refused(refused) if self.knobs.is_kind() => {
+                self.guest.complain(format!("the host does not take what the client does: {refused}"));
+            }
+            Reply::Refused(_) | Reply::Busy | Reply::QueueFull | Reply::Running | Reply::Changed => {}
+        }
+    }
+
+    /// Keeps what is to be made durable. `before` is where the session stood.
+    fn keep(&mut self, commit: &Commit, before: State) {
+        for ((kind, json), effect) in commit.draft.events().zip(&commit.effects) {
+            self.log.push(json.to_owned());
+            match effect {
+                Some(effect) => self.guest.run.events.push(Event::read(kind, json, *effect, &self.ids)),
+                None if kind == event::ERROR => self.error(json, before),
+                None => {}
             }
         }
     }
 
-    /// The feed breaks; what the upstream has to say it has said, for whoever looks into its history.
-    async fn break_off(&mut self, cut: Cut) -> Result<(), Over> {
-        self.feed = Connection::Closed;
-        if cut.told {
-            self.script.place().fed = true;
+    /// The host tells its clients of an error of its own. One that comes behind a turn is nobody's.
+    fn error(&mut self, json: &str, before: State) {
+        let error = serde_json::from_str::<serde_json::Value>(json).unwrap_or_default()["error"].take();
+        let is_end = error["retry_status"]["type"] == "exhausted";
+        let (run, knobs) = (&mut self.guest.run, self.knobs);
+        let explained = self.expected.is_some() || self.aside || knobs.edit.is_some() || run.failed.is_some();
+        // Its turn may go on upstream, and the scenario does not say how.
+        run.given_up |= is_end && before.in_turn() && before.in_doubt().is_none();
+        if is_end && !explained {
+            let message = error["message"].as_str().unwrap_or_default();
+            self.guest.complain(format!("the host gives the turn up: {message}"));
         }
-        let call = Call::OnEnd { state: self.state.clone(), ending: cut.ending };
-        if let Answer::Outcome(outcome) = self.trying(call).await? {
-            self.take(outcome, &Frames::none());
-        }
-        // What the history brings may lead to another feed, and so on until there is nothing new.
-        let mut tries = 0;
-        while !self.settled && matches!(self.feed, Connection::Closed) && tries < RELISTENS_MAX {
-            self.connect().await?;
-            tries += 1;
-        }
-        Ok(())
+        self.failed |= !before.settled() && self.expected.is_none();
     }
 
-    /// What a client does in the middle of a step.
-    async fn aside(&mut self, step: usize, after: usize) -> Result<(), Over> {
-        let Some((at, aside)) = self.knobs.aside else { return Ok(()) };
-        if at != (step, after) {
-            return Ok(());
-        }
-        let state = self.state.clone();
-        let call = match aside {
-            Aside::Interrupt => Call::Send { state, inputs: vec![Input::Interrupt] },
-            Aside::Close => Call::Close { state },
-        };
-        let made = self.make(call).await;
-        match &self.run.calls[made].result {
-            Err(CallError::Fault(_)) => Err(self.over(made)),
-            Err(CallError::Declared(_)) => Ok(()),
-            Ok(Answer::Outcome(outcome)) => {
-                let outcome = outcome.clone();
-                self.take(outcome, &Frames::none());
-                Ok(())
+    // ---- the guest
+
+    /// Makes a call of the machine's. The failure is one that the run explains.
+    async fn call(&mut self, call: lap_session::Call) -> Result<Result<Done, Failure>, Over> {
+        let state = self.machine.guest().to_owned();
+        let (call, frames) = match call {
+            lap_session::Call::Recall => {
+                (1..).zip(&self.log).for_each(|(seq, json)| self.machine.recall(seq, json));
+                return Ok(Ok(Done::Recalled));
             }
-            Ok(_) => Err(Over),
-        }
+            lap_session::Call::Connect => (Call::Listen { state }, None),
+            lap_session::Call::CatchUp(cursor) => (Call::CatchUp { state, cursor }, None),
+            lap_session::Call::OnFrames(frames) => (Call::OnFrames { state, frames: frames.clone() }, Some(frames)),
+            lap_session::Call::OnEnd(ending) => (Call::OnEnd { state, ending: ending.into() }, None),
+            lap_session::Call::SendPrompt(json) => (Call::Send { state, inputs: vec![Message::input_of(&json)] }, None),
+            lap_session::Call::SendInput(json) => (Call::Send { state, inputs: vec![Input::Other(json)] }, None),
+            lap_session::Call::SendInterrupt => (Call::Send { state, inputs: vec![Input::Interrupt] }, None),
+            lap_session::Call::Close => (Call::Close { state }, None),
+        };
+        let (sent, of_the_act) =
+            (self.guest.script.place().sent.len(), matches!(call, Call::Send { .. } | Call::Close { .. }));
+        let maps = frames.is_some();
+        let made = self.guest.make(call).await;
+        let answer = match &self.guest.run.calls[made].result {
+            Ok(answer) => answer.clone(),
+            Err(error @ CallError::Declared(_)) => {
+                let failure = Failure::from(error);
+                let expected = !maps && (self.aside || (of_the_act && self.expected.is_some()));
+                if !expected && !self.guest.fails(made) {
+                    return Err(self.guest.over(made));
+                }
+                // Frames that a guest could not map are its last.
+                return if maps { Err(Over) } else { Ok(Err(failure)) };
+            }
+            Err(CallError::Fault(_)) => return Err(self.guest.over(made)),
+        };
+        Ok(Ok(match answer {
+            Answer::Feed(feed) => self.connect(feed)?,
+            Answer::History(History { frames, newest_first, next }) => {
+                self.guest.run.history |= self.guest.script.place().sent.len() > sent;
+                Done::Page(Page { frames: frames.into_iter().map(Into::into).collect(), newest_first, next })
+            }
+            Answer::Outcome(outcome) => {
+                let frames = frames.unwrap_or_else(Frames::none);
+                self.check(&outcome, &frames);
+                Done::Outcome { outcome: outcome.into(), frames }
+            }
+            _ => Done::Closed,
+        }))
     }
 
-    /// Opens the feed where it is closed; behind the first one it looks back.
-    async fn connect(&mut self) -> Result<(), Over> {
-        if !matches!(self.feed, Connection::Closed) {
-            return Ok(());
-        }
-        let Answer::Feed(feed) = self.trying(Call::Listen { state: self.state.clone() }).await? else { return Ok(()) };
-        let framing = match &feed {
-            Feed::None => None,
-            Feed::Sse(_) => Some(Framing::Sse),
-            Feed::Lines(_) => Some(Framing::Lines),
-            Feed::Poll(_) => Some(Framing::Poll),
+    /// Opens the feed that the guest asks for.
+    fn connect(&mut self, feed: Feed) -> Result<Done, Over> {
+        let connection = match &feed {
+            Feed::None => Connection::Quiet,
+            Feed::Sse(_) => Connection::Stream(Framing::Sse),
+            Feed::Lines(_) => Connection::Stream(Framing::Lines),
+            Feed::Poll(_) => Connection::Stream(Framing::Poll),
         };
-        let made = self.run.calls.len().checked_sub(1);
-        match self.runtime.admit(feed) {
+        match self.guest.runtime.admit(feed) {
             Ok(Listen::Nothing) => {}
             Ok(Listen::Sse(request) | Listen::Lines(request) | Listen::Poll(request, _)) => {
                 let line = script::line(&request);
-                if let Some(refusal) = self.script.refusal(&request) {
-                    self.complain(made, format!("it listens to {line}, which is refused: {refusal}"));
-                } else if !self.script.is_feed(&request) && self.knobs.is_kind() {
+                let script = &self.guest.script;
+                if let Some(refusal) = script.refusal(&request) {
+                    self.guest.complain(format!("it listens to {line}, which is refused: {refusal}"));
+                } else if !script.is_feed(&request) && self.knobs.is_kind() {
                     let fix = "add [[upstream]] with this method and path, and feed = true";
-                    self.complain(
-                        made,
-                        format!("it listens to {line}, which the scenario does not have as a feed: {fix}"),
-                    );
+                    self.guest
+                        .complain(format!("it listens to {line}, which the scenario does not have as a feed: {fix}"));
                 }
             }
             Err(reason) => {
-                self.complain(made, format!("its feed is refused: {reason}"));
+                self.guest.complain(format!("its feed is refused: {reason}"));
                 return Err(Over);
             }
         }
-        self.feed = framing.map_or(Connection::Quiet, Connection::Stream);
-        if std::mem::replace(&mut self.connected_before, true) {
-            self.look_back().await?;
-        }
-        Ok(())
+        self.feed = connection;
+        Ok(Done::Connected(Opened::default()))
     }
 
-    /// Reads what the upstream remembers, and hands over what is new of it.
-    async fn look_back(&mut self) -> Result<(), Over> {
-        let (mut news, mut cursor, mut newest_first) = (Vec::new(), None::<String>, false);
-        for page in 0.. {
-            let sent = self.script.place().sent.len();
-            let call = Call::CatchUp { state: self.state.clone(), cursor: cursor.clone() };
-            let Answer::History(history) = self.trying(call).await? else { return Ok(()) };
-            self.run.history |= self.script.place().sent.len() > sent;
-            let History { frames, newest_first: order, next } = history;
-            newest_first |= order;
-            let unknown =
-                |frame: &Frame| check_event(&frame.data).map_or(true, |head| !self.seen.contains(&head, &frame.data));
-            news.extend(frames.into_iter().filter(unknown));
-            if next.is_none() {
-                break;
-            }
-            if page >= PAGES_MAX || next == cursor {
-                let last = self.run.calls.len().checked_sub(1);
-                self.complain(last, "its history has no end: the cursor goes in a circle".to_owned());
-                return Err(Over);
-            }
-            cursor = next;
-        }
-        if newest_first {
-            news.reverse();
-        }
-        self.on_frames(&news).await
-    }
-
-    async fn on_frames(&mut self, frames: &[Frame]) -> Result<(), Over> {
-        if frames.is_empty() {
-            return Ok(());
-        }
-        let packed = Frames::packed(frames.iter().map(Frame::pieces));
-        let call = Call::OnFrames { state: self.state.clone(), frames: packed.clone() };
-        let made = self.make(call).await;
-        match &self.run.calls[made].result {
-            Ok(Answer::Outcome(outcome)) => {
-                let outcome = outcome.clone();
-                self.take(outcome, &packed);
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let message = format!("on-frames ended in an error: {}", told(error));
-                if self.knobs.expects_errors() && matches!(error, CallError::Declared(_)) {
-                    self.run.failed.get_or_insert(made);
-                } else {
-                    self.complain(Some(made), message);
-                }
-                Err(Over)
-            }
-        }
-    }
-
-    /// Keeps what a call brought.
-    fn take(&mut self, outcome: Outcome, frames: &Frames) {
-        let made = self.run.calls.len().checked_sub(1);
-        let Outcome { state, events, relisten } = outcome;
-        for event in events {
-            let json = match &event.body {
-                Body::Frame(index) => frames.data(*index).map(str::to_owned),
-                Body::Json(json) => Some(json.clone()),
+    /// What every outcome must be, whatever the machine makes of it.
+    fn check(&mut self, outcome: &Outcome, frames: &Frames) {
+        let state_bytes = outcome.state.as_ref().map_or(0, String::len);
+        self.guest.run.state_bytes = self.guest.run.state_bytes.max(state_bytes);
+        for reported in &outcome.events {
+            let (json, is_frame) = match &reported.body {
+                Body::Frame(index) => (frames.data(*index), true),
+                Body::Json(json) => (Some(json.as_str()), false),
             };
-            let Some(json) = json else {
-                self.complain(made, "an event names a frame that the call did not bring".to_owned());
-                continue;
-            };
-            match check_event(&json) {
-                Ok(head) => {
-                    let (kind, id) =
-                        (head.kind.clone().into_owned(), head.id.clone().map(std::borrow::Cow::into_owned));
-                    if !self.seen.insert(&head, &json) {
-                        continue;
-                    }
-                    match event.effect {
-                        Effect::None => {}
-                        Effect::Started | Effect::Rescheduled => self.settled = false,
-                        Effect::Waiting | Effect::Ended | Effect::Failed | Effect::Terminated => self.settled = true,
-                    }
-                    self.run.events.push(Event { kind, id, effect: event.effect, json });
-                }
+            match json.map(|json| (json, event::check(json))) {
+                None => self.guest.complain("an event names a frame that the call did not bring".to_owned()),
+                Some((_, Ok(_))) => {}
                 // Handed on as the upstream has said it: a fault of that, and the host leaves it out.
-                Err(_) if matches!(event.body, Body::Frame(_)) && self.knobs.edit.is_some() => {}
-                Err(invalid) => {
-                    self.complain(made, format!("what it reports is no event ({invalid}): {}", script::short(&json)));
+                Some((_, Err(_))) if is_frame && self.knobs.edit.is_some() => {}
+                Some((json, Err(invalid))) => {
+                    let json = script::short(json);
+                    self.guest.complain(format!("what it reports is no event ({invalid}): {json}"));
                 }
             }
-        }
-        if let Some(state) = state {
-            self.keep_state(state);
-        }
-        if relisten {
-            self.feed = Connection::Closed;
-        }
-    }
-
-    fn keep_state(&mut self, state: String) {
-        self.run.state_bytes = self.run.state_bytes.max(state.len());
-        self.state = state;
-    }
-
-    /// Makes a call that should succeed, if need be at the second try when the upstream failed at the first.
-    async fn trying(&mut self, call: Call) -> Result<Answer, Over> {
-        let mut made = self.make(call.clone()).await;
-        if self.knobs.expects_errors()
-            && self.run.failed.is_none()
-            && matches!(self.run.calls[made].result, Err(CallError::Declared(_)))
-        {
-            self.run.failed = Some(made);
-            made = self.make(call).await;
-        }
-        match &self.run.calls[made].result {
-            Ok(answer) => Ok(answer.clone()),
-            Err(_) => Err(self.over(made)),
-        }
-    }
-
-    fn over(&mut self, made: usize) -> Over {
-        let made_call = &self.run.calls[made];
-        if let Err(error) = &made_call.result {
-            let message = format!("{} ended in an error: {}", made_call.call.export(), told(error));
-            self.complain(Some(made), message);
-        }
-        Over
-    }
-
-    /// Makes a call and notes how it ended; answers its number.
-    async fn make(&mut self, call: Call) -> usize {
-        let number = self.run.calls.len();
-        let drops = match self.knobs.lives {
-            Lives::One => false,
-            Lives::EachCall => true,
-            Lives::NewAt(at) => at == number,
-        };
-        if drops {
-            self.instance = None;
-        }
-        let before = self.script.place().clone();
-        let made = self.once(&call).await;
-        if self.knobs.twice {
-            let after = std::mem::replace(&mut *self.script.place(), before.clone());
-            let again = self.once(&call).await;
-            let repeated = std::mem::replace(&mut *self.script.place(), after.clone());
-            if !alike(&made.result, &again.result)
-                || after.sent[before.sent.len()..] != repeated.sent[before.sent.len()..]
-            {
-                let message = format!(
-                    "{} gave something else when it was called again with the same arguments: {} and then {}",
-                    call.export(),
-                    outcome(&made.result),
-                    outcome(&again.result)
-                );
-                self.complain(Some(number), message);
-            }
-        }
-        self.run.calls.push(made);
-        number
-    }
-
-    async fn once(&mut self, call: &Call) -> Made {
-        let mut instance = self.instance.take().unwrap_or_else(|| self.runtime.instance(Arc::clone(&self.script) as _));
-        let (result, took) = performed(&mut instance, call, &self.script).await;
-        self.instance = Some(instance);
-        let mut place = self.script.place();
-        let (log, sent) = (std::mem::take(&mut place.log), place.sent.len());
-        Made { call: call.clone(), result, log, took, sent }
-    }
-
-    fn complain(&mut self, call: Option<usize>, message: String) {
-        self.run.complaints.push(Complaint { call, message });
-    }
-
-    fn check_step(&mut self, number: usize, step: &Step, first_event: usize) {
-        let step_number = number + 1;
-        let events = &self.run.events[first_event..];
-        let mut complaints = Vec::new();
-        if let Some(expected) = &step.events {
-            let fits = expected.len() == events.len()
-                && expected.iter().zip(events).all(|(expected, event)| {
-                    expected.kind == event.kind
-                        && expected.id.as_ref().is_none_or(|id| event.id.as_ref() == Some(id))
-                        && expected.contains.iter().all(|text| event.json.contains(text.as_str()))
-                });
-            if !fits {
-                let expected: Vec<_> = expected.iter().map(|expected| expected.kind.as_str()).collect();
-                let found: Vec<_> = events.iter().map(|event| script::short(&event.json)).collect();
-                complaints.push(format!(
-                    "step {step_number}: expected the events [{}], got [{}]",
-                    expected.join(", "),
-                    found.join(", ")
-                ));
-            }
-        }
-        if let Some(expected) = step.turn {
-            let last = events.iter().rev().map(|event| event.effect).find(|effect| *effect != Effect::None);
-            if last != Some(expected) {
-                let (expected, found) = (effect_name(expected), last.map_or("nothing", effect_name));
-                complaints.push(format!("step {step_number}: expected the turn to be {expected}, and it is {found}"));
-            }
-        }
-        let call = self.run.calls.len().checked_sub(1);
-        for message in complaints {
-            self.complain(call, message);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use lap_model::contract::Ending;
 use serde_json::Value;
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     script::{Fault, Sent},
 };
 use crate::{
-    runtime::{Call, Ending, Frame},
+    runtime::{Call, Frame},
     upstream::{Frame as Parsed, LineParser, SseParser},
 };
 

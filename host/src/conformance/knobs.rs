@@ -1,7 +1,9 @@
-//! Where a run is less kind than a pump: what a variant of a scenario changes.
+//! What happens in a run beside what its scenario says: what a variant changes.
+
+use lap_model::contract::Ending;
 
 use super::script::Fault;
-use crate::runtime::{Ending, Frame};
+use crate::runtime::Frame;
 
 /// What a run changes about its scenario. The default changes nothing.
 #[derive(Debug, Clone, Default)]
@@ -31,8 +33,7 @@ impl Knobs {
 
     /// True when what the rest of the scenario goes on from may not have come about.
     pub(super) fn ends_with(&self, step: usize) -> bool {
-        let interrupted = matches!(self.aside, Some(((at, _), Aside::Interrupt)) if at == step);
-        interrupted
+        matches!(self.aside, Some(((at, _), _)) if at == step)
             || matches!(self.edit, Some(Edit::Swapped { step: at, .. } | Edit::Altered { step: at, .. }) if at == step)
     }
 

@@ -3,8 +3,9 @@
 //!
 //! * `check`: what a file is, what it asks for, and everything that is wrong with it
 //! * `suite`: a runtime through `scenario`s and through what follows from them. `hostile` derives the variants, each a set of
-//!   `knobs`; `driver` is a session's pump without time, `script` the upstream of a scenario, `pieces` what its feed brings;
-//!   `run` is what happened and `verdict` whether it is right; `contract` has what can be asked without any scenario
+//!   `knobs`; `steps` is what happens in one, which `driver` tells the session machine, in virtual time and with calls of a
+//!   `guest`; `script` is the upstream of a scenario, `pieces` what its feed brings; `run` is what came of it and `verdict`
+//!   whether it is right; `contract` has what can be asked without any scenario
 //! * `replay`: a session that a host has recorded, once more
 //! * `report`: what was found
 //!
@@ -13,6 +14,7 @@
 mod check;
 mod contract;
 mod driver;
+mod guest;
 mod hostile;
 mod knobs;
 mod pieces;
@@ -21,6 +23,7 @@ mod report;
 mod run;
 mod scenario;
 mod script;
+mod steps;
 mod suite;
 mod verdict;
 

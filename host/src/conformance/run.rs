@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use lap_model::contract::Effect;
+use lap_session::event::{self, OwnIds};
+use serde_json::Value;
+
 use super::{
     scenario::kind_name,
     script::{self, Script},
 };
-use crate::runtime::{Answer, Call, CallError, Effect, Error, Fault, Frame, Instance};
+use crate::runtime::{Answer, Call, CallError, Error, Fault, Frame, Instance};
 
 /// Tries that a call has within its budget of processor time.
 const CPU_TRIES: u32 = 3;
@@ -21,13 +25,29 @@ pub(super) struct Made {
     pub(super) sent: usize,
 }
 
-/// An event as it would be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An event of the runtime's, as it is stored.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Event {
     pub(super) kind: String,
+    /// The runtime's, where it gives one.
     pub(super) id: Option<String>,
     pub(super) effect: Effect,
     pub(super) json: String,
+    /// All that it says but its id.
+    pub(super) content: Value,
+}
+
+impl Event {
+    /// Reads an event of the log; `own` are the ids that the host gave.
+    pub(super) fn read(kind: &str, json: &str, effect: Effect, own: &OwnIds) -> Self {
+        let of_the_runtime = || event::head(json).ok()?.id.filter(|id| !own.has(id)).map(std::borrow::Cow::into_owned);
+        let id = event::upstream_id(json).or_else(of_the_runtime);
+        let mut content: Value = serde_json::from_str(json).unwrap_or_default();
+        if let Some(members) = content.as_object_mut() {
+            members.retain(|name, _| !matches!(name.as_str(), "id" | "upstream_id"));
+        }
+        Self { kind: kind.to_owned(), id, effect, json: json.to_owned(), content }
+    }
 }
 
 /// Something that a runtime should not have done.
@@ -51,8 +71,10 @@ pub(super) struct Run {
     pub(super) sent: Vec<script::Sent>,
     /// The error that a fault of the upstream led to, with the number of its call.
     pub(super) failed: Option<usize>,
-    /// True when the upstream has answered for its history.
+    /// True when the upstream has answered for its history, since the feed broke where it did.
     pub(super) history: bool,
+    /// True when the host has given a turn up that the upstream had taken.
+    pub(super) given_up: bool,
 }
 
 impl Run {

@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
+use lap_model::contract::Effect;
 use serde::Deserialize;
 
 use crate::{
-    runtime::{AgentSpec, Effect, ErrorKind, Input, SessionSpec},
+    runtime::{AgentSpec, ErrorKind, Input, SessionSpec},
     upstream::Method,
 };
 

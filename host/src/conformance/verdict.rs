@@ -1,13 +1,43 @@
 //! What has to come of a variant, measured by a run in which nothing went wrong.
 
+use lap_model::contract::Effect;
+use lap_session::event;
+
 use super::{
     hostile::Variant,
     knobs::{Edit, Resume},
     run::{Complaint, Event, Run},
-    scenario::{effect_name, kind_name},
-    script::Fault,
+    scenario::{Step, effect_name, kind_name},
+    script::{self, Fault},
 };
-use crate::runtime::{Call, Effect, ErrorKind, Input};
+use crate::runtime::{Call, ErrorKind, Input};
+
+/// What is wrong with the events of a step, by its scenario.
+pub(super) fn of_step(number: usize, step: &Step, events: &[Event]) -> Vec<String> {
+    let (number, mut messages) = (number + 1, Vec::new());
+    if let Some(expected) = &step.events {
+        let fits = expected.len() == events.len()
+            && expected.iter().zip(events).all(|(expected, event)| {
+                expected.kind == event.kind
+                    && expected.id.as_ref().is_none_or(|id| event.id.as_ref() == Some(id))
+                    && expected.contains.iter().all(|text| event.json.contains(text.as_str()))
+            });
+        if !fits {
+            let expected: Vec<_> = expected.iter().map(|expected| expected.kind.as_str()).collect();
+            let found: Vec<_> = events.iter().map(|event| script::short(&event.json)).collect();
+            let (expected, found) = (expected.join(", "), found.join(", "));
+            messages.push(format!("step {number}: expected the events [{expected}], got [{found}]"));
+        }
+    }
+    if let Some(expected) = step.turn {
+        let last = events.iter().rev().map(|event| event.effect).find(|effect| *effect != Effect::None);
+        if last != Some(expected) {
+            let (expected, found) = (effect_name(expected), last.map_or("nothing", effect_name));
+            messages.push(format!("step {number}: expected the turn to be {expected}, and it is {found}"));
+        }
+    }
+    messages
+}
 
 /// What is wrong with a run, beside what the driver has complained about already.
 pub(super) fn verdict(variant: &Variant, happy: &Run, run: &Run) -> Vec<Complaint> {
@@ -29,45 +59,69 @@ pub(super) fn verdict(variant: &Variant, happy: &Run, run: &Run) -> Vec<Complain
     let mut complaints = no_repeats(run);
     let inserted = matches!(knobs.edit, Some(Edit::Inserted { .. }));
     let repeats = matches!(knobs.edit, Some(Edit::Doubled)) || knobs.cut.is_some();
+    let of_next_year = |event: &Event| event.kind == "of.next_year" || event.kind == event::OMITTED;
     // Of events without an id the host cannot tell whether they are the same.
-    let counts = |event: &&Event| (!repeats || event.id.is_some()) && !(inserted && event.kind == "of.next_year");
-    let mut expected: Vec<_> = happy.events.iter().filter(counts).map(face).collect();
-    let mut found: Vec<_> = run.events.iter().filter(counts).map(face).collect();
-    if knobs.cut.is_some() {
-        // A history may be in another order than the feed was.
-        expected.sort_unstable();
-        found.sort_unstable();
-    }
-    if expected != found && complaints.is_empty() && run.complaints.is_empty() {
-        let missing = difference(&expected, &found);
-        let more = difference(&found, &expected);
-        let message = match (missing.is_empty(), more.is_empty()) {
-            (true, true) => "the events are in another order than without it".to_owned(),
-            (_, true) => format!("events are lost: [{}]", missing.join(", ")),
-            (true, _) => format!("there are events more than without it: [{}]", more.join(", ")),
-            _ => format!("events are lost: [{}], and others have come: [{}]", missing.join(", "), more.join(", ")),
-        };
+    let counts = |event: &&Event| (!repeats || event.id.is_some()) && !(inserted && of_next_year(event));
+    // Of what grows from frame to frame nobody can tell that a frame came twice, and a new member may be handed on.
+    let looks_inside = !matches!(knobs.edit, Some(Edit::Doubled | Edit::Extended));
+    let expected: Vec<_> = happy.events.iter().filter(counts).collect();
+    let found: Vec<_> = run.events.iter().filter(counts).collect();
+    if complaints.is_empty()
+        && run.complaints.is_empty()
+        && let Some(message) = differs(&expected, &found, looks_inside)
+    {
         complaints.push(Complaint { call: run.calls.len().checked_sub(1), message });
     }
     complaints
 }
 
-type Face<'a> = (&'a str, Option<&'a str>, &'static str);
-
-fn face(event: &Event) -> Face<'_> {
-    (&event.kind, event.id.as_deref(), effect_name(event.effect))
+/// How events differ from those that were expected.
+fn differs(expected: &[&Event], found: &[&Event], looks_inside: bool) -> Option<String> {
+    let faces = |events: &[&Event]| -> Vec<_> {
+        events.iter().map(|event| (event.kind.clone(), event.id.clone(), event.effect)).collect()
+    };
+    let (missing, more) = (difference(&faces(expected), &faces(found)), difference(&faces(found), &faces(expected)));
+    match (missing.is_empty(), more.is_empty()) {
+        (true, true) if faces(expected) != faces(found) => {
+            let kinds =
+                |events: &[&Event]| events.iter().map(|event| event.kind.clone()).collect::<Vec<_>>().join(", ");
+            let (expected, found) = (kinds(expected), kinds(found));
+            Some(format!("the events are in another order than without it: [{found}], and not [{expected}]"))
+        }
+        (true, true) => {
+            let mut pairs = expected.iter().zip(found).filter(|_| looks_inside);
+            let (one, other) = pairs.find(|(one, other)| one.content != other.content)?;
+            let (kind, id) = (&one.kind, one.id.as_deref().unwrap_or("without an id"));
+            let (one, other) = (script::short(&one.json), script::short(&other.json));
+            Some(format!("{kind} {id} says something else than without it: {other}, and not {one}"))
+        }
+        (_, true) => Some(format!("events are lost: [{}]", missing.join(", "))),
+        (true, _) => Some(format!("there are events more than without it: [{}]", more.join(", "))),
+        _ => Some(format!("events are lost: [{}], and others have come: [{}]", missing.join(", "), more.join(", "))),
+    }
 }
 
-fn difference(one: &[Face<'_>], other: &[Face<'_>]) -> Vec<String> {
+type Face = (String, Option<String>, Effect);
+
+fn difference(one: &[Face], other: &[Face]) -> Vec<String> {
     let mut left = other.to_vec();
     let mut missing = Vec::new();
     for face in one {
         match left.iter().position(|known| known == face) {
             Some(at) => _ = left.swap_remove(at),
-            None => missing.push(format!("{} {} ({})", face.0, face.1.unwrap_or("without an id"), face.2)),
+            None => {
+                let (kind, id, effect) = face;
+                missing.push(format!("{kind} {} ({})", id.as_deref().unwrap_or("without an id"), effect_name(*effect)));
+            }
         }
     }
     missing
+}
+
+/// True when both have brought the same.
+fn alike(happy: &Run, run: &Run) -> bool {
+    let (expected, found): (Vec<_>, Vec<_>) = (happy.events.iter().collect(), run.events.iter().collect());
+    differs(&expected, &found, true).is_none()
 }
 
 /// The host drops what it has; what is left must not be the same event under another id.
@@ -88,7 +142,7 @@ fn failed_well(request: usize, fault: Fault, happy: &Run, run: &Run) -> Vec<Comp
             return Vec::new();
         }
         // It may have asked again, for less.
-        if matches!(happy.calls[call].call, Call::CatchUp { .. }) && faces(happy) == faces(run) {
+        if matches!(happy.calls[call].call, Call::CatchUp { .. }) && alike(happy, run) {
             return Vec::new();
         }
         let what = describe(fault);
@@ -119,15 +173,11 @@ fn failed_well(request: usize, fault: Fault, happy: &Run, run: &Run) -> Vec<Comp
     if error.message.trim().is_empty() {
         complaints.extend(complain(format!("{export} declares an error without a message")));
     }
-    let recovers = !matches!(run.calls[failed].call, Call::OnFrames { .. });
-    if recovers && run.complaints.is_empty() && faces(happy) != faces(run) {
+    let recovers = !run.given_up && !matches!(run.calls[failed].call, Call::OnFrames { .. });
+    if recovers && run.complaints.is_empty() && !alike(happy, run) {
         complaints.extend(complain(format!("after {} the next try brings other events", describe(fault))));
     }
     complaints
-}
-
-fn faces(run: &Run) -> Vec<Face<'_>> {
-    run.events.iter().map(face).collect()
 }
 
 /// What fails is what the client wanted anyway. An answer that is none is not: whether the upstream has done it, nobody

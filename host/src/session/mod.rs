@@ -41,7 +41,6 @@ pub use lap_session::{
     Refused, UpstreamEnd, Waiting,
     usage::{Tokens, Usage},
 };
-pub(crate) use lap_session::{dedup::Seen, event::check as check_event};
 
 pub(crate) use self::changes::Changes;
 pub use self::{

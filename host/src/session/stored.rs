@@ -296,7 +296,7 @@ impl Message {
     }
 
     /// What the runtime is given for the event of a message.
-    pub(super) fn input_of(event: &str) -> runtime::Input {
+    pub(crate) fn input_of(event: &str) -> runtime::Input {
         #[derive(Deserialize)]
         struct Content<'a> {
             #[serde(rename = "type", borrow)]

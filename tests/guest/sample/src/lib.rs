@@ -177,7 +177,7 @@ impl Runtime for Sample {
             events.extend(event(&mut state, &said, place));
         }
         let changed = (state != before).then(|| state.write()).transpose()?;
-        Ok(Outcome { state: changed, events, relisten: false })
+        Ok(Outcome { state: changed, events, relisten: state.has("asks-for-ever") })
     }
 
     fn on_end(_: &mut dyn Upstream, state: String, ending: Ending) -> Result<Outcome, Error> {
@@ -197,6 +197,13 @@ impl Runtime for Sample {
             next: Option<String>,
         }
         let state = State::read(&state)?;
+        if state.has("forgetful-upstream") {
+            return Ok(History { frames: Vec::new(), newest_first: false, next: None });
+        }
+        if state.has("asks-for-ever") {
+            let said = Frame { name: String::new(), data: r#"{"id":"m0","kind":"ping"}"#.to_owned() };
+            return Ok(History { frames: vec![said], newest_first: false, next: None });
+        }
         if state.has("no-history") {
             upstream.call(Request::get(state.path("/history")))?;
             return Ok(History { frames: Vec::new(), newest_first: false, next: None });
@@ -206,7 +213,13 @@ impl Runtime for Sample {
             Some(cursor) => request.query("page", &cursor),
             None => request,
         };
-        let Page { events, next } = upstream.call(request)?.json()?;
+        let Page { mut events, next } = upstream.call(request)?.json()?;
+        if state.has("backwards") {
+            events.reverse();
+        }
+        if state.has("other-words") {
+            events.iter_mut().filter(|event| event["kind"] == "text").for_each(|event| event["text"] = "…".into());
+        }
         let next = if state.has("endless-history") { Some("1".to_owned()) } else { next };
         let frames = events.iter().map(|event| Frame { name: String::new(), data: event.to_string() }).collect();
         Ok(History { frames, newest_first: false, next })
