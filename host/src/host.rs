@@ -139,6 +139,7 @@ pub struct Host {
     stop: oneshot::Sender<()>,
     server: Task,
     retention: Option<Task>,
+    orphans: Task,
     keys: ClientKeys,
     notes: Task,
     guests: Guests,
@@ -237,6 +238,7 @@ impl Host {
         guests.handle.spawn(registry.clone().load_all());
         let limited = config.retention.is_limited();
         let retention = limited.then(|| Task(tokio::spawn(sessions.clone().retain(config.retention))));
+        let orphans = Task(tokio::spawn(sessions.clone().end_orphans()));
         let files = StoreFiles { events: config.data_dir.join(EVENTS_FILE), vault: Vault::file(&config.data_dir) };
         let app = App::new(Services {
             sessions,
@@ -261,7 +263,7 @@ impl Host {
         let stopped = async { drop(stopped.await) };
         let server = Task(tokio::spawn(http::serve(listener, app, stopped)));
         let notes = Task(tokio::spawn(keys.clone().keep_notes()));
-        Ok(Self { address, log, stop, server, retention, keys, notes, guests })
+        Ok(Self { address, log, stop, server, retention, orphans, keys, notes, guests })
     }
 
     /// Where it listens.
@@ -279,8 +281,8 @@ impl Host {
     /// Stops: takes no more connections, ends streams after a word on when to come back, lets requests finish. What
     /// runs upstream runs on, and the next start goes on with it.
     pub async fn shutdown(self) {
-        let Self { log, stop, mut server, retention, keys, notes, mut guests, .. } = self;
-        drop((stop, retention, notes));
+        let Self { log, stop, mut server, retention, orphans, keys, notes, mut guests, .. } = self;
+        drop((stop, retention, orphans, notes));
         if (&mut server.0).await.is_err() {
             tracing::error!("the server crashed");
         }

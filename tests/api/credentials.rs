@@ -62,6 +62,32 @@ async fn a_removed_credential_serves_nobody() {
     assert_eq!(world.client.status(&session).await, "idle");
 }
 
+/// The guest is told that its request was refused, and may call that what it likes; the client is told what it is.
+#[tokio::test]
+async fn a_credential_that_goes_while_a_session_is_made_is_what_the_answer_says() {
+    for elsewhere in [false, true] {
+        let world = World::start(Script::default()).await;
+        let agent = world.agent().await;
+        let slow =
+            RequestFault { endpoint: Some(Endpoint::AgentsCreate), times: 1, delay_ms: 500, ..RequestFault::default() };
+        world.simulator.set_faults(Faults { requests: vec![slow], ..Faults::default() });
+        let made = json!({"runtime": RUNTIME, "agent_id": agent});
+        let changed = async {
+            while world.simulator.recorder().count(Endpoint::AgentsCreate) == 0 {
+                tokio::task::yield_now().await;
+            }
+            if elsewhere {
+                world.client.connect("http://127.0.0.1:9").await;
+            } else {
+                world.client.delete(&path()).await.ok();
+            }
+        };
+        let (refused, ()) = tokio::join!(world.client.post("/session", &made), changed);
+        let expected = if elsewhere { (409, "base_moved") } else { (400, "no_credential") };
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), expected, "{}", refused.text);
+    }
+}
+
 #[tokio::test]
 async fn a_credential_that_cannot_be_used_is_refused_by_name() {
     let world = World::empty(Script::default()).await;

@@ -13,6 +13,7 @@ mod key_command;
 mod keys;
 mod kill;
 mod matrix;
+mod orphans;
 mod owners;
 mod refusals;
 mod sessions;

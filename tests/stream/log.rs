@@ -131,7 +131,7 @@ async fn a_reader_wakes_for_events_and_for_a_settled_session() {
     assert_eq!(rest(&mut reader), expected(1..=1, 0));
     writer.append(Draft::default(), vec![record(2)], true).await.unwrap();
     assert!(reader.changed().await.settled);
-    log.delete(session).await.unwrap();
+    log.delete(session, None).await.unwrap();
     assert!(reader.changed().await.deleted);
 }
 
@@ -156,7 +156,7 @@ async fn a_deleted_session_is_gone_after_a_restart_too_though_the_journal_had_it
         let message = Record::Message { number: 0, bytes: b"hello".to_vec() };
         writer.append(events([1], 0), vec![record(1), message], true).await.unwrap();
     }
-    log.delete(deleted).await.unwrap();
+    log.delete(deleted, None).await.unwrap();
     drop(log);
     let log = store.open();
     assert_eq!(rest(&mut log.reader(kept, true, 0).unwrap()).len(), 1);

@@ -440,7 +440,7 @@ impl Machine {
         self.refuse_inputs();
         let detail = unended.clone().unwrap_or_else(|| "the session was deleted".to_owned());
         for ticket in std::mem::take(&mut self.kills) {
-            self.reply(ticket, Reply::Over(UpstreamEnd { verified: false, detail: detail.clone() }));
+            self.reply(ticket, Reply::Over(UpstreamEnd::unknown(detail.clone())));
         }
         self.removed = true;
         self.actions.push(Action::CloseFeed);

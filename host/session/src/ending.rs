@@ -32,6 +32,17 @@ pub struct UpstreamEnd {
     pub verified: bool,
     /// What was seen, for people.
     pub detail: String,
+    /// True when the upstream has not taken the wish to end it, or shows it still: it is to be tried again later.
+    #[serde(skip)]
+    pub runs_on: bool,
+}
+
+impl UpstreamEnd {
+    /// What is said while nothing is known yet.
+    #[must_use]
+    pub fn unknown(detail: impl Into<String>) -> Self {
+        Self { verified: false, detail: detail.into(), runs_on: false }
+    }
 }
 
 /// What came of one try.
@@ -45,6 +56,8 @@ enum Attempt {
         detail: String,
         /// True when another try may tell more.
         again: bool,
+        /// As of [`UpstreamEnd`].
+        runs_on: bool,
     },
 }
 
@@ -132,7 +145,7 @@ impl EndOfSession {
         match closed {
             Err(Failure { cause: Cause::NoCredential | Cause::NoUpstream, message, .. }) => {
                 let detail = format!("the upstream was not asked: {message}");
-                self.tried(Attempt::Unverified { detail, again: false }, now);
+                self.tried(Attempt::Unverified { detail, again: false, runs_on: true }, now);
             }
             closed => {
                 if let Some(trying) = &mut self.trying {
@@ -187,7 +200,7 @@ impl EndOfSession {
     /// The try was given up, because it took too long.
     pub(crate) fn given_up(&mut self, now: Moment) {
         let detail = format!("the upstream did not answer within {} seconds", TRY.as_secs());
-        self.tried(Attempt::Unverified { detail, again: true }, now);
+        self.tried(Attempt::Unverified { detail, again: true, runs_on: true }, now);
     }
 
     fn seen(&mut self, seen: Result<Sight, Failure>, now: Moment) {
@@ -201,16 +214,18 @@ impl EndOfSession {
         self.tries += 1;
         let more = self.tries < TRIES && now < self.since + PATIENCE;
         self.over = match attempt {
-            Attempt::Verified(detail) => Some(UpstreamEnd { verified: true, detail: detail.to_owned() }),
+            Attempt::Verified(detail) => {
+                Some(UpstreamEnd { verified: true, detail: detail.to_owned(), runs_on: false })
+            }
             Attempt::Unverified { again: true, .. } if more => None,
-            Attempt::Unverified { detail, .. } => Some(UpstreamEnd { verified: false, detail }),
+            Attempt::Unverified { detail, runs_on, .. } => Some(UpstreamEnd { verified: false, detail, runs_on }),
         };
         self.until = now + WAIT * 2_u32.pow(self.tries - 1);
     }
 }
 
 fn judge(closed: Result<(), Failure>, seen: Result<Sight, Failure>, named: bool) -> Attempt {
-    let refused = match (closed, seen) {
+    let (runs_on, refused) = match (closed, seen) {
         (_, Ok(Sight::Gone)) => return Attempt::Verified("the upstream knows no such session any more"),
         (_, Ok(Sight::There(Some(Effect::Terminated)))) => {
             return Attempt::Verified("the upstream says that the session is over for good");
@@ -220,13 +235,15 @@ fn judge(closed: Result<(), Failure>, seen: Result<Sight, Failure>, named: bool)
         }
         (Ok(()), Ok(Sight::There(None))) if !named => {
             let detail = "the upstream has no sessions, and nothing of a turn of this one was there to look at";
-            return Attempt::Unverified { detail: detail.to_owned(), again: false };
+            return Attempt::Unverified { detail: detail.to_owned(), again: false, runs_on: false };
         }
         (Ok(()), Ok(Sight::There(_))) => {
             let detail = "the upstream took the wish to end the session and still shows it";
-            return Attempt::Unverified { detail: detail.to_owned(), again: true };
+            return Attempt::Unverified { detail: detail.to_owned(), again: true, runs_on: true };
         }
-        (Err(error), _) | (Ok(()), Err(error)) => error,
+        // A runtime that cannot end sessions never will.
+        (Err(error), _) => (error.cause != Cause::Declared(ErrorKind::Unsupported), error),
+        (Ok(()), Err(error)) => (false, error),
     };
     let again = match refused.cause {
         // A conflict: it winds down after an interrupt.
@@ -236,7 +253,8 @@ fn judge(closed: Result<(), Failure>, seen: Result<Sight, Failure>, named: bool)
         Cause::Slow | Cause::Quarantined | Cause::NoRoom => true,
         Cause::Fault | Cause::NoCredential | Cause::NoUpstream => false,
     };
-    Attempt::Unverified { detail: format!("the session could not be ended upstream: {}", refused.message), again }
+    let detail = format!("the session could not be ended upstream: {}", refused.message);
+    Attempt::Unverified { detail, again, runs_on }
 }
 
 #[cfg(test)]

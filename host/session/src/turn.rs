@@ -164,7 +164,7 @@ impl Machine {
             .push(Action::Note(format!("an event of the upstream is left out, and a placeholder kept: {reason}")));
         if input == Some(Input::Terminated) {
             let detail = "the upstream says that the session is over for good".to_owned();
-            let end = crate::UpstreamEnd { verified: true, detail };
+            let end = crate::UpstreamEnd { verified: true, detail, runs_on: false };
             let json = event::status_terminated(&self.own_id(), &self.now_text(), &end);
             self.push_own(event::TERMINATED, &json);
         }

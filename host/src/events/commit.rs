@@ -41,9 +41,26 @@ type Ack = oneshot::Sender<Result<(), AppendError>>;
 
 pub(super) enum Op {
     Append(Append),
-    Delete { session: SessionId, ack: Ack },
-    Reserve { row: reservation::Row, now_ms: u64, ack: ReserveAck },
-    Fulfil { row: reservation::Row, ack: Ack },
+    /// `orphan` says whether it may go on upstream.
+    Delete {
+        session: SessionId,
+        orphan: table::SealedRecord,
+        ack: Ack,
+    },
+    /// A record that does not need a session's writer.
+    Note {
+        record: table::SealedRecord,
+        ack: Ack,
+    },
+    Reserve {
+        row: reservation::Row,
+        now_ms: u64,
+        ack: ReserveAck,
+    },
+    Fulfil {
+        row: reservation::Row,
+        ack: Ack,
+    },
 }
 
 /// Takes the row that was there already.
@@ -151,10 +168,15 @@ impl Committer {
         for op in ops {
             match op {
                 Op::Append(append) => self.admit(append, &mut journal_row, &mut changes, &mut outcome),
-                Op::Delete { session, ack } => {
+                Op::Delete { session, orphan, ack } => {
                     self.forget(session);
                     changes.deleted.push(session);
+                    changes.records.push(orphan);
                     outcome.deleted.push(session);
+                    outcome.acks.push((ack, Ok(())));
+                }
+                Op::Note { record, ack } => {
+                    changes.records.push(record);
                     outcome.acks.push((ack, Ok(())));
                 }
                 Op::Reserve { row, now_ms, ack } => {

@@ -235,14 +235,43 @@ impl EventLog {
         table::messages(&self.shared, session, from)
     }
 
-    /// Removes a session: its events, its messages and its record, in one commit.
+    /// Removes a session: its events, its messages and its record, in one commit. With an `orphan` it may go on upstream,
+    /// and that is what is needed to end it there.
     ///
     /// # Errors
     /// When the commit fails.
-    pub async fn delete(&self, session: SessionId) -> Result<(), AppendError> {
+    pub async fn delete(&self, session: SessionId, orphan: Option<Vec<u8>>) -> Result<(), AppendError> {
         let (ack, done) = oneshot::channel();
-        self.shared.submit(commit::Op::Delete { session, ack })?;
+        let orphan = Record::Orphan(orphan).seal(&self.shared.sealer, session, true);
+        self.shared.submit(commit::Op::Delete { session, orphan, ack })?;
         done.await.unwrap_or(Err(AppendError::OutcomeUnknown))
+    }
+
+    /// Keeps in mind that a session may go on upstream, with what is needed to end it there; or forgets that.
+    ///
+    /// # Errors
+    /// When the commit fails.
+    pub async fn set_orphan(&self, session: SessionId, orphan: Option<Vec<u8>>) -> Result<(), AppendError> {
+        let (ack, done) = oneshot::channel();
+        let record = Record::Orphan(orphan).seal(&self.shared.sealer, session, true);
+        self.shared.submit(commit::Op::Note { record, ack })?;
+        done.await.unwrap_or(Err(AppendError::OutcomeUnknown))
+    }
+
+    /// What is kept in mind of sessions that may go on upstream, by when those were made: behind `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn orphans(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
+        table::orphans(&self.shared, after, limit)
+    }
+
+    /// What is kept in mind of one such session.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn orphan(&self, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
+        table::orphan(&self.shared, session)
     }
 
     /// The ids that are set aside for what clients wish under a key.

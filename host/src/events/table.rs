@@ -35,6 +35,10 @@ const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("se
 const MESSAGES: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("messages");
 /// What is large about a session and seldom changes.
 const FACTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("facts");
+/// Sessions that are over or gone here and may go on upstream.
+const ORPHANS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("orphans");
+/// How many of those are kept in mind; the one that was made first is forgotten for one more.
+const ORPHANS_MAX: u64 = 10_000;
 /// The sessions that have something to do: few, however many sessions there are.
 const UNSETTLED: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("unsettled");
 
@@ -114,6 +118,7 @@ fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
     transaction.open_table(SESSIONS)?;
     transaction.open_table(MESSAGES)?;
     transaction.open_table(FACTS)?;
+    transaction.open_table(ORPHANS)?;
     transaction.open_table(UNSETTLED)?;
     reservation::make_tables(transaction)
 }
@@ -171,6 +176,9 @@ pub enum Record {
         /// What the session module wants back.
         bytes: Vec<u8>,
     },
+    /// The session may go on upstream though it is over here, and this is what is needed to end it there; or it does not.
+    /// This outlives the session.
+    Orphan(Option<Vec<u8>>),
 }
 
 /// A record as it goes into its table.
@@ -178,6 +186,7 @@ pub(super) enum SealedRecord {
     Session { key: [u8; 16], sealed: Vec<u8>, settled: bool },
     Facts([u8; 16], Vec<u8>),
     Message(Key, Vec<u8>),
+    Orphan([u8; 16], Option<Vec<u8>>),
 }
 
 impl Record {
@@ -196,6 +205,10 @@ impl Record {
                 let sealed = sealer.seal(&message_place(&session.to_string(), &number.to_string()), 1, &bytes);
                 SealedRecord::Message(key(session, number), sealed)
             }
+            Self::Orphan(bytes) => {
+                let sealed = bytes.map(|bytes| sealer.seal(&orphan_place(&session.to_string()), 1, &bytes));
+                SealedRecord::Orphan(session.to_bytes(), sealed)
+            }
         }
     }
 }
@@ -206,6 +219,10 @@ fn session_place(session: &str) -> Place<'_> {
 
 fn facts_place(session: &str) -> Place<'_> {
     Place { table: "facts", owner: "", id: session, field: "record" }
+}
+
+fn orphan_place(session: &str) -> Place<'_> {
+    Place { table: "orphans", owner: "", id: session, field: "record" }
 }
 
 fn message_place<'a>(session: &'a str, number: &'a str) -> Place<'a> {
@@ -298,7 +315,24 @@ fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> Da
             }
             SealedRecord::Facts(key, sealed) => drop(facts.insert(key, sealed.as_slice())?),
             SealedRecord::Message(key, value) => drop(messages.insert(key, value.as_slice())?),
+            SealedRecord::Orphan(key, orphan) => write_orphan(transaction, key, orphan.as_deref())?,
         }
+    }
+    Ok(())
+}
+
+fn write_orphan(transaction: &WriteTransaction, key: &[u8; 16], orphan: Option<&[u8]>) -> DatabaseResult<()> {
+    let mut orphans = transaction.open_table(ORPHANS)?;
+    let Some(orphan) = orphan else {
+        orphans.remove(key)?;
+        return Ok(());
+    };
+    orphans.insert(key, orphan)?;
+    while orphans.len()? > ORPHANS_MAX
+        && let Some((forgotten, _)) = orphans.pop_first()?
+    {
+        let session = SessionId::from_bytes(*forgotten.value());
+        tracing::warn!(%session, "a session that may go on upstream is not kept in mind any longer: there are too many");
     }
     Ok(())
 }
@@ -506,6 +540,38 @@ pub(super) fn sessions(shared: &Shared, span: Span, limit: usize) -> Result<Vec<
         Ok(found)
     };
     read()?.into_iter().map(|(id, sealed)| Ok((id, open_session(shared, id, &sealed)?))).collect()
+}
+
+/// Sessions that may go on upstream, by when they were made: behind `after`, at most `limit`.
+pub(super) fn orphans(
+    shared: &Shared,
+    after: Option<SessionId>,
+    limit: usize,
+) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
+    let read = || -> DatabaseResult<Vec<(SessionId, Vec<u8>)>> {
+        let orphans = shared.db.begin_read()?.open_table(ORPHANS)?;
+        let after = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_bytes()));
+        let rows = orphans.range::<&[u8; 16]>((after.as_ref(), Bound::Unbounded))?.take(limit);
+        rows.map(|row| {
+            let (key, value) = row?;
+            Ok((SessionId::from_bytes(*key.value()), value.value().to_vec()))
+        })
+        .collect()
+    };
+    read()?.into_iter().map(|(id, sealed)| Ok((id, open_orphan(shared, id, &sealed)?))).collect()
+}
+
+pub(super) fn orphan(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
+    let read = || -> DatabaseResult<Option<Vec<u8>>> {
+        let orphans = shared.db.begin_read()?.open_table(ORPHANS)?;
+        Ok(orphans.get(&session.to_bytes())?.map(|value| value.value().to_vec()))
+    };
+    read()?.map(|sealed| open_orphan(shared, session, &sealed)).transpose()
+}
+
+fn open_orphan(shared: &Shared, session: SessionId, sealed: &[u8]) -> Result<Vec<u8>, ReadError> {
+    let opened = shared.sealer.open(&orphan_place(&session.to_string()), sealed);
+    Ok(opened.map_err(|_| ReadError::Damaged { session })?.to_vec())
 }
 
 /// The table knows its length.

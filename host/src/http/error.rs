@@ -17,7 +17,8 @@ use crate::{
     registry::{AddError, AliasError, ChangeError, RemoveAliasError, RemoveError},
     runtime::{self, CallError, ErrorKind, Fault},
     session::{
-        CreateError, DeleteError, InputError, InterruptError, KillError, LinkError, ModelsError, PromptError, Refused,
+        CreateError, DeleteError, ForgetError, InputError, InterruptError, KillError, LinkError, ModelsError,
+        PromptError, Refused,
     },
     vault,
 };
@@ -220,6 +221,15 @@ impl From<ReserveError> for Error {
                     "what is stored for this idempotency key is damaged; see whether the request was carried out";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "record_damaged", message).because(error)
             }
+        }
+    }
+}
+
+impl From<ForgetError> for Error {
+    fn from(error: ForgetError) -> Self {
+        match error {
+            ForgetError::Read(error) => error.into(),
+            ForgetError::Store(error) => error.into(),
         }
     }
 }

@@ -63,8 +63,8 @@ use self::{
     error::Error,
     exchange::Template,
     lap::{
-        agents, backup, capabilities, events, harnesses, health, keys, probe as credential, runtimes, sessions, status,
-        versions,
+        agents, backup, capabilities, events, harnesses, health, keys, orphans, probe as credential, runtimes,
+        sessions, status, versions,
     },
     principal::Principal,
 };
@@ -225,6 +225,8 @@ static ROUTES: &[RouteInfo] = &[
     keyed(MEMBER, Method::POST, "/api/agents/{id}/pause", |m| on(m, agents::pause)),
     keyed(MEMBER, Method::POST, "/api/agents/{id}/resume", |m| on(m, agents::resume)),
     keyed(READER, Method::GET, "/api/sessions/stream", |m| on(m, sessions::feed)),
+    keyed(READER, Method::GET, "/api/orphans", |m| on(m, orphans::list)),
+    keyed(ADMIN, Method::DELETE, "/api/orphans/{id}", |m| on(m, orphans::forget)),
     keyed(READER, Method::GET, "/session", |m| on(m, sessions::list)),
     keyed(MEMBER, Method::POST, "/session", |m| on(m, sessions::create)),
     keyed(READER, Method::GET, "/session/{id}", |m| on(m, sessions::get)),

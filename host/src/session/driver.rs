@@ -22,6 +22,7 @@ use super::{
     failure::StepError,
     feed::{Feed, Item},
     live::Command,
+    orphans::Orphan,
     stored::{Change, Facts, Message, Session},
 };
 use crate::{
@@ -111,6 +112,8 @@ struct Driver {
     /// The next moment that the machine has asked for, or an earlier one.
     alarm: Pin<Box<Sleep>>,
     left: bool,
+    /// What the next commit says of whether the session may go on upstream, if it says anything of that.
+    unended: Option<Option<Vec<u8>>>,
 }
 
 /// Starts a session's driver, and starts it again when it panics. `opened` is what the caller has at hand of a session that
@@ -224,6 +227,7 @@ impl Driver {
             began,
             alarm: Box::pin(sleep_until(began)),
             left: false,
+            unended: None,
         }))
     }
 
@@ -311,7 +315,7 @@ impl Driver {
                 Action::Leave => self.leave(),
             }
         }
-        Ok(())
+        self.note_unended().await
     }
 
     async fn read(&mut self, item: Item) -> Result<(), Stop> {
@@ -440,14 +444,15 @@ impl Driver {
 
     async fn remove(&mut self, tickets: Vec<Ticket>, unended: Option<String>) -> Result<(), Stop> {
         let id = self.session.id;
-        if let Some(reason) = unended {
+        let orphan = unended.map(|reason| {
             tracing::warn!(session = %id, reason, "a session is removed here and may go on upstream");
-        }
+            self.orphan(reason)
+        });
         if let Some(committing) = self.committing.take() {
             // What was under way is removed with the rest.
             drop(committing.await);
         }
-        let deleted = self.core.log.delete(id).await;
+        let deleted = self.core.log.delete(id, orphan).await;
         self.core.changes.announce(Changed::of(&self.session));
         for ticket in tickets {
             if let Some(Asked::Delete { done }) = self.asked.remove(&ticket) {
@@ -457,10 +462,28 @@ impl Driver {
         Err(Stop::Deleted)
     }
 
-    fn ended(&self, end: &UpstreamEnd) {
+    fn ended(&mut self, end: &UpstreamEnd) {
         if !end.verified {
             let (id, detail) = (self.session.id, end.detail.as_str());
             tracing::warn!(session = %id, detail, "a session is over here and may go on upstream");
+        }
+        self.unended = Some(end.runs_on.then(|| self.orphan(end.detail.clone())));
+    }
+
+    /// What is kept in mind of the session when it may go on upstream.
+    fn orphan(&self, reason: String) -> Vec<u8> {
+        let mut session = self.session.clone();
+        session.keep(self.machine.kept());
+        Orphan::new(session, reason, self.credential).to_bytes()
+    }
+
+    /// Keeps in mind whether the session may go on upstream, where no commit has taken that along.
+    async fn note_unended(&mut self) -> Result<(), Stop> {
+        let id = self.session.id;
+        match self.unended.take() {
+            None => Ok(()),
+            Some(None) if self.core.log.orphan(id)?.is_none() => Ok(()),
+            Some(orphan) => self.core.log.set_orphan(id, orphan).await.map_err(Stop::Store),
         }
     }
 
@@ -486,6 +509,7 @@ impl Driver {
             Changed::of(&self.session)
         });
         records.extend(self.facts.take().map(|facts| facts.record()));
+        records.extend(self.unended.take().map(Record::Orphan));
         self.committing = Some(Box::pin(async move {
             let stored = writer.append(draft, records, settled).await;
             (writer, stored, changed)
@@ -551,7 +575,7 @@ impl Driver {
                     feed = Some(found);
                     Done::Connected(opened)
                 }),
-                call => perform(&mut instance, &state, call).await.map_err(StepError::from),
+                call => perform(&mut instance, &state, call).await.map_err(|error| link.cause(error)),
             };
             Called { guest: Some((link, instance)), done, feed, page: None }
         }));
@@ -613,7 +637,7 @@ fn recalling(mut reader: Reader) -> BoxFuture<'static, Called> {
 
 /// Asks the guest for its feed and opens that.
 async fn connect(link: &Link, instance: &mut Instance, state: &str) -> Result<(Opened, Feed), StepError> {
-    let listen = instance.listen(state).await?;
+    let listen = instance.listen(state).await.map_err(|error| link.cause::<StepError>(error))?;
     let (request, framing) = match listen {
         Listen::Nothing => return Ok((Opened::default(), Feed::Quiet)),
         Listen::Poll(request, every) => {

@@ -19,6 +19,7 @@ mod error;
 mod failure;
 mod feed;
 mod live;
+mod orphans;
 mod outlet;
 mod passage;
 mod probe;
@@ -46,6 +47,7 @@ pub(crate) use self::changes::Changes;
 pub use self::{
     changes::{Changed, Listener, News},
     error::{CreateError, DeleteError, InputError, InterruptError, KillError, LinkError, ModelsError, PromptError},
+    orphans::{ForgetError, Orphan},
     probe::{Answer, PROBE_TIME, Tried},
     retention::Retention,
     stored::{Amendment, Change, Facts, Message, Prompt, Session, Status},
@@ -62,7 +64,9 @@ use crate::{
     events::{AppendError, Draft, EventLog, ReadError, Reader, Span, Writer, WriterError},
     id::{AgentId, ComponentDigest, EnvironmentId, MessageId, RuntimeId, SessionId},
     registry::Registry,
-    runtime::{AgentSpec, CallError, ErrorKind, Instance, Model, Profile, Recordings, Runtime, SessionSpec},
+    runtime::{
+        AgentSpec, CallError, ErrorKind, Instance, Model, Profile, Recordings, Runtime, SessionOpened, SessionSpec,
+    },
     upstream::{Slot, Upstream, Upstreams},
     vault::Credential,
 };
@@ -135,6 +139,15 @@ struct Link {
 impl Link {
     fn instance(&self) -> Instance {
         self.runtime.instance(Arc::clone(&self.upstream) as _)
+    }
+
+    /// What is behind a call that failed. Where its request found no way to the upstream, what the guest declares is its own
+    /// reading of that, and the host knows better.
+    fn cause<E: From<LinkError> + From<CallError>>(&self, error: CallError) -> E {
+        match (error, self.upstream.take_unaddressed()) {
+            (CallError::Declared(_), Some(unaddressed)) => unaddressed.into(),
+            (error, _) => error.into(),
+        }
     }
 
     /// A guest for a session.
@@ -372,10 +385,9 @@ impl Sessions {
         // A driver that ends before it is known leaves it to the next one.
         Ok(match timeout(patience, end).await {
             Ok(Ok(end)) => end,
-            Ok(Err(_)) | Err(_) => UpstreamEnd {
-                verified: false,
-                detail: "the session is being ended upstream; its last event tells what came of that".to_owned(),
-            },
+            Ok(Err(_)) | Err(_) => {
+                UpstreamEnd::unknown("the session is being ended upstream; its last event tells what came of that")
+            }
         })
     }
 
@@ -428,7 +440,7 @@ impl Sessions {
         let (core, runtime) = (Arc::clone(&self.core), runtime.clone());
         let asked = self.core.executor.spawn(async move {
             let link = core.link(&runtime, None, None).await?;
-            Ok(link.instance().models().await?)
+            link.instance().models().await.map_err(|error| link.cause(error))
         });
         let gone = || CallError::Fault(crate::runtime::Fault::Wall);
         asked.await.unwrap_or_else(|_| Err(gone().into()))
@@ -456,25 +468,11 @@ impl Core {
     async fn create(self: Arc<Self>, new: NewSession) -> Result<Session, CreateError> {
         let link = self.link(&new.runtime, None, None).await?;
         let mut instance = link.instance_of(new.id, &self);
-        let key = provision_key(&new, link.upstream.current()?.credential());
+        let (provision, opened) = self.open(&link, &mut instance, &new).await.map_err(|error| match error {
+            CreateError::Upstream(error) => link.cause(error),
+            error => error,
+        })?;
         let id = new.id;
-        let mut provision = self.provision(&mut instance, key, &new).await?;
-        let spec = |provision: &Provision| SessionSpec {
-            id: id.to_string(),
-            title: new.title.clone(),
-            agent: new.spec.clone(),
-            provision: provision.value.clone(),
-            environment: new.wishes.get().to_owned(),
-        };
-        let opened = match instance.open(&spec(&provision)).await {
-            Err(CallError::Declared(error)) if error.kind == ErrorKind::Gone => {
-                // Somebody removed it upstream: make it anew, once.
-                self.provisioning.forget(key, &provision).await?;
-                provision = self.provision(&mut instance, key, &new).await?;
-                instance.open(&spec(&provision)).await?
-            }
-            opened => opened?,
-        };
         let now = clock::unix_ms();
         let mut session = Session {
             id,
@@ -541,6 +539,34 @@ impl Core {
             driver::spawn(self, id, Some(driver::OpenedSession { writer, link }), inbox);
         }
         Ok(session)
+    }
+
+    /// Makes a session upstream, of what its agent has there.
+    async fn open(
+        &self,
+        link: &Link,
+        instance: &mut Instance,
+        new: &NewSession,
+    ) -> Result<(Provision, SessionOpened), CreateError> {
+        let key = provision_key(new, link.upstream.current()?.credential());
+        let mut provision = self.provision(instance, key, new).await?;
+        let spec = |provision: &Provision| SessionSpec {
+            id: new.id.to_string(),
+            title: new.title.clone(),
+            agent: new.spec.clone(),
+            provision: provision.value.clone(),
+            environment: new.wishes.get().to_owned(),
+        };
+        let opened = match instance.open(&spec(&provision)).await {
+            Err(CallError::Declared(error)) if error.kind == ErrorKind::Gone => {
+                // Somebody removed it upstream: make it anew, once.
+                self.provisioning.forget(key, &provision).await?;
+                provision = self.provision(instance, key, new).await?;
+                instance.open(&spec(&provision)).await?
+            }
+            opened => opened?,
+        };
+        Ok((provision, opened))
     }
 
     /// What the agent has upstream: made at its first session and found again at the others.

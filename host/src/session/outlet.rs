@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::future::BoxFuture;
@@ -25,6 +25,8 @@ pub(super) struct CurrentUpstream {
     base: String,
     /// What the latest request went with. It is not kept: a guest that is idle must not keep a removed credential in memory.
     last: Mutex<WeakUpstream>,
+    /// Why the latest request found no way to the upstream, if it did not.
+    unaddressed: Mutex<Option<LinkError>>,
 }
 
 impl From<CurrentError> for LinkError {
@@ -39,7 +41,7 @@ impl From<CurrentError> for LinkError {
 
 impl CurrentUpstream {
     pub(super) fn new(upstreams: Upstreams, runtime: RuntimeId, slot: Slot, base: String) -> Self {
-        Self { upstreams, runtime, slot, base, last: Mutex::default() }
+        Self { upstreams, runtime, slot, base, last: Mutex::default(), unaddressed: Mutex::default() }
     }
 
     /// The upstream under the credential that is stored now. What is not a single request, such as a feed, notes the version
@@ -56,6 +58,16 @@ impl CurrentUpstream {
         &self.base
     }
 
+    /// Why the guest's latest request found no way to the upstream, if it did not; told once. The guest itself is given a
+    /// sentence, of which it may make anything.
+    pub(super) fn take_unaddressed(&self) -> Option<LinkError> {
+        self.unaddressed().take()
+    }
+
+    fn unaddressed(&self) -> MutexGuard<'_, Option<LinkError>> {
+        self.unaddressed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn last(&self) -> Option<Upstream> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
@@ -64,8 +76,16 @@ impl CurrentUpstream {
 impl Outlet for CurrentUpstream {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, SendError>> {
         Box::pin(async move {
-            // Nothing was sent, and nothing will be until an operator has done something about it.
-            let upstream = self.current().map_err(|error| SendError::Refused(error.to_string()))?;
+            let upstream = match self.current() {
+                Ok(upstream) => upstream,
+                // Nothing was sent, and nothing will be until an operator has done something about it.
+                Err(error) => {
+                    let refused = SendError::Refused(error.to_string());
+                    *self.unaddressed() = Some(error);
+                    return Err(refused);
+                }
+            };
+            *self.unaddressed() = None;
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = upstream.downgrade();
             upstream.send(request).await
         })
@@ -172,6 +192,8 @@ mod tests {
         put(&vault, SECOND, "http://127.0.0.1:10");
         let SendError::Refused(why) = outlet.send(get()).await.unwrap_err() else { unreachable!("it is not sent") };
         assert!(why.contains("another base URL"), "{why}");
+        assert!(matches!(outlet.take_unaddressed(), Some(LinkError::Moved)));
+        assert!(outlet.take_unaddressed().is_none(), "it is told once");
         vault.remove_credential(&"claude".parse().unwrap()).unwrap();
         let SendError::Refused(why) = outlet.send(get()).await.unwrap_err() else { unreachable!("it is not sent") };
         assert!(why.contains("no credential is stored"), "{why}");

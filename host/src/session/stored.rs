@@ -330,7 +330,7 @@ pub struct Amendment {
     pub at_rest: bool,
 }
 
-fn to_json(value: &impl Serialize) -> Vec<u8> {
+pub(super) fn to_json(value: &impl Serialize) -> Vec<u8> {
     // Writing plain structs of text and numbers into memory cannot fail; an empty record would be refused on reading.
     serde_json::to_vec(value).unwrap_or_default()
 }

@@ -383,7 +383,7 @@ impl<'a> Run<'a> {
                 records.extend(message.map(|number| message_record(id, number)));
                 Box::pin(writer.append(draft, records, false))
             }
-            _ => Box::pin(log.delete(id)),
+            _ => Box::pin(log.delete(id, None)),
         }
     }
 
@@ -397,7 +397,7 @@ impl<'a> Run<'a> {
             draft.push("agent.message", "{}");
             assert!(self.runtime.block_on(writer.append(draft, vec![session_record(id, 1)], true)).is_err());
         }
-        assert_eq!(self.runtime.block_on(log.delete(id)), Err(AppendError::OutcomeUnknown));
+        assert_eq!(self.runtime.block_on(log.delete(id, None)), Err(AppendError::OutcomeUnknown));
         assert!(*log.fenced().borrow(), "the log does not say that it takes no more");
     }
 

@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, path::Path};
 
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableHandle};
 
 use super::{
-    DatabaseError, DatabaseResult, EVENTS, FACTS, JOURNAL, MESSAGES, SESSIONS, UNSETTLED, facts_place, framed_first,
-    head_in, journaled, message_place, new_file, next_framed, open, session_place, split_key,
+    DatabaseError, DatabaseResult, EVENTS, FACTS, JOURNAL, MESSAGES, ORPHANS, SESSIONS, UNSETTLED, facts_place,
+    framed_first, head_in, journaled, message_place, new_file, next_framed, open, orphan_place, session_place,
+    split_key,
 };
 use crate::{
     events::{
@@ -19,7 +20,7 @@ use crate::{
 
 /// Every table of `events.redb`.
 static TABLES: &[&dyn StoredTable] =
-    &[&JOURNAL, &EVENTS, &SESSIONS, &MESSAGES, &FACTS, &UNSETTLED, &RESERVATIONS, &RESERVATION_EXPIRIES];
+    &[&JOURNAL, &EVENTS, &SESSIONS, &MESSAGES, &FACTS, &ORPHANS, &UNSETTLED, &RESERVATIONS, &RESERVATION_EXPIRIES];
 
 /// The rows of the log at one moment: everything that was acknowledged before. The file cannot reuse what this sees,
 /// so it must not be kept.
@@ -137,6 +138,16 @@ fn first_damaged(transaction: &ReadTransaction, sealer: &Sealer) -> DatabaseResu
         let session = SessionId::from_bytes(*key.value());
         if sealer.open(&facts_place(&session.to_string()), sealed.value()).is_err() {
             return Ok(Some(session));
+        }
+    }
+    // A log that was last open before there was this table has none.
+    if transaction.list_tables()?.any(|table| table.name() == ORPHANS.name()) {
+        for row in transaction.open_table(ORPHANS)?.iter()? {
+            let (key, sealed) = row?;
+            let session = SessionId::from_bytes(*key.value());
+            if sealer.open(&orphan_place(&session.to_string()), sealed.value()).is_err() {
+                return Ok(Some(session));
+            }
         }
     }
     for row in transaction.open_table(MESSAGES)?.iter()? {

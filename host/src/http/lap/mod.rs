@@ -10,6 +10,7 @@ pub(super) mod events;
 pub(super) mod harnesses;
 pub(super) mod health;
 pub(super) mod keys;
+pub(super) mod orphans;
 pub(super) mod probe;
 pub(super) mod runtimes;
 pub(super) mod sessions;

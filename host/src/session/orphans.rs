@@ -1,0 +1,187 @@
+//! Sessions that are over or gone here and may go on upstream, because nobody could end them there: they are listed, and it is
+//! tried again.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    select,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Core, ReadError, Sessions,
+    failure::StepError,
+    stored::{Session, to_json},
+};
+use crate::{
+    access::Stretch,
+    clock,
+    events::AppendError,
+    id::SessionId,
+    runtime::{CallError, ErrorKind},
+};
+
+/// How often it is looked whether one is due.
+const EVERY: Duration = Duration::from_mins(1);
+
+/// How long after a try the next one comes; twice as long after each, and this at the most. Another credential is tried at
+/// once.
+const WAIT: Duration = Duration::from_mins(1);
+const WAIT_MAX: Duration = Duration::from_hours(6);
+
+/// For how long one try may take.
+const TRY: Duration = Duration::from_secs(30);
+
+/// Orphans that are read at once.
+const PAGE: usize = 64;
+
+/// A session that may go on upstream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Orphan {
+    /// The session, as it was when it ended here.
+    pub session: Session,
+    /// Why it could not be ended, the last time.
+    pub reason: String,
+    /// Since when, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// When it was tried last.
+    pub tried_ms: u64,
+    /// How often it was tried since it is an orphan.
+    pub tries: u32,
+    /// The credential that it was tried with, where there was one.
+    credential: Option<u64>,
+}
+
+impl Orphan {
+    pub(super) fn new(session: Session, reason: String, credential: Option<u64>) -> Self {
+        let now = clock::unix_ms();
+        Self { session, reason, since_ms: now, tried_ms: now, tries: 0, credential }
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        to_json(self)
+    }
+
+    fn read(id: SessionId, bytes: &[u8]) -> Result<Self, ReadError> {
+        serde_json::from_slice(bytes).map_err(|_| ReadError::Damaged { session: id })
+    }
+
+    /// When it is tried again, in milliseconds since the epoch, unless another credential comes before that.
+    #[must_use]
+    pub fn next_try_ms(&self) -> u64 {
+        let wait = WAIT.saturating_mul(2_u32.saturating_pow(self.tries)).min(WAIT_MAX);
+        self.tried_ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn is_due(&self, credential: Option<u64>, now_ms: u64) -> bool {
+        (credential.is_some() && credential != self.credential) || now_ms >= self.next_try_ms()
+    }
+}
+
+impl Sessions {
+    /// Orphans by when their sessions were made, behind `after`; at most `limit` are looked at.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn orphans(&self, after: Option<SessionId>, limit: usize) -> Result<Stretch<Orphan, SessionId>, ReadError> {
+        let stored = self.core.log.orphans(after, limit)?;
+        let read = stored.into_iter().map(|(id, bytes)| Orphan::read(id, &bytes)).collect::<Result<_, _>>()?;
+        Ok(Stretch::of(read, limit, |orphan: &Orphan| orphan.session.id, |orphan| self.holds(&orphan.session)))
+    }
+
+    /// Forgets an orphan: nobody tries to end it any more. False when there is none.
+    ///
+    /// # Errors
+    /// When that cannot be stored.
+    pub async fn forget_orphan(&self, id: SessionId) -> Result<bool, ForgetError> {
+        let Some(bytes) = self.core.log.orphan(id)? else { return Ok(false) };
+        if !self.holds(&Orphan::read(id, &bytes)?.session) {
+            return Ok(false);
+        }
+        self.core.log.set_orphan(id, None).await?;
+        Ok(true)
+    }
+
+    /// Tries to end orphans upstream, now and again and again, and whenever a credential changes.
+    pub async fn end_orphans(self) {
+        let mut changes = self.core.upstreams.changes();
+        loop {
+            if let Err(error) = self.try_orphans().await {
+                tracing::error!(%error, "sessions that may go on upstream cannot be ended there");
+            }
+            select! {
+                () = sleep(EVERY) => {}
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn try_orphans(&self) -> Result<(), ForgetError> {
+        let mut after = None;
+        loop {
+            let sessions = self.clone();
+            let page = spawn_blocking(move || sessions.orphans(after, PAGE)).await;
+            // A look that crashed has found nothing.
+            let page = page.unwrap_or_else(|_| Ok(Stretch { found: Vec::new(), next: None }))?;
+            after = page.next;
+            for mut orphan in page.found {
+                let id = orphan.session.id;
+                let credential = self.core.credential_of(&orphan.session);
+                if !orphan.is_due(credential, clock::unix_ms()) {
+                    continue;
+                }
+                let unended = self.core.end(&orphan.session).await.err();
+                let kept = match unended {
+                    None => {
+                        tracing::info!(session = %id, "a session that was an orphan is ended upstream");
+                        None
+                    }
+                    Some(reason) => {
+                        orphan.tries = orphan.tries.saturating_add(1);
+                        (orphan.reason, orphan.tried_ms, orphan.credential) = (reason, clock::unix_ms(), credential);
+                        Some(orphan.to_bytes())
+                    }
+                };
+                // Somebody may have forgotten it meanwhile.
+                if self.core.log.orphan(id)?.is_some() {
+                    self.core.log.set_orphan(id, kept).await?;
+                }
+            }
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Why an orphan was not forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// That it is forgotten cannot be stored.
+    #[error(transparent)]
+    Store(#[from] AppendError),
+}
+
+impl Core {
+    /// Ends a session upstream that nobody drives any more, or says why not.
+    async fn end(&self, session: &Session) -> Result<(), String> {
+        let link = self.link(&session.runtime, session.component, Some(&session.base)).await;
+        let link = link.map_err(|error| error.to_string())?;
+        match timeout(TRY, link.instance().close(&session.guest)).await {
+            Err(_) => Err(format!("the upstream did not answer within {} seconds", TRY.as_secs())),
+            Ok(Ok(())) => Ok(()),
+            // There is nothing to end, or nothing that could ever end it.
+            Ok(Err(CallError::Declared(error)))
+                if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Gone | ErrorKind::Unsupported) =>
+            {
+                Ok(())
+            }
+            Ok(Err(error)) => Err(link.cause::<StepError>(error).to_string()),
+        }
+    }
+}
