@@ -1,6 +1,10 @@
 //! Sessions that the upstream loses, turns that it does not end, streams that say nothing.
 
-use lap_simulator::{CutBy, Faults, fault::StreamFault};
+use lap_simulator::{
+    CutBy, Faults,
+    fault::{Noise, StreamFault},
+    script::HeartbeatForm,
+};
 use serde_json::json;
 
 use super::{ANSWER_MAX, Trial, kinds, script};
@@ -114,4 +118,25 @@ async fn a_kill_is_answered_though_the_upstream_has_lost_the_session() {
     let killed = tokio::time::timeout(ANSWER_MAX, killing).await.expect("it hangs").ok();
     assert_eq!(killed["upstream"]["verified"], json!(true), "{killed}");
     assert_eq!(kinds(&trial.client().list(&id).await).last(), Some(&"session.status_terminated"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_signs_of_life_without_end_holds_up_neither_its_neighbours_nor_an_interrupt() {
+    for form in [HeartbeatForm::Comment, HeartbeatForm::Ping] {
+        let noise = Some(Noise { after_frames: 4, every_ms: 0, form });
+        let trial = Trial::start(script()).await;
+        let streams = vec![StreamFault { times: 1, noise, ..StreamFault::default() }];
+        trial.simulator.set_faults(Faults { streams, ..Faults::default() });
+        let id = trial.session("go").await;
+        trial.stands(&id, "running").await;
+        let neighbour = trial.warm().await;
+        trial.goes_on(&neighbour).await;
+        trial.interrupt(&id).await;
+        let log = trial.rests(&id).await;
+        assert_eq!(kinds(&log).last(), Some(&"session.status_idle"), "{:?}", kinds(&log));
+        trial.heals();
+        // Nothing else will ever come over that stream.
+        trial.simulator.cut_streams(CutBy::Close);
+        trial.goes_on(&id).await;
+    }
 }

@@ -18,12 +18,17 @@ const STEADY: Duration = Duration::from_secs(10);
 const ODD_MAX: u32 = 3;
 
 /// How long what brings no event takes to be forgiven: a piece of the feed without a frame in it, which is large, and a call of
-/// the guest that reports nothing new, with its frames. Nothing more is read while all of it together would take longer than the last of
-/// these: an upstream that repeats all of a log is read at full speed, and one that never says anything costs no busy core.
+/// the guest that reports nothing new, with its frames, or twice as long as it took where that is more. Nothing more is read while all
+/// of it together would take longer than the last of these: an upstream that repeats all of a log is read at full speed, and one
+/// that never says anything costs no busy core.
 const EMPTY_COST: Duration = Duration::from_millis(50);
 const BARREN_COST: Duration = Duration::from_millis(2);
 const BARREN_FRAME_COST: Duration = Duration::from_micros(20);
 const FRUITLESS_MAX: Duration = Duration::from_secs(5);
+
+/// A feed that keeps reading held up for so long without an event is given up, and another one asked for. One that repeats a
+/// log of a million events first comes to an end of that before.
+const FLOOD_MAX: Duration = Duration::from_secs(30);
 
 /// Where the feed stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +78,8 @@ pub(crate) struct Connection {
     reading: bool,
     /// Until when what came without bringing an event is to be forgiven.
     fruitless_until: Moment,
+    /// Since when so much came without an event that reading is held up.
+    flooded_since: Option<Moment>,
     /// Where the next chance comes from.
     chance: u64,
 }
@@ -94,6 +101,7 @@ impl Connection {
             ended: None,
             reading: false,
             fruitless_until: Moment::ZERO,
+            flooded_since: None,
             chance: seed,
         }
     }
@@ -130,6 +138,7 @@ impl Connection {
     pub(crate) fn opened(&mut self, now: Moment, odd: Option<String>) {
         self.feed = Feed::Open { since: now };
         self.odd = odd;
+        (self.fruitless_until, self.flooded_since) = (now, None);
         if std::mem::replace(&mut self.behind, true) {
             self.looking = Some(Looking { look: Look::default(), gap: true, cursor: None });
         }
@@ -223,18 +232,31 @@ impl Connection {
 
     /// A piece of the feed had no frame in it.
     pub(crate) fn empty(&mut self, now: Moment) {
-        self.fruitless_until = self.fruitless_until.max(now) + EMPTY_COST;
+        self.fruitless(now, EMPTY_COST);
     }
 
-    /// So many frames of the feed were no news.
-    pub(crate) fn barren(&mut self, now: Moment, frames: usize) {
+    /// So many frames of the feed were no news, as the guest has found out in so long.
+    pub(crate) fn barren(&mut self, now: Moment, frames: usize, took: Duration) {
         let frames = u32::try_from(frames).unwrap_or(u32::MAX);
-        self.fruitless_until = self.fruitless_until.max(now) + BARREN_COST + BARREN_FRAME_COST * frames;
+        self.fruitless(now, (BARREN_COST + BARREN_FRAME_COST * frames).max(2 * took));
+    }
+
+    fn fruitless(&mut self, now: Moment, cost: Duration) {
+        self.fruitless_until = self.fruitless_until.max(now) + cost;
+        // A feed that is held up is read again in the very moment when it may be, so it is never far below the most.
+        let flooded = self.fruitless_until > now + FRUITLESS_MAX / 2;
+        self.flooded_since = if flooded { self.flooded_since.or(Some(now)) } else { None };
+    }
+
+    /// True when the feed says nothing for long, and that at full speed.
+    pub(crate) fn is_flooded(&self, now: Moment) -> bool {
+        self.is_open() && self.flooded_since.is_some_and(|since| now >= since + FLOOD_MAX)
     }
 
     /// The log has grown: the upstream is well.
     pub(crate) fn grown(&mut self) {
         self.connecting.reset();
+        self.flooded_since = None;
     }
 
     /// The feed is over.

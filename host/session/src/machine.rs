@@ -436,6 +436,7 @@ impl Machine {
                     self.connection.empty(now.at);
                 }
                 self.connection.came(frames);
+                self.end_flood();
             }
             Event::FeedEnded(ending) => self.connection.ended(now.at, ending),
             Event::FeedRefused(failure) => self.connection.refused(failure),
@@ -763,7 +764,9 @@ impl Machine {
             (Calling::OnFrames | Calling::OnEnd, Ok(Done::Outcome { outcome, frames })) => {
                 let grown = self.take(outcome, &frames, call);
                 if call == Calling::OnFrames && !grown {
-                    self.connection.barren(self.now.at, frames.len());
+                    let took = self.now.at.saturating_sub(self.call_since);
+                    self.connection.barren(self.now.at, frames.len(), took);
+                    self.end_flood();
                 }
             }
             (Calling::OnFrames | Calling::OnEnd, Err(failure)) => self.not_mapped(&failure),
@@ -774,6 +777,14 @@ impl Machine {
             (Calling::Deleting, result) => self.delete_step(result.map(|_| ())),
             // What a driver should not answer changes nothing.
             (_, Ok(_)) => {}
+        }
+    }
+
+    /// Gives up a feed that says nothing at full speed, as one that has fallen silent.
+    fn end_flood(&mut self) {
+        if self.connection.is_flooded(self.now.at) {
+            self.actions.push(Action::CloseFeed);
+            self.connection.ended(self.now.at, Ending::Silent);
         }
     }
 

@@ -22,6 +22,8 @@ struct Play {
     log: Vec<String>,
     replies: Vec<(u64, Reply)>,
     tickets: u64,
+    /// True when the next piece of the feed may be read.
+    reads: bool,
 }
 
 impl Play {
@@ -44,7 +46,7 @@ impl Play {
             seed: 7,
         };
         let machine = Machine::new(start, 0);
-        Self { machine, now: Moment::ZERO, call: None, log: Vec::new(), replies: Vec::new(), tickets: 0 }
+        Self { machine, now: Moment::ZERO, call: None, log: Vec::new(), replies: Vec::new(), tickets: 0, reads: false }
     }
 
     fn on(&mut self, event: Event) {
@@ -60,6 +62,7 @@ impl Play {
                     self.call = Some(call);
                 }
                 Action::Abandon => self.call = None,
+                Action::Read => self.reads = true,
                 Action::Reply(Ticket(ticket), reply) => self.replies.push((ticket, reply)),
                 _ => {}
             }
@@ -415,6 +418,30 @@ fn a_quiet_turn_is_looked_for_after_three_minutes_and_given_up_after_an_hour() {
     }
     assert_eq!(play.now, Duration::from_mins(60));
     assert_eq!(play.kinds()[1..], ["session.error", "user.message", "session.status_idle"]);
+}
+
+#[test]
+fn a_feed_that_says_nothing_at_full_speed_is_given_up_after_half_a_minute_and_one_that_brings_an_event_is_not() {
+    for brings in [false, true] {
+        let mut play = Play::running();
+        let began = play.now;
+        while play.calls() == "nothing" && play.now < Duration::from_mins(3) {
+            if std::mem::take(&mut play.reads) {
+                play.on(Event::Frames(Frames::none()));
+            }
+            play.pass(Duration::from_millis(10));
+            if brings && play.now.subsec_millis() == 0 && play.now.as_secs().is_multiple_of(10) {
+                play.brings(&format!(r#"{{"type":"agent.message","id":"m{:?}"}}"#, play.now), Effect::None);
+            }
+        }
+        match brings {
+            true => assert_eq!(play.calls(), "nothing"),
+            false => {
+                assert_eq!(play.calls(), "on-end");
+                assert!((30..40).contains(&(play.now - began).as_secs()), "{:?}", play.now);
+            }
+        }
+    }
 }
 
 #[test]

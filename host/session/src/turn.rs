@@ -218,15 +218,21 @@ impl Machine {
         self.sought = None;
     }
 
-    /// Shows the current prompt as one that will not be answered, unless the log shows it already. `arrived` is what is known
-    /// of it while nothing is known from the upstream.
+    /// Shows the current prompt as one that will not be answered, unless the upstream has come to it. `arrived` is what is
+    /// known of it while nothing is known from the upstream.
     pub(crate) fn withdraw_current(&mut self, reason: Reason, arrived: Arrived) {
-        let shown = self.sought.as_ref().is_some_and(crate::ingest::Sought::is_shown);
-        let Some(prompt) = self.current.take().filter(|_| !shown) else { return };
+        let begun = self.sought.as_ref().is_some_and(crate::ingest::Sought::is_begun);
+        let shown_as = self.sought.as_ref().and_then(crate::ingest::Sought::shown_as).map(str::to_owned);
+        let Some(mut prompt) = self.current.take().filter(|_| !begun) else { return };
         let arrived = match self.state().phase() {
+            _ if shown_as.is_some() => Arrived::Yes,
             Phase::Taken | Phase::Running | Phase::Rescheduling => Arrived::Yes,
             _ => arrived,
         };
+        // The log has it as one that waits, under the upstream's id: this is another word on the same event.
+        if let Some(id) = shown_as.filter(|id| !id.is_empty()) {
+            prompt.id = id;
+        }
         let number = self.state().sent();
         self.show_withdrawn(&prompt, number, reason, arrived);
     }

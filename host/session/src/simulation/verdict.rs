@@ -447,21 +447,21 @@ impl World {
             return self.broken("events", format!("{json} is not of the type {kind}"));
         }
         let id = head.id.as_deref().unwrap_or_default();
-        if !self.checks.keys.insert((id.to_owned(), head.is_processed())) {
+        let withdrawn = json.contains(r#""withdrawn":"#);
+        if !withdrawn && !self.checks.keys.insert((id.to_owned(), head.is_processed())) {
             return self.broken("once", format!("the log has {json} twice"));
         }
         let second = kind == event::INTERRUPT && head.is_processed();
         if own.has(id) && !second && id != own.id(seq as u64) && id != own.timed_id(seq as u64) {
             return self.broken("sequence", format!("{json} is the event {seq}"));
         }
-        let theirs = !own.has(id) && !id.starts_with("msg_");
+        let theirs = !own.has(id) && !id.starts_with("msg_") && !withdrawn;
         if theirs && kind != event::OMITTED {
             let outcome = self.checks.outcomes.get(&guest.parse().unwrap_or_default());
             if outcome.is_none_or(|outcome| !outcome.iter().any(|reported| reported == json)) {
                 return self.broken("the guest's state", format!("{json} stands in the log before its state"));
             }
         }
-        let withdrawn = json.contains(r#""withdrawn":"#);
         if kind == event::IDLE || kind == event::TERMINATED {
             self.checks.last_end = seq;
         }
@@ -475,7 +475,7 @@ impl World {
             let ends = self.checks.ends.entry(text).or_default();
             if withdrawn {
                 ends.withdrawn += 1;
-            } else {
+            } else if head.is_processed() || !head.timed {
                 ends.shown.insert(id.to_owned());
             }
         }
@@ -604,7 +604,16 @@ impl World {
         let mut withdrawn: HashMap<&str, &str> = HashMap::new();
         for json in &self.disk.log {
             let Some((_, rest)) = json.split_once(r#""withdrawn":"#) else { continue };
-            let row = self.disk.rows.iter().find(|row| json.contains(&format!("\"{}\"", row.prompt.id)));
+            let of_id = self.disk.rows.iter().find(|row| json.contains(&format!("\"{}\"", row.prompt.id)));
+            // One that the upstream has shown as waiting has the id that it has there.
+            let text = event::message_text(json);
+            let shown = self.checks.keys.iter().any(|(id, _)| json.contains(&format!("\"id\":\"{id}\"")));
+            let of_text = || {
+                let alike = |row: &&Row| event::message_text(&row.prompt.json) == text;
+                let mut rows = self.disk.rows.iter().filter(alike).filter(|_| shown);
+                rows.find(|row| !withdrawn.contains_key(&*row.prompt.id))
+            };
+            let row = of_id.or_else(of_text);
             let row = row.ok_or_else(|| format!("a visible end: {json} is no message"))?;
             let arrived =
                 ["no", "yes", "unknown"].into_iter().find(|word| rest.contains(&format!("\"arrived\":\"{word}\"")));
