@@ -34,9 +34,10 @@ pub struct Evidence {
     pub status: Option<String>,
     /// It came to rest in time, as the host says.
     pub rested: bool,
-    /// What the upstream said and was told, and which of it was there before the command.
+    /// What the upstream said and was told.
     pub upstream: Vec<Value>,
-    pub upstream_before: Vec<Value>,
+    /// Which of it was there once the command could have had its effect.
+    pub upstream_then: Vec<Value>,
     /// The upstream still has the session.
     pub upstream_has_it: bool,
     /// How long the command took, where it has to be answered in time.
@@ -67,7 +68,7 @@ pub enum Wrong {
     Unrest,
     /// The turn came to its natural end upstream, though it was stopped.
     RanOn,
-    /// The upstream has it still.
+    /// The upstream has it still, or the log does not say that it has not.
     LeftUpstream,
     /// Something is told as processed that never reached the upstream.
     MadeUp,
@@ -135,9 +136,9 @@ fn is_end(event: &Value) -> bool {
     matches!(kind(event), "session.status_idle" | "session.status_terminated" | "session.deleted")
 }
 
-fn ends_naturally(upstream: &[Value], prompt: &str) -> bool {
+fn natural_end_at(upstream: &[Value], prompt: &str) -> Option<usize> {
     let end = natural_end(prompt);
-    upstream.iter().any(|event| kind(event) == "agent.message" && text(event) == end)
+    upstream.iter().position(|event| kind(event) == "agent.message" && text(event) == end)
 }
 
 impl Evidence {
@@ -159,16 +160,21 @@ impl Evidence {
         if prompt.acknowledged && !self.saw_end_of(prompt) {
             wrong.push(Wrong::NoEnd);
         }
-        if prompt.stopped
-            && ends_naturally(&self.upstream, &prompt.text)
-            && !ends_naturally(&self.upstream_before, &prompt.text)
-        {
+        if prompt.stopped && self.ran_on(prompt) {
             wrong.push(Wrong::RanOn);
         }
         if let Some(log) = &self.log {
             wrong.extend(self.of_told(prompt, log, asked > 0));
         }
         wrong
+    }
+
+    /// True when the turn came to its natural end behind an interrupt, or so long after the command that none can have come.
+    /// A turn whose end is a moment behind the command may have been too fast for it.
+    fn ran_on(&self, prompt: &Prompt) -> bool {
+        let Some(end) = natural_end_at(&self.upstream, &prompt.text) else { return false };
+        let interrupted = self.upstream[..end].iter().any(|event| kind(event) == "user.interrupt");
+        interrupted || natural_end_at(&self.upstream_then, &prompt.text).is_none()
     }
 
     /// What the log makes of a prompt.
@@ -209,6 +215,10 @@ impl Evidence {
         let moving = matches!(self.status.as_deref(), Some("running" | "rescheduling"));
         note(!self.rested || moving, Wrong::Unrest);
         note(self.upstream_has_it && matches!(self.stops, Stops::Session | Stops::Everything), Wrong::LeftUpstream);
+        let verified =
+            |event: &Value| kind(event) == "session.status_terminated" && event["upstream"]["verified"] == true;
+        let last = self.log.iter().flatten().last();
+        note(self.stops == Stops::Session && !last.is_some_and(verified), Wrong::LeftUpstream);
         note(self.is_torn(), Wrong::Torn);
         note(self.took.is_some_and(|took| took > ANSWER_MAX), Wrong::Late);
         note(self.refused.is_some(), Wrong::Refused);
@@ -268,7 +278,7 @@ mod tests {
             log: Some(log),
             status: Some("idle".to_owned()),
             rested: true,
-            upstream_before: Vec::new(),
+            upstream_then: Vec::new(),
             upstream,
             upstream_has_it: stops == Stops::Turn || stops == Stops::Nothing,
             took: Some(Duration::from_millis(5)),
@@ -296,7 +306,8 @@ mod tests {
     }
 
     fn killed() -> Evidence {
-        let log = vec![withdrawn("a"), event("session.status_terminated")];
+        let over = json!({"type": "session.status_terminated", "upstream": {"verified": true}});
+        let log = vec![withdrawn("a"), over];
         Evidence {
             status: Some("terminated".to_owned()),
             goes_on: None,
@@ -345,8 +356,14 @@ mod tests {
         late.took = Some(ANSWER_MAX + Duration::from_millis(1));
         let mut twice = answered();
         twice.upstream.push(said("user.message", "a"));
+        let said_unknown = json!({"type": "session.status_terminated", "upstream": {"verified": false}});
+        let told = fitting(Stops::Session, vec![prompt("a", true)], vec![withdrawn("a"), said_unknown]);
+        let unverified = Evidence { seen: told.seen, log: told.log, ..killed() };
         let mut ran_on = interrupted();
         ran_on.upstream.push(said("agent.message", &natural_end("a")));
+        ran_on.upstream_then.clone_from(&ran_on.upstream);
+        let mut never_stopped = interrupted();
+        never_stopped.upstream.insert(1, said("agent.message", &natural_end("a")));
         let mut claims = interrupted();
         claims.claimed = vec![said("user.message", "never sent")];
         let mut gap = answered();
@@ -374,7 +391,9 @@ mod tests {
             (Evidence { status: Some("running".to_owned()), ..answered() }, vec![Unrest]),
             (Evidence { status: Some("rescheduling".to_owned()), ..answered() }, vec![Unrest]),
             (ran_on, vec![RanOn]),
+            (never_stopped, vec![RanOn]),
             (Evidence { upstream_has_it: true, ..killed() }, vec![LeftUpstream]),
+            (unverified, vec![LeftUpstream]),
             (claims, vec![MadeUp]),
             (twice, vec![Doubled]),
             (gap, vec![Torn]),
@@ -389,11 +408,11 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_had_ended_before_the_stop_did_not_run_on() {
+    fn a_turn_that_ended_about_when_the_stop_came_did_not_run_on() {
         let mut evidence = interrupted();
         let end = said("agent.message", &natural_end("a"));
-        evidence.upstream.push(end.clone());
-        evidence.upstream_before.push(end);
+        evidence.upstream.insert(1, end.clone());
+        evidence.upstream_then.push(end);
         assert_eq!(evidence.wrong(), []);
     }
 

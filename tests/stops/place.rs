@@ -62,10 +62,10 @@ impl Place {
     }
 }
 
-/// A turn of ten events in a second, which one cannot miss in the middle; one that is over at once; one that asks for leave.
+/// A turn of fifteen events in a second and a half, which goes on well behind the longest delay; one that is over at once; one that asks for leave.
 fn script(latency: Latency) -> Script {
     let end = || Step::message(&natural_end("{prompt}"));
-    let long = Step::Repeat(Repeat { count: 10, every_ms: 100, bytes: 150, ..Repeat::default() });
+    let long = Step::Repeat(Repeat { count: 15, every_ms: 100, bytes: 150, ..Repeat::default() });
     let ask = Step::ask("bash", json!({"command": "rm"}), "removed");
     let turns = [("quick", Turn::of([end()])), ("ask", Turn::of([ask, end()]))];
     let turns = turns.map(|(name, turn)| (name.to_owned(), turn)).into();
