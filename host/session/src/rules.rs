@@ -421,6 +421,37 @@ fn a_quiet_turn_is_looked_for_after_three_minutes_and_given_up_after_an_hour() {
 }
 
 #[test]
+fn a_turn_that_was_given_up_and_may_go_on_upstream_can_be_stopped_there() {
+    let mut play = Play::running();
+    while play.state().in_turn() {
+        play.pass(Duration::from_mins(1));
+        if play.call.is_some() {
+            play.looked();
+        }
+    }
+    assert_eq!(play.interrupt(), Some(Reply::Done));
+    while play.calls() != "interrupt" {
+        match play.calls() {
+            "connect" => play.connected(),
+            _ => play.looked(),
+        }
+    }
+    play.taken("interrupt");
+    assert!(!play.state().settled(), "its end has not come");
+    while play.calls() != "nothing" {
+        match play.calls() {
+            "connect" => play.connected(),
+            _ => play.looked(),
+        }
+    }
+    play.brings(&status("z", "idle"), Effect::Ended);
+    assert!(play.state().settled());
+    let again = play.log.len();
+    assert_eq!(play.interrupt(), Some(Reply::Done));
+    assert_eq!(play.log.len(), again, "there is nothing to stop any more");
+}
+
+#[test]
 fn a_feed_that_says_nothing_at_full_speed_is_given_up_after_half_a_minute_and_one_that_brings_an_event_is_not() {
     for brings in [false, true] {
         let mut play = Play::running();

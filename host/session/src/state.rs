@@ -247,7 +247,7 @@ impl State {
             Input::Waits => Ok(self.arrived(Phase::Waiting)),
             Input::Rescheduled => Ok(self.arrived(Phase::Rescheduling)),
             // A failed turn ends too; what clients shall see is that it failed.
-            Input::Ended if self.phase == Phase::Failed => Ok(Self { abandoned: false, ..self }),
+            Input::Ended if self.phase == Phase::Failed => Ok(Self { abandoned: false, stop: Stop::None, ..self }),
             Input::Ended => Ok(Self { abandoned: false, ..self.over(Phase::Idle) }),
             Input::Failed => Ok(Self { abandoned: false, ..self.over(Phase::Failed) }),
             // What waits would meet the same end.
@@ -399,7 +399,9 @@ impl State {
     /// True when an interrupt has something to stop upstream.
     #[must_use]
     pub const fn interruptible(self) -> bool {
-        self.in_turn() || matches!(self.phase, Phase::Waiting)
+        self.in_turn()
+            || matches!(self.phase, Phase::Waiting)
+            || (self.abandoned && matches!(self.phase, Phase::Failed))
     }
 }
 
