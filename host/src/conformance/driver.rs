@@ -220,12 +220,18 @@ impl<'a> Driver<'a> {
             self.asked = None;
         }
         match reply {
-            Reply::Done | Reply::Taken(_) | Reply::Over(_) => {}
             Reply::Failed(_) | Reply::Unreachable | Reply::Overtaken => self.failed = self.expected.is_none(),
             Reply::Refused(refused) if self.knobs.is_kind() => {
                 self.guest.complain(format!("the host does not take what the client does: {refused}"));
             }
-            Reply::Refused(_) | Reply::Busy | Reply::QueueFull | Reply::Running | Reply::Changed => {}
+            Reply::Done
+            | Reply::Taken(_)
+            | Reply::Over(_)
+            | Reply::Refused(_)
+            | Reply::Busy
+            | Reply::QueueFull
+            | Reply::Running
+            | Reply::Changed => {}
         }
     }
 

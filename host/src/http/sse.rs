@@ -366,7 +366,7 @@ mod tests {
         let (_directory, log, session, _drain, frames) = stream_of_one(None).await;
         let (_, frames) = next(frames).await;
         let (_, frames) = next(frames).await;
-        let (ended, deleted) = tokio::join!(frames.next(), log.delete(session));
+        let (ended, deleted) = tokio::join!(frames.next(), log.delete(session, None));
         assert!(ended.is_none() && deleted.is_ok());
     }
 
@@ -376,7 +376,7 @@ mod tests {
         frames.end = End::Final { session };
         let (_, frames) = next(frames).await;
         let (_, frames) = next(frames).await;
-        let (last, deleted) = tokio::join!(next(frames), log.delete(session));
+        let (last, deleted) = tokio::join!(next(frames), log.delete(session, None));
         deleted.unwrap();
         let (last, frames) = last;
         assert!(last.starts_with("event: session.deleted\ndata: {") && last.ends_with("}\n\n"), "{last}");
