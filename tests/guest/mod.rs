@@ -4,3 +4,4 @@ mod bundled;
 mod compile;
 mod hostile;
 mod neighbours;
+mod room;

@@ -4,7 +4,7 @@ use std::{io, sync::Arc, thread, time::Duration};
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::lane::Lane;
+use super::{idle::Idle, lane::Lane};
 
 /// How often a running guest is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(5);
@@ -42,6 +42,7 @@ pub enum EngineError {
 pub(super) struct Machine {
     pub(super) engine: Engine,
     pub(super) lane: Lane,
+    pub(super) idle: Arc<Idle>,
 }
 
 /// Makes the engine for at most `guests` guests at once.
@@ -62,7 +63,7 @@ pub(super) fn start(guests: u32) -> Result<Arc<Machine>, EngineError> {
             thread::sleep(TICK);
         }
     })?;
-    Ok(Arc::new(Machine { engine, lane: Lane::start()? }))
+    Ok(Arc::new(Machine { engine, lane: Lane::start()?, idle: Arc::default() }))
 }
 
 fn pool(guests: u32) -> PoolingAllocationConfig {

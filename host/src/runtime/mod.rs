@@ -14,6 +14,7 @@ mod call;
 mod compile;
 mod component;
 mod engine;
+mod idle;
 mod inspect;
 mod lane;
 mod loader;
@@ -60,6 +61,7 @@ pub use self::{
 use self::{
     bindings::exports::lap::runtime::adapter::Guest as Adapter,
     component::Component,
+    idle::Place,
     lane::{Lost, Pace},
     quarantine::Fate,
     record::Recorder,
@@ -252,7 +254,8 @@ impl Runtime {
     /// A guest for one turn of one session. It comes to life at its first call.
     #[must_use]
     pub fn instance(&self, outlet: Arc<dyn Outlet>) -> Instance {
-        Instance { component: Arc::clone(&self.component), outlet, live: None, slow: 0, recorder: None }
+        let place = Place::new(Arc::clone(&self.component.machine().idle));
+        Instance { component: Arc::clone(&self.component), outlet, place, slow: 0, recorder: None }
     }
 }
 
@@ -260,7 +263,8 @@ impl Runtime {
 pub struct Instance {
     component: Arc<Component>,
     outlet: Arc<dyn Outlet>,
-    live: Option<Live>,
+    /// Where it rests between its calls.
+    place: Place,
     /// How many calls still begin on the lane, because one of the latest computed for long.
     slow: u8,
     /// Absent unless the operator wants this session recorded.
@@ -337,7 +341,7 @@ impl Instance {
     ) -> Result<T, CallError> {
         let component = Arc::clone(&self.component);
         let pass = component.watch.admit()?;
-        let (live, outlet, pace) = (self.live.take(), Arc::clone(&self.outlet), Pace::of_call(self.slow > 0));
+        let (live, outlet, pace) = (self.place.take(), Arc::clone(&self.outlet), Pace::of_call(self.slow > 0));
         let work = {
             let (component, pace) = (Arc::clone(&component), Arc::clone(&pace));
             async move {
@@ -346,7 +350,11 @@ impl Instance {
                         live.refill(pace);
                         live
                     }
-                    None => Live::start(component, Some(outlet), pace).await?,
+                    None => {
+                        let start =
+                            || Live::start(Arc::clone(&component), Some(Arc::clone(&outlet)), Arc::clone(&pace));
+                        component.machine().idle.make_room(start).await?
+                    }
                 };
                 match function(live.world.lap_runtime_adapter(), &mut live.store).await {
                     Ok(answer) => Ok((live, answer)),
@@ -359,7 +367,7 @@ impl Instance {
         let answered = answered.unwrap_or(Ok(Err(Fault::Wall))).unwrap_or_else(|Lost| Err(Fault::lost()));
         pass.ended(answered.as_ref().map_or_else(Fault::blame, |_| Fate::Well));
         let (live, answer) = answered?;
-        self.live = Some(live);
+        self.place.put(live);
         answer.map_err(|error| CallError::Declared(self.fit_for_clients(error)))
     }
 

@@ -10,6 +10,7 @@ use super::{
     bindings::Runtime as World,
     component::Component,
     engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX},
+    idle::Room,
     lane::{Pace, Tick},
     outlet::Outlet,
     wasi,
@@ -117,6 +118,7 @@ impl WasiView for Guest {
 pub(super) struct Live {
     pub(super) store: Store<Guest>,
     pub(super) world: World,
+    _room: Room,
 }
 
 impl Live {
@@ -150,7 +152,7 @@ impl Live {
         });
         store.set_epoch_deadline(FIRST_TICKS);
         match component.instantiate(&mut store).await {
-            Ok(world) => Ok(Self { store, world }),
+            Ok(world) => Ok(Self { store, world, _room: Room(Arc::clone(&component.machine().idle)) }),
             Err(error) => Err(fault(&store, &error)),
         }
     }
