@@ -95,6 +95,7 @@ async fn a_credential_that_cannot_be_used_is_refused_by_name() {
     for (body, text) in [
         (json!({"api_key": " ", "api_base": base}), "api_key"),
         (json!({"api_base": base}), "api_key"),
+        (json!({"api_key": "sk-secret-of-mine", "api_bse": base}), "api_bse"),
         (json!({"api_key": "k\u{7}", "api_base": base}), "api_key"),
         (json!({"api_key": "sk-secret-of-mine", "api_base": "http://example.com"}), "http"),
         (json!({"api_key": "sk-secret-of-mine", "api_base": "ftp://127.0.0.1"}), "api_base"),

@@ -196,8 +196,27 @@ fn spellings(secret: &str) -> Zeroizing<Vec<String>> {
     all.add(replaced(&once, "/", "\\/"));
     all.add(json_escaped(&once));
     all.add(html_safe_json(&once));
+    for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
+        all.add(escaped(secret, digits, |byte| byte == b'+' || b"<>&'`".contains(&byte)));
+        all.add(escaped(secret, digits, |byte| !byte.is_ascii_alphanumeric()));
+    }
     all.add(once);
     all.0
+}
+
+/// The secret with `\u00xx` for some of its characters, as JSON writers do that are careful about HTML, or about everything.
+fn escaped(secret: &str, digits: &[u8; 16], wanted: impl Fn(u8) -> bool) -> Zeroizing<String> {
+    let mut all = Zeroizing::new(String::with_capacity(6 * secret.len()));
+    for byte in secret.bytes() {
+        if wanted(byte) {
+            all.push_str("\\u00");
+            all.push(char::from(digits[usize::from(byte >> 4)]));
+            all.push(char::from(digits[usize::from(byte & 15)]));
+        } else {
+            all.push(char::from(byte));
+        }
+    }
+    all
 }
 
 /// The pieces in a row. The room is taken at once: a text that grows leaves a copy of itself behind, which nobody clears.

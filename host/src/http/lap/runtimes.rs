@@ -167,7 +167,9 @@ pub(in super::super) async fn list(
     Ok(json::json(StatusCode::OK, &List { runtimes }))
 }
 
+/// A misspelt `api_base` would send the key to the vendor's own address.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(in super::super) struct NewCredential {
     #[serde(default)]
     api_key: Option<Secret>,
