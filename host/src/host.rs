@@ -38,7 +38,7 @@ pub const fn bundled() -> &'static [(&'static str, &'static [u8])] {
     BUNDLED
 }
 
-/// How long pumps may take to leave when the host stops. What they have not committed is fetched again.
+/// How long drivers may take to leave when the host stops. What they have not committed is fetched again.
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// The log's file in the data directory.
@@ -138,6 +138,7 @@ pub struct Host {
     log: EventLog,
     stop: oneshot::Sender<()>,
     server: Task,
+    sessions: Sessions,
     retention: Option<Task>,
     orphans: Task,
     keys: ClientKeys,
@@ -154,7 +155,7 @@ impl Drop for Task {
     }
 }
 
-/// The threads of pumps and guests. An executor must not be dropped on a thread of another one, so this is told to stop
+/// The threads of drivers and guests. An executor must not be dropped on a thread of another one, so this is told to stop
 /// and not waited for.
 struct Guests {
     handle: Handle,
@@ -176,6 +177,10 @@ impl Drop for Guests {
         }
     }
 }
+
+/// For how long an orderly stop waits for prompts that are on their way: whether one arrives that is broken off, nobody can
+/// tell in time. A supervisor's patience is often ten seconds.
+const SENDS_WAIT: Duration = Duration::from_secs(8);
 
 /// How many connections may wait to be accepted; the kernel has a bound of its own (`net.core.somaxconn`). Beyond that it
 /// forgets some of those whose clients wait for the host to speak first, and the others come a second late.
@@ -241,7 +246,7 @@ impl Host {
         let orphans = Task(tokio::spawn(sessions.clone().end_orphans()));
         let files = StoreFiles { events: config.data_dir.join(EVENTS_FILE), vault: Vault::file(&config.data_dir) };
         let app = App::new(Services {
-            sessions,
+            sessions: sessions.clone(),
             agents: Agents::new(&vault),
             environments: Environments::new(&vault),
             reservations: log.reservations(),
@@ -263,7 +268,7 @@ impl Host {
         let stopped = async { drop(stopped.await) };
         let server = Task(tokio::spawn(http::serve(listener, app, stopped)));
         let notes = Task(tokio::spawn(keys.clone().keep_notes()));
-        Ok(Self { address, log, stop, server, retention, orphans, keys, notes, guests })
+        Ok(Self { address, log, sessions, stop, server, retention, orphans, keys, notes, guests })
     }
 
     /// Where it listens.
@@ -281,10 +286,14 @@ impl Host {
     /// Stops: takes no more connections, ends streams after a word on when to come back, lets requests finish. What
     /// runs upstream runs on, and the next start goes on with it.
     pub async fn shutdown(self) {
-        let Self { log, stop, mut server, retention, orphans, keys, notes, mut guests, .. } = self;
+        let Self { log, sessions, stop, mut server, retention, orphans, keys, notes, mut guests, .. } = self;
         drop((stop, retention, orphans, notes));
         if (&mut server.0).await.is_err() {
             tracing::error!("the server crashed");
+        }
+        match sessions.close(SENDS_WAIT).await {
+            0 => {}
+            left => tracing::warn!(left, "prompts are still on their way; the next start looks whether they arrived"),
         }
         if !matches!(tokio::task::spawn_blocking(move || keys.note()).await, Ok(Ok(()))) {
             tracing::warn!("when keys were used last could not be noted");

@@ -104,3 +104,42 @@ async fn a_prompt_that_must_wait_leaves_its_session_rescheduling_and_is_answered
         assert_eq!(trial.asked(&id, "/quick go").await, 1);
     }
 }
+
+/// What an upstream takes so long for, and finishes although the host hangs up.
+fn late(ms: u64) -> RequestFault {
+    RequestFault { delay_ms: ms, finishes: true, ..once(Answer::Real) }
+}
+
+#[tokio::test]
+async fn an_orderly_stop_waits_for_a_prompt_that_is_on_its_way() {
+    let mut trial = Trial::start(script()).await;
+    let id = trial.warm().await;
+    // The next start would look for it for three seconds, and then send it again.
+    trial.fails(late(5_000));
+    assert_eq!(trial.client().prompt(&id, "/quick once").await.status, 204);
+    while trial.simulator.recorder().count(Endpoint::EventsSend) < 2 {
+        tokio::task::yield_now().await;
+    }
+    trial.world.restart().await;
+    trial.ended_well(&id).await;
+    assert_eq!(trial.asked(&id, "/quick once").await, 1);
+}
+
+#[tokio::test]
+async fn a_prompt_that_was_withdrawn_and_arrives_after_all_is_stopped() {
+    let trial = Trial::start(script()).await;
+    let id = trial.warm().await;
+    trial.fails(late(15_000));
+    assert_eq!(trial.client().prompt(&id, "/longer and late").await.status, 204);
+    trial.interrupt(&id).await;
+    let log = trial.rests(&id).await;
+    let withdrawn = log.iter().find(|event| event["withdrawn"].is_object()).expect("it is withdrawn");
+    assert_eq!(withdrawn["withdrawn"]["arrived"], "unknown", "{withdrawn}");
+    while trial.asked(&id, "/longer and late").await == 0 {}
+    let log = trial.rests(&id).await;
+    let stops = |body: &[u8]| String::from_utf8_lossy(body).contains("user.interrupt");
+    let requests = trial.simulator.recorder().requests();
+    assert_eq!(requests.iter().filter(|request| stops(&request.body)).count(), 1, "nobody wants its answer");
+    assert!(!log.iter().any(|event| event["content"][0]["text"] == "done: /longer and late"), "{log:?}");
+    assert_eq!(trial.client().status(&id).await, "idle");
+}

@@ -1,8 +1,8 @@
 //! Sessions that the upstream loses, turns that it does not end, streams that say nothing.
 
 use lap_simulator::{
-    CutBy, Faults,
-    fault::{Noise, StreamFault},
+    CutBy, Endpoint, Faults,
+    fault::{Noise, RequestFault, StreamFault},
     script::HeartbeatForm,
 };
 use serde_json::json;
@@ -139,4 +139,25 @@ async fn a_stream_of_signs_of_life_without_end_holds_up_neither_its_neighbours_n
         trial.simulator.cut_streams(CutBy::Close);
         trial.goes_on(&id).await;
     }
+}
+
+#[tokio::test]
+async fn a_turn_that_the_host_has_given_up_can_be_stopped_where_it_goes_on() {
+    let mut script = script();
+    let long = lap_simulator::script::Repeat { count: 10_000, every_ms: 100, ..Default::default() };
+    script.default.steps = vec![lap_simulator::script::Step::Repeat(long)];
+    let trial = Trial::start(script).await;
+    let id = trial.session("go").await;
+    working(&trial, &id).await;
+    // A feed that is refused for good ends the turn here, and not there.
+    trial.fails(RequestFault::error(Endpoint::EventsStream, 1, 400, "invalid_request_error"));
+    trial.simulator.cut_streams(CutBy::Close);
+    trial.stands(&id, "error").await;
+    let upstream = upstream_id(&trial, &id).await;
+    let said = |kind: &str| trial.simulator.events(&upstream).iter().filter(|event| event["type"] == kind).count();
+    assert_eq!(said("session.status_idle"), 0, "it goes on there");
+    trial.interrupt(&id).await;
+    let log = trial.rests(&id).await;
+    assert_eq!((said("user.interrupt"), said("session.status_idle")), (1, 1));
+    assert_eq!(kinds(&log).last(), Some(&"session.status_idle"), "{:?}", kinds(&log));
 }

@@ -54,6 +54,11 @@ impl Backoff {
         self.since = now;
     }
 
+    /// What failed until now has not failed: what fails from now on has its own time, and the waits stay long.
+    pub const fn found(&mut self, now: Moment) {
+        self.since = now;
+    }
+
     /// All is well: the next failure is a first one.
     pub fn reset(&mut self) {
         *self = Self::default();

@@ -10,10 +10,8 @@ use crate::{
     ending::EndOfSession,
     event::{self, Arrived, Reason, RetryStatus},
     failure::{Cause, Failure, Verdict},
-    machine::{
-        Action, Call, Calling, Done, HELD_UP, Machine, Prompt, QUEUE_BYTES_MAX, QUEUE_MAX, Reply, Sending, Ticket,
-        WITH_CREDENTIAL,
-    },
+    interface::{Action, Call, Done, Prompt, Reply, Ticket},
+    machine::{Calling, HELD_UP, Machine, QUEUE_BYTES_MAX, QUEUE_MAX, Sending, WITH_CREDENTIAL},
     state::{Input, Phase, Refused, Stop},
 };
 
@@ -22,6 +20,9 @@ const ANSWERS: [&str; 3] = ["user.tool_confirmation", "user.custom_tool_result",
 
 /// How many inputs, and how many wishes to end the session, may wait.
 const WAITING_MAX: usize = 64;
+
+/// For how long a feed that was just cut is waited for before an input is refused.
+const FEED_WAIT: Duration = Duration::from_secs(1);
 
 /// By when a turn that was to be stopped has ended, or the host ends it.
 const STOP_MAX: Duration = Duration::from_mins(1);
@@ -114,6 +115,8 @@ impl Machine {
             self.queue.len() >= QUEUE_MAX || (!self.queue.is_empty() && self.queue_bytes + size > QUEUE_BYTES_MAX);
         let taken = match self.state().apply(Input::Prompt) {
             Err(refused) => Err(Reply::Refused(refused)),
+            // It may be gone in a moment, and with it what was acknowledged.
+            Ok(_) if self.deleting.is_some() => Err(Reply::Busy),
             Ok(_) if self.archived => Err(Reply::Refused(Refused::Archived)),
             Ok(_) if self.state().is_gone(self.credential) => Err(Reply::Refused(Refused::Gone)),
             Ok(_) if full => Err(Reply::QueueFull),
@@ -140,10 +143,16 @@ impl Machine {
             self.to_send = None;
             self.not_arrived(Arrived::No);
         }
+        self.withdraw_answers();
+        let told = self.state().stop() == Stop::Wanted;
         self.decide(Input::Interrupt);
         let stops = self.state().stop() == Stop::Wanted;
         let id = self.own_id();
-        if stops {
+        if stops && told {
+            // The wish stands in the log and is on its way: another one says nothing new.
+            self.stop.get_or_insert_with(|| StopClock::beginning(self.now.at)).try_again();
+            self.withdraw_queue(Reason::Interrupted);
+        } else if stops {
             self.push_own(event::INTERRUPT, &event::interrupt(&id, true));
             self.ingest.interrupts(id);
             self.stop.get_or_insert_with(|| StopClock::beginning(self.now.at)).try_again();
@@ -154,6 +163,25 @@ impl Machine {
             self.push_idle("end_turn");
         }
         self.reply_durably(ticket, Reply::Done);
+    }
+
+    /// What the turn waits for is not given to it any more, where that was not sent yet.
+    fn withdraw_answers(&mut self) {
+        if self.to_send == Some(Sending::Input) {
+            self.to_send = None;
+        }
+        let under_way = usize::from(self.call == Some(Calling::Input));
+        let waiting: Vec<_> = self.inputs.drain(under_way.min(self.inputs.len())..).collect();
+        for input in waiting {
+            if !input.answers {
+                self.inputs.push_back(input);
+                continue;
+            }
+            if under_way == 0 {
+                self.decide(Input::NotAnswered);
+            }
+            self.reply_durably(input.ticket, Reply::Withdrawn);
+        }
     }
 
     /// Answers once what was decided is durable; at once when nothing was.
@@ -259,6 +287,7 @@ impl Machine {
         let over = matches!(self.state().phase(), Phase::Ending | Phase::Terminated);
         let refused = match &input.json {
             Some(_) if over => Some(Reply::Refused(Refused::Terminated)),
+            _ if self.deleting.is_some() => Some(Reply::Busy),
             Some(_) if self.archived => Some(Reply::Refused(Refused::Archived)),
             Some(_) if self.state().is_gone(self.credential) => Some(Reply::Refused(Refused::Gone)),
             _ if input.at_rest && !self.state().settled() => Some(Reply::Running),
@@ -301,7 +330,8 @@ impl Machine {
     pub(crate) fn give_input(&mut self) -> bool {
         let Some(input) = self.inputs.front() else { return false };
         if !self.connection.is_ready() {
-            let waits = !self.connection.is_open() && self.now.at < self.connection.retry_at();
+            let retry_in = self.connection.retry_at().saturating_sub(self.now.at);
+            let waits = !self.connection.is_open() && retry_in > FEED_WAIT;
             if waits {
                 self.unreachable();
             }
@@ -344,9 +374,8 @@ impl Machine {
             }
             Ok(_) => {}
             Err(failure) => {
-                // If it was taken after all, the feed will tell.
                 if input.answers {
-                    self.decide(Input::NotAnswered);
+                    self.not_answered(failure.leaves_doubt());
                 }
                 if failure.cause == Cause::Declared(ErrorKind::Gone) {
                     self.gone(&failure, Arrived::Unknown);
@@ -357,11 +386,20 @@ impl Machine {
         self.amend_what_waits_for_nothing();
     }
 
+    /// An answer was not taken, as far as is known; where it may have been, it is looked for first.
+    fn not_answered(&mut self, in_doubt: bool) {
+        if in_doubt && self.state().is_answering() {
+            self.connection.look_for_prompt(self.now.at);
+        } else {
+            self.decide(Input::NotAnswered);
+        }
+    }
+
     /// Something that could not wait has ended the call that gave an input.
     pub(crate) fn input_overtaken(&mut self) {
         let Some(input) = self.inputs.pop_front() else { return };
         if input.answers {
-            self.decide(Input::NotAnswered);
+            self.not_answered(true);
         }
         self.reply_durably(input.ticket, Reply::Overtaken);
         self.amend_what_waits_for_nothing();
@@ -503,6 +541,7 @@ impl Machine {
         }
         if failure.leaves_doubt() {
             self.sending.wait(now, failure.retry_after, chance);
+            self.doubt = Some(failure);
             return self.connection.look_for_prompt(now);
         }
         match verdict {

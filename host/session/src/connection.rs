@@ -69,6 +69,8 @@ pub(crate) struct Connection {
     planned: Option<(usize, Moment)>,
     looking: Option<Looking>,
     connecting: Backoff,
+    /// True while it is the way to the upstream that failed last, and not a feed.
+    unreachable: bool,
     /// What came and is not mapped yet, in order; each batch for one call at the most.
     inbox: VecDeque<Frames>,
     inbox_bytes: usize,
@@ -96,6 +98,7 @@ impl Connection {
             planned: None,
             looking: None,
             connecting: Backoff::default(),
+            unreachable: false,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             ended: None,
@@ -139,6 +142,9 @@ impl Connection {
         self.feed = Feed::Open { since: now };
         self.odd = odd;
         (self.fruitless_until, self.flooded_since) = (now, None);
+        if std::mem::take(&mut self.unreachable) {
+            self.connecting.found(now);
+        }
         if std::mem::replace(&mut self.behind, true) {
             self.looking = Some(Looking { look: Look::default(), gap: true, cursor: None });
         }
@@ -188,7 +194,8 @@ impl Connection {
     /// The driver has read a piece.
     pub(crate) fn came(&mut self, frames: Frames) {
         self.reading = false;
-        if frames.is_empty() {
+        // What was read of a feed that is given up comes again.
+        if frames.is_empty() || !self.is_open() {
             return;
         }
         // Whatever its head said: it is a feed.
@@ -198,6 +205,14 @@ impl Connection {
             // What came while the one before waited goes in one call with it.
             Some(last) if last.has_room_for(frames.len(), frames.bytes.len()) => last.append(&frames),
             _ => self.inbox.push_back(frames),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn put_back(&mut self, batch: Option<Frames>) {
+        if let Some(batch) = batch {
+            self.inbox_bytes += batch.bytes.len();
+            self.inbox.push_back(batch);
         }
     }
 
@@ -312,6 +327,7 @@ impl Connection {
     /// The feed could not be opened, or the history not be read, and another try may succeed.
     pub(crate) fn wait(&mut self, now: Moment, asked: Option<Duration>) {
         let chance = self.chance();
+        self.unreachable = true;
         self.connecting.wait(now, asked, chance);
     }
 
@@ -338,7 +354,7 @@ impl Connection {
         (self.odd, self.odd_ones) = (None, 0);
     }
 
-    /// What a look that is under way says of its failure.
+    /// Takes a page of the look under way. True when it was the last.
     pub(crate) fn take_page(&mut self, page: crate::Page, seen: &crate::dedup::Seen) -> Result<bool, Failure> {
         let Some(looking) = &mut self.looking else { return Ok(false) };
         looking.cursor = looking.look.take(page, seen)?;

@@ -103,8 +103,11 @@ impl Seen {
         !matches!(self.scope, Scope::Recent)
     }
 
-    /// From now on everything is remembered, and the log has to be recalled.
+    /// From now on everything is remembered, and the log has to be recalled: all of it, so that what is forgotten first
+    /// afterwards is what came first.
     pub fn unbound(&mut self) {
+        self.known.clear();
+        self.order.clear();
         self.scope = Scope::All;
     }
 
@@ -197,13 +200,34 @@ mod tests {
     }
 
     #[test]
+    fn what_came_last_is_known_also_after_the_log_was_recalled_a_second_time() {
+        let (own, mut seen) = (OwnIds::of("ses_a"), Seen::default());
+        let event = |n: usize| format!(r#"{{"type":"agent.message","id":"e{n}","processed_at":"t"}}"#);
+        for n in 0..300 {
+            assert!(insert(&mut seen, &event(n)));
+        }
+        seen.unbound();
+        for n in 0..300 {
+            seen.recall(&check(&event(n)).unwrap(), &event(n), &own);
+        }
+        seen.bound();
+        for n in 300..300 + FRESH {
+            assert!(insert(&mut seen, &event(n)));
+        }
+        for n in 300 + FRESH - RECENT..300 + FRESH {
+            assert!(contains(&seen, &event(n)), "{n}");
+        }
+        assert!(!contains(&seen, &event(0)));
+    }
+
+    #[test]
     fn all_is_remembered_until_the_upstream_no_longer_repeats_itself() {
         let event = |n: usize| format!(r#"{{"type":"a","id":"{n}"}}"#);
         let mut seen = Seen::default();
         (0..RECENT + 1).for_each(|n| assert!(insert(&mut seen, &event(n))));
         assert!(!contains(&seen, &event(0)) && contains(&seen, &event(1)));
         seen.unbound();
-        (RECENT + 1..4 * RECENT).for_each(|n| assert!(insert(&mut seen, &event(n))));
+        (0..4 * RECENT).for_each(|n| assert!(insert(&mut seen, &event(n)), "the log is recalled"));
         seen.bound();
         (1..4 * RECENT).for_each(|n| assert!(!insert(&mut seen, &event(n)), "repeated"));
         (4 * RECENT..4 * RECENT + FRESH - 1).for_each(|n| assert!(insert(&mut seen, &event(n))));

@@ -103,6 +103,8 @@ struct Trying {
     pages: usize,
     batches: std::collections::VecDeque<Frames>,
     last: Option<Effect>,
+    /// There is more than was read, so that nobody knows the last word.
+    cut_off: bool,
 }
 
 impl EndOfSession {
@@ -130,6 +132,7 @@ impl EndOfSession {
             pages: 0,
             batches: std::collections::VecDeque::new(),
             last: None,
+            cut_off: false,
         });
         if trying.closed.is_none() {
             return Step::Close;
@@ -167,7 +170,9 @@ impl EndOfSession {
                 }
                 trying.batches = Frames::pack(page.frames.iter().map(Frame::pieces)).into();
                 trying.pages += 1;
-                trying.cursor = page.next.filter(|_| !page.newest_first && trying.pages < PAGES_MAX);
+                let more = page.next.filter(|_| !page.newest_first);
+                trying.cut_off = more.is_some() && trying.pages >= PAGES_MAX;
+                trying.cursor = more.filter(|_| !trying.cut_off);
                 self.look_on(now);
             }
         }
@@ -193,7 +198,7 @@ impl EndOfSession {
     fn look_on(&mut self, now: Moment) {
         let Some(trying) = &self.trying else { return };
         if trying.batches.is_empty() && trying.cursor.is_none() {
-            self.seen(Ok(Sight::There(trying.last)), now);
+            self.seen(Ok(Sight::There(trying.last.filter(|_| !trying.cut_off))), now);
         }
     }
 

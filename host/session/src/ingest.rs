@@ -39,8 +39,6 @@ pub struct Sought {
     text: Option<String>,
     /// The upstream's id of it, once it has shown it.
     id: Option<String>,
-    /// The upstream has come to it.
-    begun: bool,
 }
 
 impl Sought {
@@ -49,19 +47,13 @@ impl Sought {
     pub fn new(json: &str) -> Option<Self> {
         let kind = event::head(json).ok()?.kind.into_owned();
         let text = (kind == "user.message").then(|| event::message_text(json).unwrap_or_default());
-        Some(Self { kind, text, id: None, begun: false })
+        Some(Self { kind, text, id: None })
     }
 
     /// The upstream's id of it, once it has shown it; empty where it has none.
     #[must_use]
     pub fn shown_as(&self) -> Option<&str> {
         self.id.as_deref()
-    }
-
-    /// True once the upstream has come to it.
-    #[must_use]
-    pub const fn is_begun(&self) -> bool {
-        self.begun
     }
 
     /// True when the event is the upstream's echo of the prompt, and not of an earlier one with the same text.
@@ -77,13 +69,9 @@ impl Sought {
         // One that says nothing of a time says nothing of waiting either.
         let begun = head.is_processed() || !head.timed;
         match &self.id {
-            Some(id) if begun && head.id.as_deref() == Some(id) => {
-                self.begun = true;
-                Echo::Begun
-            }
+            Some(id) if begun && head.id.as_deref() == Some(id) => Echo::Begun,
             None if self.is(head, json, seen) => {
                 self.id = Some(head.id.as_deref().unwrap_or_default().to_owned());
-                self.begun = begun;
                 if begun { Echo::ArrivedAndBegun } else { Echo::Arrived }
             }
             _ => Echo::None,
@@ -204,7 +192,7 @@ impl Ingest {
         if head.is_processed() || !head.timed { Ok(Some(line)) } else { Err(Skipped::Known) }
     }
 
-    /// Notes an event of the log, which comes in order from the first. True when it is the echo that is looked for.
+    /// Notes an event of the log, which comes in order from the first, and says what it tells of the prompt that is looked for.
     pub fn recall(&mut self, json: &str, sought: Option<&mut Sought>) -> Echo {
         let Ok(head) = event::head(json) else { return Echo::None };
         let sought = sought.filter(|_| !event::is_withdrawn(json));

@@ -2,7 +2,7 @@
 
 use lap_model::{contract::Effect, draft::Draft};
 
-use crate::machine::{Reply, Ticket};
+use crate::interface::{Reply, Ticket};
 
 /// One commit: all of it or nothing.
 #[derive(Debug, Default)]

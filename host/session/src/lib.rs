@@ -4,7 +4,7 @@
 //! machine what happens ([`Event`]) and what time it is, carries out what the machine answers ([`Action`]), and decides
 //! nothing. Nothing here does I/O, asks a clock or takes a lock.
 //!
-//! * [`machine`]: what happens, what is to be done, and in which order · `commands.rs` what clients want · `turn.rs` what
+//! * `interface.rs` what happens and what is to be done · [`machine`]: in which order · `commands.rs` what clients want · `turn.rs` what
 //!   upstream and guest say · `connection.rs` the feed and the looks into the history · `journal.rs` what is to be made durable
 //! * [`state`]: the part of it that outlives a process
 //! * [`failure`]: whether another try may help · [`backoff`]: and when
@@ -24,6 +24,7 @@ pub mod event;
 pub mod failure;
 pub mod history;
 pub mod ingest;
+mod interface;
 mod journal;
 pub mod machine;
 mod rules;
@@ -38,10 +39,9 @@ pub use self::{
     ending::UpstreamEnd,
     failure::{Cause, Failure, Waiting},
     history::Page,
+    interface::{Action, Call, Done, Event, Kept, Now, Opened, Prompt, Reply, Start, Ticket},
     journal::Commit,
-    machine::{
-        Action, Call, Done, Event, Kept, Machine, Now, Opened, Prompt, QUEUE_BYTES_MAX, QUEUE_MAX, Reply, Start, Ticket,
-    },
+    machine::{Machine, QUEUE_BYTES_MAX, QUEUE_MAX},
     state::{Phase, Refused, State},
 };
 

@@ -5,10 +5,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use lap_model::contract::{Ending, ErrorKind, Frames, Outcome};
+use lap_model::contract::{Ending, ErrorKind};
 
 use crate::{
-    Moment, UpstreamEnd,
+    Moment,
     backoff::Backoff,
     commands::{Deleting, GuestInput, StopClock},
     connection::{Connection, End},
@@ -17,9 +17,9 @@ use crate::{
     failure::{Cause, Failure, Verdict, Waiting},
     history::Page,
     ingest::{Ingest, Sought},
-    journal::{Commit, Journal},
-    state::{Input, Phase, Refused, State, Stop},
-    usage::Usage,
+    interface::{Action, Call, Done, Event, Kept, Now, Opened, Prompt, Reply, Start, Ticket},
+    journal::Journal,
+    state::{Input, State, Stop},
 };
 
 /// How many prompts may wait for one session, and their size in bytes.
@@ -41,244 +41,6 @@ pub(crate) const RELISTENS_MAX: u32 = 6;
 
 /// How long a call may go on that holds up what a client wants at once.
 pub(crate) const HELD_UP: Duration = Duration::from_secs(10);
-
-/// What time it is.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// Since the machine began.
-    pub at: Moment,
-    /// By the wall clock, in milliseconds since the epoch: for what people see.
-    pub unix_ms: u64,
-}
-
-/// Names what a client wants, until it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(pub u64);
-
-/// A prompt that waits, or is on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prompt {
-    /// The id of its message.
-    pub id: String,
-    /// The event that it is: a JSON object with a `type`.
-    pub json: String,
-}
-
-/// What happens.
-#[derive(Debug)]
-pub enum Event {
-    /// A client gives a prompt.
-    Prompt {
-        /// Who.
-        ticket: Ticket,
-        /// What.
-        prompt: Prompt,
-    },
-    /// A client stops the turn and withdraws what waits.
-    Interrupt {
-        /// Who.
-        ticket: Ticket,
-    },
-    /// A client gives the runtime something that begins no turn: a JSON object with a `type`.
-    Input {
-        /// Who.
-        ticket: Ticket,
-        /// What.
-        json: String,
-    },
-    /// A client changes what is said of the session. The driver has seen that the change can be meant.
-    Amend {
-        /// Who.
-        ticket: Ticket,
-        /// What the runtime is given first.
-        input: Option<String>,
-        /// The event that tells others.
-        event: Option<String>,
-        /// True when it must not be made while a turn runs.
-        at_rest: bool,
-    },
-    /// A client ends the session for good.
-    Kill {
-        /// Who.
-        ticket: Ticket,
-    },
-    /// A client ends the session upstream and removes it here; with a version, only if its record is still that one.
-    Delete {
-        /// Who.
-        ticket: Ticket,
-        /// Of the record.
-        version: Option<u64>,
-    },
-    /// The commit under way is durable.
-    Committed,
-    /// The call under way has ended.
-    Done(Result<Done, Failure>),
-    /// The feed has brought something; an empty piece when much came of it that is no frame.
-    Frames(Frames),
-    /// The feed has ended by itself.
-    FeedEnded(Ending),
-    /// The feed goes on to be asked for and is refused.
-    FeedRefused(Failure),
-    /// The credential is now one of this version, or there is none.
-    Credential(Option<u64>),
-    /// Something of the record that the machine does not know is another now.
-    RecordChanged,
-    /// A moment of [`Machine::due`] has come.
-    Time,
-}
-
-/// What came of a call.
-#[derive(Debug)]
-pub enum Done {
-    /// The feed is open.
-    Connected(Opened),
-    /// A page of the upstream's history.
-    Page(Page),
-    /// What the guest makes of frames, of the end of a feed, or of an input.
-    Outcome {
-        /// What it reports.
-        outcome: Outcome,
-        /// What it was called with.
-        frames: Frames,
-    },
-    /// The session is closed upstream.
-    Closed,
-    /// The whole log was recalled.
-    Recalled,
-}
-
-/// A feed that is open.
-#[derive(Debug, Default)]
-pub struct Opened {
-    /// What the upstream said of it that makes it no feed, as far as is known before it brings something: for clients.
-    pub odd: Option<String>,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Action {
-    /// Make this durable. [`Event::Committed`] follows.
-    Commit(Commit),
-    /// Make this call; none is under way. [`Event::Done`] follows.
-    Call(Call),
-    /// Give the call under way up: the guest goes with it, and no [`Event::Done`] follows.
-    Abandon,
-    /// Close the feed: nothing of it is told any more.
-    CloseFeed,
-    /// Read the next piece of the feed. [`Event::Frames`], [`Event::FeedEnded`] or [`Event::FeedRefused`] follows, unless the
-    /// feed is closed before that.
-    Read,
-    /// Make the change that this client wants to the record that is in memory: it goes with the next commit.
-    Amend(Ticket),
-    /// Answer.
-    Reply(Ticket, Reply),
-    /// Remove the session with all that is stored of it, and answer then; `unended` says why it may go on upstream.
-    /// Nothing follows.
-    Remove {
-        /// Who is answered.
-        tickets: Vec<Ticket>,
-        /// Why it could not be ended there.
-        unended: Option<String>,
-    },
-    /// This is known of the session's end upstream: keep in mind what may go on there, and try later.
-    Ended(UpstreamEnd),
-    /// A line for the operator's log.
-    Note(String),
-    /// There is nothing to do any more. The driver may go, unless somebody wants something just now.
-    Leave,
-}
-
-/// A call of the guest, or something that takes as long.
-#[derive(Debug)]
-pub enum Call {
-    /// Ask the guest for its feed and open it.
-    Connect,
-    /// Ask the guest what the upstream remembers.
-    CatchUp(Option<String>),
-    /// Let the guest map these.
-    OnFrames(Frames),
-    /// Tell the guest how its feed has ended.
-    OnEnd(Ending),
-    /// Let the guest send a prompt: an event of a client's.
-    SendPrompt(String),
-    /// Let the guest send what begins no turn.
-    SendInput(String),
-    /// Let the guest stop the turn.
-    SendInterrupt,
-    /// Let the guest end the session upstream.
-    Close,
-    /// Read the log from its first event, and tell [`Machine::recall`] of each.
-    Recall,
-}
-
-/// What a client is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    /// It is done, durably.
-    Done,
-    /// The prompt is taken, durably, as the message of this number.
-    Taken(u64),
-    /// The state does not allow it.
-    Refused(Refused),
-    /// Too much waits.
-    Busy,
-    /// So many prompts wait that there is no room for another.
-    QueueFull,
-    /// A turn runs, so it was not done.
-    Running,
-    /// The upstream or the guest did not take it.
-    Failed(Failure),
-    /// The feed cannot be followed, so nothing was sent.
-    Unreachable,
-    /// Something that could not wait came in between: it is not known whether it was taken.
-    Overtaken,
-    /// The session is over; this is known of its end upstream.
-    Over(UpstreamEnd),
-    /// The session is another than the client believes, and was not deleted.
-    Changed,
-}
-
-/// The part of the machine that is stored with the session's record.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    /// Where it stands.
-    pub state: State,
-    /// The guest's own state.
-    pub guest: String,
-    /// What turns have used.
-    pub usage: Usage,
-    /// The size of its events' text.
-    pub bytes: u64,
-    /// How often the record was written.
-    pub version: u64,
-    /// What it waits for, while its upstream cannot be reached or does not take what is to be sent.
-    pub waiting: Option<Waiting>,
-}
-
-/// What a machine begins with.
-#[derive(Debug)]
-pub struct Start {
-    /// The session's id.
-    pub session: String,
-    /// Its record.
-    pub kept: Kept,
-    /// The place of the next event in its log.
-    pub next_seq: u64,
-    /// The prompts that wait.
-    pub queue: Vec<Prompt>,
-    /// The prompt that was sent last, while it is not known to be answered.
-    pub current: Option<Prompt>,
-    /// True when the session takes no more prompts because it was put away.
-    pub archived: bool,
-    /// True when the upstream has a session of its own, and not just turns.
-    pub named: bool,
-    /// The version of the credential, where there is one.
-    pub credential: Option<u64>,
-    /// True when the session was made a moment ago.
-    pub fresh: bool,
-    /// Decides how waits are spread.
-    pub seed: u64,
-}
 
 /// The call under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -319,6 +81,10 @@ pub struct Machine {
     pub(crate) current: Option<Prompt>,
     /// What the upstream's event of the current prompt looks like.
     pub(crate) sought: Option<Sought>,
+    /// True when that is one that was withdrawn and may arrive still.
+    pub(crate) unwanted: bool,
+    /// Why it is not known whether it has arrived.
+    pub(crate) doubt: Option<Failure>,
     pub(crate) ingest: Ingest,
     pub(crate) journal: Journal,
     pub(crate) connection: Connection,
@@ -370,6 +136,8 @@ impl Machine {
             queue_bytes,
             current,
             sought,
+            unwanted: false,
+            doubt: None,
             ingest: Ingest::new(OwnIds::of(&session)),
             journal: Journal::default(),
             connection: Connection::new(fresh, seed),
@@ -688,7 +456,10 @@ impl Machine {
             return false;
         }
         if self.state().in_doubt().is_some() {
-            self.not_arrived(crate::event::Arrived::No);
+            self.not_arrived(crate::event::Arrived::Unknown);
+            if let Some(failure) = self.doubt.take().filter(|_| !self.sending.is_due(self.now.at)) {
+                self.lost(&failure, self.sending.until());
+            }
             return true;
         }
         if self.state().is_answering() {
@@ -708,6 +479,7 @@ impl Machine {
         self.decide(Input::Send(self.next_seq - 1));
         self.news = self.now.at;
         self.sought = Sought::new(&prompt.json);
+        (self.unwanted, self.doubt) = (false, None);
         self.current = Some(prompt);
         self.to_send = Some(Sending::Prompt);
         true
@@ -743,7 +515,7 @@ impl Machine {
     }
 
     /// True when nothing is to be done.
-    fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.state().settled() && self.inputs.is_empty() && self.ending.is_none() && self.deleting.is_none()
     }
 
@@ -893,9 +665,20 @@ impl Machine {
     /// What the guest was to map is fetched again when it may be.
     fn not_mapped(&mut self, failure: &Failure) {
         match failure.cause {
-            Cause::Quarantined | Cause::NoRoom => self.not_connected_anew(failure),
-            _ => self.fail(failure, Input::Fail),
+            // A guest that is made anew needs a credential, whatever it is to do.
+            Cause::Quarantined | Cause::NoRoom | Cause::NoCredential => self.not_connected_anew(failure),
+            _ => self.give_up(failure),
         }
+    }
+
+    /// The guest cannot go on. At rest nobody waits for it, and the next prompt begins with a new feed.
+    pub(crate) fn give_up(&mut self, failure: &Failure) {
+        if !self.is_at_rest() {
+            return self.fail(failure, Input::Fail);
+        }
+        self.actions.push(Action::Note(format!("what came behind a turn is left: {}", failure.message)));
+        self.actions.push(Action::CloseFeed);
+        self.connection.failed();
     }
 
     fn not_connected_anew(&mut self, failure: &Failure) {
@@ -964,9 +747,9 @@ impl Machine {
 
     /// What a turn waits for is over, or it is not known: the current prompt is the current one no more.
     pub(crate) fn forget_current(&mut self) {
-        if !matches!(self.state().phase(), Phase::Sent | Phase::Taken | Phase::Running | Phase::Rescheduling) {
+        if !self.state().has_current() {
             self.current = None;
-            self.sought = None;
+            self.sought = self.sought.take().filter(|_| self.unwanted);
         }
     }
 

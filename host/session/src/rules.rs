@@ -24,6 +24,8 @@ struct Play {
     tickets: u64,
     /// True when the next piece of the feed may be read.
     reads: bool,
+    /// How often the feed was closed.
+    closed: u32,
 }
 
 impl Play {
@@ -46,7 +48,16 @@ impl Play {
             seed: 7,
         };
         let machine = Machine::new(start, 0);
-        Self { machine, now: Moment::ZERO, call: None, log: Vec::new(), replies: Vec::new(), tickets: 0, reads: false }
+        Self {
+            machine,
+            now: Moment::ZERO,
+            call: None,
+            log: Vec::new(),
+            replies: Vec::new(),
+            tickets: 0,
+            reads: false,
+            closed: 0,
+        }
     }
 
     fn on(&mut self, event: Event) {
@@ -63,6 +74,7 @@ impl Play {
                 }
                 Action::Abandon => self.call = None,
                 Action::Read => self.reads = true,
+                Action::CloseFeed => self.closed += 1,
                 Action::Reply(Ticket(ticket), reply) => self.replies.push((ticket, reply)),
                 _ => {}
             }
@@ -337,9 +349,80 @@ fn a_credential_that_stays_refused_ends_the_turn_after_a_quarter_of_an_hour() {
 #[test]
 fn a_feed_that_was_opened_with_another_credential_is_closed() {
     let mut play = Play::running();
+    let closed = play.closed;
     play.on(Event::Credential(None));
+    assert_eq!(play.closed, closed + 1);
     play.ends("connect", Err(Failure { cause: Cause::NoCredential, message: "none".to_owned(), retry_after: None }));
     assert!(play.state().is_cut() && play.state().in_turn());
+}
+
+#[test]
+fn a_removed_credential_that_a_new_guest_misses_lets_the_turn_wait() {
+    let mut play = Play::running();
+    play.on(Event::FeedEnded(Ending::Cut));
+    play.ends("on-end", Err(Failure { cause: Cause::NoCredential, message: "none".to_owned(), retry_after: None }));
+    assert!(play.state().is_cut() && play.state().in_turn());
+}
+
+#[test]
+fn nothing_is_taken_by_a_session_that_is_being_deleted() {
+    let mut play = Play::new();
+    let ticket = play.ticket();
+    play.on(Event::Delete { ticket, version: None });
+    assert_eq!((play.calls(), play.prompt("go")), ("close", Some(Reply::Busy)));
+    play.fails("close", ErrorKind::Upstream);
+    assert!(matches!(play.answer(ticket), Some(Reply::Failed(_))));
+    assert_eq!(play.prompt("go"), Some(Reply::Taken(0)), "it exists still");
+}
+
+#[test]
+fn what_breaks_off_behind_a_turn_does_not_make_it_a_failed_one() {
+    let mut play = Play::running();
+    play.brings(&status("b", "idle"), Effect::Ended);
+    let told = play.log.len();
+    play.on(Event::Frames(Frames::packed([("ping", "{}")].into_iter())));
+    play.ends("on-frames", Err(Failure { cause: Cause::Fault, message: "trap".to_owned(), retry_after: None }));
+    assert_eq!((play.state().phase(), play.log.len()), (Phase::Idle, told));
+    play.prompt("again");
+    assert_eq!(play.calls(), "connect");
+}
+
+#[test]
+fn an_approval_that_was_not_sent_is_not_given_behind_an_interrupt() {
+    let mut play = Play::running();
+    play.brings(&status("b", "idle"), Effect::Waiting);
+    play.on(Event::FeedEnded(Ending::Cut));
+    play.taken("on-end");
+    let ticket = play.ticket();
+    play.on(Event::Input { ticket, json: r#"{"type":"user.tool_confirmation"}"#.to_owned() });
+    assert_eq!((play.calls(), play.answer(ticket)), ("nothing", None), "the feed was cut a moment ago");
+    assert_eq!(play.interrupt(), Some(Reply::Done));
+    assert_eq!(play.answer(ticket), Some(Reply::Withdrawn));
+    while play.calls() != "interrupt" {
+        match play.calls() {
+            "connect" => play.connected(),
+            "nothing" => play.pass(SECOND),
+            _ => play.looked(),
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_may_have_arrived_is_looked_for_before_the_turn_waits_again() {
+    let mut play = Play::running();
+    play.brings(&status("b", "idle"), Effect::Waiting);
+    let ticket = play.ticket();
+    play.on(Event::Input { ticket, json: r#"{"type":"user.tool_confirmation"}"#.to_owned() });
+    play.fails("input", ErrorKind::Upstream);
+    assert!(!play.state().settled(), "{:?}", play.state());
+    assert_eq!(play.calls(), "catch-up");
+    while !play.state().settled() {
+        if play.calls() == "catch-up" {
+            play.looked();
+        }
+        play.pass(SECOND);
+    }
+    assert_eq!(play.state().phase(), Phase::Waiting);
 }
 
 #[test]

@@ -54,9 +54,10 @@ pub struct State {
     /// True when the feed was refused for good: the next prompt goes to the runtime before another feed is asked for.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     refused: bool,
-    /// True when the host has given a turn up that may go on upstream: its late end is not the end of the next turn.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    abandoned: bool,
+    /// How many turns the host has given up that may go on upstream, one after the other: their late ends are not the end of
+    /// the next turn.
+    #[serde(skip_serializing_if = "is_zero")]
+    abandoned: u32,
     /// True when the prompt on its way was sent to a turn that waits for the client: until the upstream comes to the prompt,
     /// what it says is of that turn.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -65,6 +66,9 @@ pub struct State {
     /// of the one before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     shows: bool,
+    /// The upstream has come to it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    begun: bool,
     /// The version of the credential under which the upstream said that it has no such session any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     gone: Option<u64>,
@@ -114,6 +118,8 @@ pub enum Input {
     NotStopped,
     /// The upstream shows the prompt sent last.
     Shown,
+    /// The prompt sent last was withdrawn, and has arrived after all.
+    Unwanted,
     /// The upstream has come to the prompt sent last: what it says of turns from now on is of this one.
     Begun,
     /// A client stops the turn and withdraws what waits.
@@ -159,6 +165,11 @@ pub enum Refused {
     NothingToSend,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it serializes by reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl Default for State {
     fn default() -> Self {
         Self::NEW
@@ -177,9 +188,10 @@ impl State {
         cut: false,
         stop: Stop::None,
         refused: false,
-        abandoned: false,
+        abandoned: 0,
         asked: false,
         shows: false,
+        begun: false,
         gone: None,
     };
 
@@ -215,6 +227,7 @@ impl State {
                     sent,
                     sent_after,
                     wanted: true,
+                    begun: false,
                     asked: self.phase == Phase::Waiting,
                     ..self
                 }),
@@ -237,21 +250,39 @@ impl State {
             // From here on the upstream works, whether it says so at once or not.
             Input::Answer if self.phase == Phase::Waiting => phase(Phase::Answering),
             Input::NotAnswered if self.phase == Phase::Answering => phase(Phase::Waiting),
+            Input::Unwanted if matches!(self.phase, Phase::Idle | Phase::Failed) => {
+                Ok(Self { phase: Phase::Taken, stop: Stop::Wanted, ..self })
+            }
             // Once the upstream speaks of the turn, what was sent has arrived, whatever became of the answer.
-            Input::Taken | Input::NotArrived | Input::Answer | Input::NotAnswered | Input::Stopped => Ok(self),
+            Input::Taken
+            | Input::NotArrived
+            | Input::Answer
+            | Input::NotAnswered
+            | Input::Stopped
+            | Input::Unwanted => Ok(self),
             Input::Shown => Ok(Self { shows: true, ..self }),
-            Input::Begun => Ok(Self { abandoned: false, asked: false, stop: self.stop_of_begun(), ..self }),
+            Input::Begun => Ok(Self { abandoned: 0, asked: false, begun: true, stop: self.stop_of_begun(), ..self }),
             Input::Lost => Ok(Self { cut: true, ..self }),
             Input::Found => Ok(Self { cut: false, refused: false, ..self }),
             Input::Started => Ok(self.arrived(Phase::Running)),
             Input::Waits => Ok(self.arrived(Phase::Waiting)),
             Input::Rescheduled => Ok(self.arrived(Phase::Rescheduling)),
             // A failed turn ends too; what clients shall see is that it failed.
-            Input::Ended if self.phase == Phase::Failed => Ok(Self { abandoned: false, stop: Stop::None, ..self }),
-            Input::Ended => Ok(Self { abandoned: false, ..self.over(Phase::Idle) }),
-            Input::Failed => Ok(Self { abandoned: false, ..self.over(Phase::Failed) }),
+            Input::Ended => {
+                let abandoned = self.abandoned.saturating_sub(1);
+                // A failed turn ends too; what clients shall see is that it failed.
+                let failed = self.phase == Phase::Failed;
+                let ended = if failed { Self { stop: Stop::None, ..self } } else { self.over(Phase::Idle) };
+                Ok(Self { abandoned, ..ended })
+            }
+            // Its end follows, or there is none.
+            Input::Failed => Ok(self.over(Phase::Failed)),
             // What waits would meet the same end.
-            Input::Fail => Ok(Self { abandoned: self.abandoned || self.in_turn(), refused: false, ..self.given_up() }),
+            Input::Fail => {
+                let goes_on = self.in_turn() || self.phase == Phase::Waiting;
+                let abandoned = self.abandoned.saturating_add(u32::from(goes_on));
+                Ok(Self { abandoned, refused: false, ..self.given_up() })
+            }
             Input::Refused if self.settled() => Ok(Self { refused: true, ..self }),
             Input::Refused => Ok(Self { refused: true, ..self.next(Input::Fail)? }),
             Input::Gone(version) => Ok(Self { gone: Some(version), ..self }),
@@ -268,7 +299,7 @@ impl State {
             matches!(news, Input::Started | Input::Waits | Input::Rescheduled | Input::Ended | Input::Failed);
         let before = match self.phase {
             Phase::Sent => true,
-            Phase::Taken => self.abandoned || self.asked,
+            Phase::Taken => self.abandoned > 0 || self.asked,
             _ => false,
         };
         self.shows && of_a_turn && before
@@ -396,12 +427,30 @@ impl State {
         self.gone.is_some() && self.gone == credential
     }
 
+    /// True while the prompt sent last may be the one that the turn is about.
+    #[must_use]
+    pub const fn has_current(self) -> bool {
+        matches!(self.phase, Phase::Sent | Phase::Taken | Phase::Running | Phase::Rescheduling)
+    }
+
+    /// True while the prompt sent last waits upstream behind a turn that waits for the client.
+    #[must_use]
+    pub const fn waits_behind_a_question(self) -> bool {
+        self.asked && matches!(self.phase, Phase::Sent | Phase::Taken)
+    }
+
+    /// True once the upstream has come to the prompt sent last.
+    #[must_use]
+    pub const fn has_begun(self) -> bool {
+        self.begun
+    }
+
     /// True when an interrupt has something to stop upstream.
     #[must_use]
     pub const fn interruptible(self) -> bool {
         self.in_turn()
             || matches!(self.phase, Phase::Waiting)
-            || (self.abandoned && matches!(self.phase, Phase::Failed))
+            || (self.abandoned > 0 && matches!(self.phase, Phase::Failed | Phase::Idle))
     }
 }
 

@@ -9,7 +9,8 @@ use crate::{
     event::{self, Arrived, Invalid, Reason, RetryStatus},
     failure::{Cause, Failure},
     ingest::{Echo, Skipped},
-    machine::{Action, Calling, Machine, RELISTENS_MAX},
+    interface::Action,
+    machine::{Calling, Machine, RELISTENS_MAX},
     state::{Input, Phase, Stop},
 };
 
@@ -75,7 +76,7 @@ impl Machine {
         let missing = |body: &Body| matches!(body, Body::Frame(index) if frames.data(*index).is_none());
         if events.iter().any(|event| missing(&event.body)) {
             let message = "the runtime broke its contract: it names a frame that is not there".to_owned();
-            self.fail(&Failure { cause: Cause::Fault, message, retry_after: None }, Input::Fail);
+            self.give_up(&Failure { cause: Cause::Fault, message, retry_after: None });
             return false;
         }
         if relisten {
@@ -117,7 +118,7 @@ impl Machine {
         } else if self.relistens > RELISTENS_MAX {
             let message =
                 format!("the runtime asked for its feed {RELISTENS_MAX} times without an event or a new state");
-            self.fail(&Failure { cause: Cause::Fault, message, retry_after: None }, Input::Fail);
+            self.give_up(&Failure { cause: Cause::Fault, message, retry_after: None });
         }
         grown
     }
@@ -184,6 +185,9 @@ impl Machine {
 
     /// What an event says of the current prompt.
     pub(crate) fn heard(&mut self, echo: Echo) {
+        if matches!(echo, Echo::Arrived | Echo::ArrivedAndBegun) && std::mem::take(&mut self.unwanted) {
+            self.decide(Input::Unwanted);
+        }
         if matches!(echo, Echo::Arrived | Echo::ArrivedAndBegun) && self.state().in_doubt().is_some() {
             self.decide(Input::Taken);
             #[cfg(test)]
@@ -215,15 +219,18 @@ impl Machine {
             self.queue.push_front(prompt);
         }
         self.current = None;
-        self.sought = None;
+        // What nobody wants and may arrive still is stopped when it does.
+        self.unwanted = !wanted && arrived == Arrived::Unknown;
+        if !self.unwanted {
+            self.sought = None;
+        }
     }
 
     /// Shows the current prompt as one that will not be answered, unless the upstream has come to it. `arrived` is what is
     /// known of it while nothing is known from the upstream.
     pub(crate) fn withdraw_current(&mut self, reason: Reason, arrived: Arrived) {
-        let begun = self.sought.as_ref().is_some_and(crate::ingest::Sought::is_begun);
         let shown_as = self.sought.as_ref().and_then(crate::ingest::Sought::shown_as).map(str::to_owned);
-        let Some(mut prompt) = self.current.take().filter(|_| !begun) else { return };
+        let Some(mut prompt) = self.current.take().filter(|_| !self.state().has_begun()) else { return };
         let arrived = match self.state().phase() {
             _ if shown_as.is_some() => Arrived::Yes,
             Phase::Taken | Phase::Running | Phase::Rescheduling => Arrived::Yes,
@@ -292,7 +299,7 @@ impl Machine {
         let behind = self.connection.next_batch().filter(|_| self.mutant == Some(crate::simulation::Mutant::MapsOn));
         self.connection.failed();
         #[cfg(test)]
-        self.connection.came(behind.unwrap_or_default());
+        self.connection.put_back(behind);
         self.sending.reset();
         (self.stop, self.to_send, self.relistens) = (None, None, 0);
         (self.current, self.sought, self.kept.waiting) = (None, None, None);

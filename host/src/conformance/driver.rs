@@ -230,6 +230,7 @@ impl<'a> Driver<'a> {
             | Reply::Refused(_)
             | Reply::Busy
             | Reply::QueueFull
+            | Reply::Withdrawn
             | Reply::Running
             | Reply::Changed => {}
         }

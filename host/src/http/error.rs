@@ -32,7 +32,7 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// When a backup is under way already.
 const BACKUP_RETRY: Duration = Duration::from_secs(10);
 
-/// When something is to be removed on which a turn runs. A pump stays for half a minute after it.
+/// When something is to be removed on which a turn runs. A driver stays for half a minute after it.
 const IN_USE_RETRY: Duration = Duration::from_secs(30);
 
 /// When a client has too many connections.
@@ -640,6 +640,11 @@ impl From<InputError> for Error {
             InputError::Unreachable(message) => {
                 Self::new(StatusCode::BAD_GATEWAY, "upstream_unavailable", message).with_retry(Retry::Yes)
             }
+            InputError::Unknown => {
+                let message = format!("{error}; the session's events will show it");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", message)
+            }
+            InputError::Withdrawn => Self::new(StatusCode::CONFLICT, "turn_interrupted", error.to_string()),
             InputError::Busy => session_busy(),
             InputError::Store(error) => error.into(),
             InputError::Read(error) => error.into(),

@@ -58,6 +58,24 @@ impl From<ErrorKind> for contract::ErrorKind {
     }
 }
 
+impl From<contract::ErrorKind> for ErrorKind {
+    fn from(kind: contract::ErrorKind) -> Self {
+        match kind {
+            contract::ErrorKind::Auth => Self::Auth,
+            contract::ErrorKind::Throttled => Self::Throttled,
+            contract::ErrorKind::Quota => Self::Quota,
+            contract::ErrorKind::Overloaded => Self::Overloaded,
+            contract::ErrorKind::BadRequest => Self::BadRequest,
+            contract::ErrorKind::NotFound => Self::NotFound,
+            contract::ErrorKind::Conflict => Self::Conflict,
+            contract::ErrorKind::Gone => Self::Gone,
+            contract::ErrorKind::Unsupported => Self::Unsupported,
+            contract::ErrorKind::Upstream => Self::Upstream,
+            contract::ErrorKind::Internal => Self::Internal,
+        }
+    }
+}
+
 impl From<contract::Ending> for Ending {
     fn from(ending: contract::Ending) -> Self {
         match ending {

@@ -3,7 +3,14 @@
 //! One task, the only writer of the session's log. It lives while there is something to do and a little longer, and loses
 //! nothing when it ends: the session's record and the log are all that the next one needs.
 
-use std::{collections::HashMap, future::pending, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    future::pending,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use lap_session::{
@@ -23,6 +30,7 @@ use super::{
     feed::{Feed, Item},
     live::Command,
     orphans::Orphan,
+    sends::Sending,
     stored::{Change, Facts, Message, Session},
 };
 use crate::{
@@ -36,6 +44,9 @@ use crate::{
 /// Events of the log that are recalled at once, and their size in bytes.
 const RECALL_EVENTS: u64 = 4096;
 const RECALL_BYTES: usize = 1024 * 1024;
+
+/// How many failures are kept in mind for those who are told of them later.
+const FAILURES_MAX: usize = 8;
 
 /// How long another writer of the session, who is just leaving, is waited for.
 const WRITER_WAIT: Duration = Duration::from_millis(5);
@@ -69,7 +80,7 @@ enum Asked {
     Prompt { message: Message, done: oneshot::Sender<Result<Message, PromptError>> },
     Interrupt { done: oneshot::Sender<Result<(), InterruptError>> },
     Input { done: oneshot::Sender<Result<(), InputError>> },
-    Amend { change: Box<Change>, done: oneshot::Sender<Result<Session, InputError>> },
+    Amend { change: Box<Change>, refused: Option<String>, done: oneshot::Sender<Result<Session, InputError>> },
     Kill { durable: Option<oneshot::Sender<Result<(), KillError>>>, over: oneshot::Sender<UpstreamEnd> },
     Delete { done: oneshot::Sender<Result<bool, DeleteError>> },
 }
@@ -107,8 +118,10 @@ struct Driver {
     outdated: bool,
     committing: Option<BoxFuture<'static, Stored>>,
     began: Instant,
-    /// Why the last call did not succeed, for whoever waits for it and is told of it.
-    error: Option<StepError>,
+    /// What was behind the latest failures, for those who are told of them.
+    failures: VecDeque<(Failure, StepError)>,
+    /// What is on its way to the upstream, until what came of it is durable.
+    sending: Option<Sending>,
     /// The next moment that the machine has asked for, or an earlier one.
     alarm: Pin<Box<Sleep>>,
     left: bool,
@@ -134,10 +147,11 @@ pub(super) fn spawn(core: Arc<Core>, id: SessionId, opened: Option<OpenedSession
                 Ok(Err(Stop::Read(error))) => {
                     return tracing::error!(session = %id, %error, "a session stops: its log cannot be read");
                 }
-                Err(_) => tracing::error!(session = %id, restarts, "a session's driver panicked, and is started again"),
+                Err(_) => tracing::error!(session = %id, restarts, "a session's driver panicked"),
             }
             restarts += 1;
             if restarts > RESTARTS_MAX {
+                tracing::error!(session = %id, "a session stops until somebody wants something of it, or the host restarts");
                 return;
             }
             sleep(RESTART_WAIT * 2_u32.pow(restarts - 1)).await;
@@ -223,7 +237,8 @@ impl Driver {
             credential,
             outdated: false,
             committing: None,
-            error: None,
+            failures: VecDeque::new(),
+            sending: None,
             began,
             alarm: Box::pin(sleep_until(began)),
             left: false,
@@ -246,6 +261,9 @@ impl Driver {
                     self.committing = None;
                     self.writer = Some(writer);
                     stored.map_err(Stop::Store)?;
+                    if self.calling.is_none() {
+                        self.sending = None;
+                    }
                     if let Some(changed) = changed {
                         self.core.changes.announce(changed);
                     }
@@ -254,6 +272,9 @@ impl Driver {
                 called = ready(&mut self.calling) => {
                     self.calling = None;
                     self.called(called).await?;
+                    if self.calling.is_none() && self.committing.is_none() {
+                        self.sending = None;
+                    }
                 }
                 item = self.feed.next(), if self.reading => {
                     self.reading = false;
@@ -292,7 +313,7 @@ impl Driver {
     /// Tells the machine, and carries out what it answers.
     async fn tell(&mut self, event: Event) -> Result<(), Stop> {
         let now = self.now();
-        let mut actions: std::collections::VecDeque<Action> = self.machine.on(event, now).into();
+        let mut actions: VecDeque<Action> = self.machine.on(event, now).into();
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Commit(commit) => self.commit(commit)?,
@@ -308,14 +329,20 @@ impl Driver {
                 Action::Amend(ticket) => self.amend(ticket)?,
                 Action::Reply(ticket, reply) => self.reply(ticket, reply),
                 Action::Remove { tickets, unended } => return self.remove(tickets, unended).await,
-                Action::Ended(end) => self.ended(&end),
+                Action::Ended(end) => {
+                    self.ended(&end);
+                    // Whoever is told of the end finds it noted: by the commit that tells of it, or by one of its own.
+                    if !actions.iter().any(|action| matches!(action, Action::Commit(_))) {
+                        self.note_unended().await?;
+                    }
+                }
                 Action::Note(text) => {
                     tracing::warn!(session = %self.session.id, runtime = %self.session.runtime, "{text}");
                 }
                 Action::Leave => self.leave(),
             }
         }
-        self.note_unended().await
+        Ok(())
     }
 
     async fn read(&mut self, item: Item) -> Result<(), Stop> {
@@ -368,7 +395,7 @@ impl Driver {
                     drop(done.send(Err(InputError::Invalid(message))));
                     return Ok(());
                 }
-                (Event::Amend { ticket, input, event, at_rest }, Asked::Amend { change, done })
+                (Event::Amend { ticket, input, event, at_rest }, Asked::Amend { change, refused: None, done })
             }
             Command::Kill { durable, over } => (Event::Kill { ticket }, Asked::Kill { durable: Some(durable), over }),
             Command::Delete { version, done } => (Event::Delete { ticket, version }, Asked::Delete { done }),
@@ -395,8 +422,12 @@ impl Driver {
                 self.session = session;
                 self.facts = Some(facts);
             }
-            // It could be meant when it came, and changes are made one after the other.
-            Err(reason) => tracing::error!(session = %self.session.id, reason, "a change is not made after all"),
+            // It could be meant when it came, and another one was made since.
+            Err(reason) => {
+                if let Some(Asked::Amend { refused, .. }) = self.asked.get_mut(&ticket) {
+                    *refused = Some(reason);
+                }
+            }
         }
         Ok(())
     }
@@ -424,22 +455,53 @@ impl Driver {
                 Reply::Done => Ok(()),
                 _ => Err(InterruptError::Busy),
             })),
-            Asked::Input { done } => drop(done.send(input_reply(reply, self.error.take()))),
+            Asked::Input { done } => drop(done.send(self.input_reply(reply))),
+            Asked::Amend { done, refused: Some(refused), .. } => drop(done.send(Err(InputError::Invalid(refused)))),
             Asked::Amend { done, .. } => {
-                drop(done.send(input_reply(reply, self.error.take()).map(|()| self.session.clone())));
+                let replied = self.input_reply(reply);
+                drop(done.send(replied.map(|()| self.session.clone())));
             }
             Asked::Kill { durable, over } => match (reply, durable) {
                 (Reply::Over(end), _) => drop(over.send(end)),
                 (_, Some(durable)) => drop(durable.send(Err(KillError::Busy))),
                 (_, None) => {}
             },
-            Asked::Delete { done } => drop(done.send(match (reply, self.error.take()) {
-                (Reply::Changed, _) => Ok(false),
-                (Reply::Failed(_), Some(StepError::Call(error))) => Err(error.into()),
-                (Reply::Failed(_), Some(StepError::Link(error))) => Err(error.into()),
+            Asked::Delete { done } => drop(done.send(match reply {
+                Reply::Changed => Ok(false),
+                Reply::Failed(failure) => Err(match self.behind(&failure) {
+                    Some(StepError::Link(error)) => error.into(),
+                    Some(StepError::Call(error)) => error.into(),
+                    Some(StepError::Feed(_)) | None => DeleteError::Upstream(declared(failure)),
+                }),
                 _ => Err(DeleteError::Busy),
             })),
         }
+    }
+
+    /// What was behind a failure that a client is told of. Two that look the same are the same for whoever is told.
+    fn behind(&mut self, failure: &Failure) -> Option<StepError> {
+        let at = self.failures.iter().position(|(known, _)| known == failure)?;
+        self.failures.remove(at).map(|(_, error)| error)
+    }
+
+    fn input_reply(&mut self, reply: Reply) -> Result<(), InputError> {
+        Err(match reply {
+            Reply::Done => return Ok(()),
+            Reply::Refused(refused) => refused.into(),
+            Reply::Running => InputError::Running,
+            Reply::Failed(failure) => match self.behind(&failure) {
+                Some(StepError::Link(error)) => error.into(),
+                Some(StepError::Call(error)) => error.into(),
+                Some(StepError::Feed(_)) | None => InputError::Upstream(declared(failure)),
+            },
+            Reply::Unreachable => {
+                let message = "the upstream cannot be reached, so nothing was sent; send it again in a while";
+                InputError::Unreachable(message.to_owned())
+            }
+            Reply::Overtaken => InputError::Unknown,
+            Reply::Withdrawn => InputError::Withdrawn,
+            _ => InputError::Busy,
+        })
     }
 
     async fn remove(&mut self, tickets: Vec<Ticket>, unended: Option<String>) -> Result<(), Stop> {
@@ -552,6 +614,15 @@ impl Driver {
             self.calling = reader.map(recalling);
             return;
         }
+        if matches!(call, Call::SendPrompt(_) | Call::SendInput(_)) {
+            let Some(send) = self.core.sends.begin() else {
+                // The host ends, and the next start sends it.
+                self.guest = guest;
+                self.calling = Some(Box::pin(pending()));
+                return;
+            };
+            self.sending = Some(send);
+        }
         self.calling = Some(Box::pin(async move {
             let guest = match guest {
                 Some(guest) => Ok(guest),
@@ -607,7 +678,8 @@ impl Driver {
                 if let StepError::Call(CallError::Fault(fault)) = &error {
                     tracing::error!(session = %self.session.id, runtime = %self.session.runtime, ?fault, "a runtime failed");
                 }
-                self.error = Some(error);
+                self.failures.truncate(FAILURES_MAX - 1);
+                self.failures.push_front((failure.clone(), error));
                 self.tell(Event::Done(Err(failure))).await
             }
         }
@@ -674,19 +746,11 @@ async fn perform(instance: &mut Instance, state: &str, call: Call) -> Result<Don
     })
 }
 
-fn input_reply(reply: Reply, error: Option<StepError>) -> Result<(), InputError> {
-    match (reply, error) {
-        (Reply::Done, _) => Ok(()),
-        (Reply::Refused(refused), _) => Err(refused.into()),
-        (Reply::Running, _) => Err(InputError::Running),
-        (Reply::Failed(_), Some(StepError::Call(error))) => Err(error.into()),
-        (Reply::Failed(_), Some(StepError::Link(error))) => Err(error.into()),
-        (Reply::Unreachable | Reply::Failed(_), _) => {
-            let message = "the upstream cannot be reached, so nothing was sent; send it again in a while";
-            Err(InputError::Unreachable(message.to_owned()))
-        }
-        _ => Err(InputError::Busy),
-    }
+/// A failure of the machine's own finding, as the runtime could have declared it.
+fn declared(failure: Failure) -> CallError {
+    let retry_after_ms = failure.retry_after.map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+    let kind = failure.kind().into();
+    CallError::Declared(runtime::Error { kind, message: failure.message, retry_after_ms, status: None })
 }
 
 /// The prompts of a session that are not known to be answered: the one that was sent last, and those that wait.

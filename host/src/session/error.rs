@@ -106,6 +106,12 @@ pub enum InputError {
     /// The feed cannot be followed, so nothing was sent.
     #[error("{0}")]
     Unreachable(String),
+    /// Something that could not wait came in between.
+    #[error("something that could not wait came in between, and it is not known whether the upstream has taken it")]
+    Unknown,
+    /// The turn was stopped before it was sent.
+    #[error("the turn was stopped before it was sent")]
+    Withdrawn,
     /// Too much waits for this session; a retry is safe.
     #[error("the session has too much to do")]
     Busy,

@@ -2,6 +2,7 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use lap_model::contract::Ending;
 use lap_session::Failure;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     runtime::{Frames, Outlet},
-    upstream::{self, Request},
+    upstream::{self, Request, Response, SendError},
 };
 
 /// After so long without a byte a feed counts as dead: the other side may be gone without a word.
@@ -32,7 +33,14 @@ pub(super) enum Feed {
     /// A response that goes on.
     Stream { frames: Box<upstream::Frames>, deadline: Instant, empty: Empty },
     /// The same request, again and again.
-    Poll { upstream: Arc<CurrentUpstream>, request: Request, every: Duration, next: Instant },
+    Poll {
+        upstream: Arc<CurrentUpstream>,
+        request: Request,
+        every: Duration,
+        next: Instant,
+        /// The request under way, which goes on while something else is done.
+        asking: Option<BoxFuture<'static, Result<Response, SendError>>>,
+    },
 }
 
 /// What was read of a stream since its last frame and was not told.
@@ -58,7 +66,7 @@ impl Feed {
     }
 
     pub(super) fn poll(upstream: Arc<CurrentUpstream>, request: Request, every: Duration) -> Self {
-        Self::Poll { upstream, request, every, next: Instant::now() }
+        Self::Poll { upstream, request, every, next: Instant::now(), asking: None }
     }
 
     /// Waits for frames; may be dropped at any time without losing one.
@@ -88,11 +96,20 @@ impl Feed {
                     return Item::Frames(Vec::new());
                 }
             },
-            Self::Poll { upstream, request, every, next } => {
-                sleep_until(*next).await;
-                let answer = upstream.send(request.clone()).await;
+            Self::Poll { upstream, request, every, next, asking } => {
+                if asking.is_none() {
+                    sleep_until(*next).await;
+                }
+                let asked = asking.get_or_insert_with(|| {
+                    let (upstream, request) = (Arc::clone(upstream), request.clone());
+                    Box::pin(async move { upstream.send(request).await })
+                });
+                let answer = asked.await;
+                *asking = None;
                 *next = Instant::now() + *every;
                 match answer {
+                    // There is nothing new.
+                    Ok(answer) if matches!(answer.status, 204 | 304) => Item::Frames(Vec::new()),
                     Ok(answer) if answer.status == 200 => {
                         Item::Frames(Frames::pack([("", answer.body.as_str())].into_iter()))
                     }

@@ -25,6 +25,7 @@ mod passage;
 mod probe;
 mod provisioning;
 mod retention;
+mod sends;
 mod stored;
 mod versions;
 
@@ -56,6 +57,7 @@ use self::{
     live::{Command, Delivery, Live},
     outlet::CurrentUpstream,
     provisioning::Provisioning,
+    sends::Sends,
 };
 use crate::{
     access::{OwnerId, Scope, Stretch},
@@ -122,8 +124,9 @@ struct Core {
     upstreams: Upstreams,
     live: Live,
     changes: Changes,
-    /// Where pumps and guests run.
+    /// Where drivers and guests run.
     executor: Handle,
+    sends: Sends,
     /// Where guests' calls are written down, if the operator wants that.
     recordings: Option<Arc<Recordings>>,
     chances: RandomState,
@@ -160,7 +163,7 @@ impl Link {
 }
 
 impl Sessions {
-    /// `executor` is where pumps and guests run; with `recordings`, all calls of sessions' guests are written down there.
+    /// `executor` is where drivers and guests run; with `recordings`, all calls of sessions' guests are written down there.
     #[must_use]
     pub fn new(
         log: EventLog,
@@ -175,6 +178,7 @@ impl Sessions {
             registry,
             provisioning: Provisioning::new(provisions),
             upstreams,
+            sends: Sends::default(),
             live: Live::default(),
             changes: Changes::default(),
             executor,
@@ -300,7 +304,7 @@ impl Sessions {
         }
         match answer.await {
             Ok(taken) => taken,
-            // The pump ended before it came to this: the session was deleted, or the log has failed.
+            // The driver ended before it came to this: the session was deleted, or the log has failed.
             Err(_) if self.get(id)?.is_none() => Err(PromptError::NotFound),
             Err(_) => Err(PromptError::Store(AppendError::OutcomeUnknown)),
         }
@@ -446,7 +450,13 @@ impl Sessions {
         asked.await.unwrap_or_else(|_| Err(gone().into()))
     }
 
-    /// How many sessions have a pump now.
+    /// Before the host ends: begins to send nothing more, and waits for what is on its way to upstreams, so long at the
+    /// most. How much is on its way still: whether that arrives, the next start finds out.
+    pub async fn close(&self, patience: Duration) -> usize {
+        self.core.sends.close(patience).await
+    }
+
+    /// How many sessions have a driver now.
     #[must_use]
     pub fn running(&self) -> usize {
         self.core.live.count()
@@ -524,7 +534,7 @@ impl Core {
             self.changes.announce(Changed::of(&session));
             return Ok(session);
         }
-        // On the list before it can be found in the log: whoever finds it there would start a second pump.
+        // On the list before it can be found in the log: whoever finds it there would start a second driver.
         let inbox = self.live.start(id);
         let stored = writer.append(Draft::default(), records, false).await;
         if let Err(error) = stored {

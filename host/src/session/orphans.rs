@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::{
     select,
@@ -33,6 +34,9 @@ const WAIT_MAX: Duration = Duration::from_hours(6);
 
 /// For how long one try may take.
 const TRY: Duration = Duration::from_secs(30);
+
+/// Orphans that are tried at once.
+const AT_ONCE: usize = 16;
 
 /// Orphans that are read at once.
 const PAGE: usize = 64;
@@ -87,8 +91,17 @@ impl Sessions {
     /// When one cannot be read.
     pub fn orphans(&self, after: Option<SessionId>, limit: usize) -> Result<Stretch<Orphan, SessionId>, ReadError> {
         let stored = self.core.log.orphans(after, limit)?;
-        let read = stored.into_iter().map(|(id, bytes)| Orphan::read(id, &bytes)).collect::<Result<_, _>>()?;
-        Ok(Stretch::of(read, limit, |orphan: &Orphan| orphan.session.id, |orphan| self.holds(&orphan.session)))
+        let (full, last) = (stored.len() >= limit, stored.last().map(|(id, _)| *id));
+        // One that cannot be understood must not stand in the way of the others.
+        let read = stored.into_iter().filter_map(|(id, bytes)| match Orphan::read(id, &bytes) {
+            Ok(orphan) => Some(orphan),
+            Err(error) => {
+                tracing::error!(session = %id, %error, "an orphan cannot be read");
+                None
+            }
+        });
+        let found = read.filter(|orphan| self.holds(&orphan.session)).collect();
+        Ok(Stretch { found, next: last.filter(|_| full) })
     }
 
     /// Forgets an orphan: nobody tries to end it any more. False when there is none.
@@ -118,6 +131,7 @@ impl Sessions {
         }
     }
 
+    /// Tries each that is due, several of them at once: one whose upstream hangs does not hold up the others.
     async fn try_orphans(&self) -> Result<(), ForgetError> {
         let mut after = None;
         loop {
@@ -126,33 +140,36 @@ impl Sessions {
             // A look that crashed has found nothing.
             let page = page.unwrap_or_else(|_| Ok(Stretch { found: Vec::new(), next: None }))?;
             after = page.next;
-            for mut orphan in page.found {
-                let id = orphan.session.id;
-                let credential = self.core.credential_of(&orphan.session);
-                if !orphan.is_due(credential, clock::unix_ms()) {
-                    continue;
-                }
-                let unended = self.core.end(&orphan.session).await.err();
-                let kept = match unended {
-                    None => {
-                        tracing::info!(session = %id, "a session that was an orphan is ended upstream");
-                        None
-                    }
-                    Some(reason) => {
-                        orphan.tries = orphan.tries.saturating_add(1);
-                        (orphan.reason, orphan.tried_ms, orphan.credential) = (reason, clock::unix_ms(), credential);
-                        Some(orphan.to_bytes())
-                    }
-                };
-                // Somebody may have forgotten it meanwhile.
-                if self.core.log.orphan(id)?.is_some() {
-                    self.core.log.set_orphan(id, kept).await?;
-                }
-            }
+            let tried = stream::iter(page.found).map(|orphan| self.try_one(orphan)).buffer_unordered(AT_ONCE);
+            tried.try_collect::<Vec<()>>().await?;
             if after.is_none() {
                 return Ok(());
             }
         }
+    }
+
+    async fn try_one(&self, mut orphan: Orphan) -> Result<(), ForgetError> {
+        let id = orphan.session.id;
+        let credential = self.core.credential_of(&orphan.session);
+        if !orphan.is_due(credential, clock::unix_ms()) {
+            return Ok(());
+        }
+        let kept = match self.core.end(&orphan.session).await {
+            Ok(how) => {
+                tracing::info!(session = %id, "an orphan is none any more: {how}");
+                None
+            }
+            Err(reason) => {
+                orphan.tries = orphan.tries.saturating_add(1);
+                (orphan.reason, orphan.tried_ms, orphan.credential) = (reason, clock::unix_ms(), credential);
+                Some(orphan.to_bytes())
+            }
+        };
+        // Somebody may have forgotten it meanwhile.
+        if self.core.log.orphan(id)?.is_some() {
+            self.core.log.set_orphan(id, kept).await?;
+        }
+        Ok(())
     }
 }
 
@@ -168,18 +185,18 @@ pub enum ForgetError {
 }
 
 impl Core {
-    /// Ends a session upstream that nobody drives any more, or says why not.
-    async fn end(&self, session: &Session) -> Result<(), String> {
+    /// Ends a session upstream that nobody drives any more, and says how that went, or why it did not.
+    async fn end(&self, session: &Session) -> Result<&'static str, String> {
         let link = self.link(&session.runtime, session.component, Some(&session.base)).await;
         let link = link.map_err(|error| error.to_string())?;
         match timeout(TRY, link.instance().close(&session.guest)).await {
             Err(_) => Err(format!("the upstream did not answer within {} seconds", TRY.as_secs())),
-            Ok(Ok(())) => Ok(()),
-            // There is nothing to end, or nothing that could ever end it.
-            Ok(Err(CallError::Declared(error)))
-                if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Gone | ErrorKind::Unsupported) =>
-            {
-                Ok(())
+            Ok(Ok(())) => Ok("the upstream has taken the wish to end it"),
+            Ok(Err(CallError::Declared(error))) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Gone) => {
+                Ok("the upstream has no such session")
+            }
+            Ok(Err(CallError::Declared(error))) if error.kind == ErrorKind::Unsupported => {
+                Ok("its runtime has no way to end it")
             }
             Ok(Err(error)) => Err(link.cause::<StepError>(error).to_string()),
         }

@@ -123,6 +123,9 @@ impl Session {
         if !self.settled() && self.state.is_cut() {
             return Status::Rescheduling;
         }
+        if self.state.waits_behind_a_question() {
+            return Status::RequiresAction;
+        }
         if self.state.sendable().is_some() {
             return Status::Running;
         }
@@ -153,9 +156,9 @@ impl Session {
         self.state.phase() == Phase::Terminated
     }
 
-    /// The prompt that was sent last, by its place in the list, while its turn may not have begun.
+    /// The prompt that was sent last, by its place in the list, while it may be the one that the turn is about.
     pub(super) fn current(&self) -> Option<u64> {
-        matches!(self.state.phase(), Phase::Sent | Phase::Taken).then_some(self.state.sent())
+        self.state.has_current().then_some(self.state.sent())
     }
 
     pub(super) fn place(&self) -> Place {
