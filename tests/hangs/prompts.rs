@@ -110,16 +110,23 @@ fn late(ms: u64) -> RequestFault {
     RequestFault { delay_ms: ms, finishes: true, ..once(Answer::Real) }
 }
 
+impl Trial {
+    /// Gives a prompt to a session that has answered one, and returns when its request is on its way.
+    async fn is_sending(&self, id: &str, prompt: &str) {
+        assert_eq!(self.client().prompt(id, prompt).await.status, 204);
+        while self.simulator.recorder().count(Endpoint::EventsSend) < 2 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_orderly_stop_waits_for_a_prompt_that_is_on_its_way() {
     let mut trial = Trial::start(script()).await;
     let id = trial.warm().await;
     // The next start would look for it for three seconds, and then send it again.
     trial.fails(late(5_000));
-    assert_eq!(trial.client().prompt(&id, "/quick once").await.status, 204);
-    while trial.simulator.recorder().count(Endpoint::EventsSend) < 2 {
-        tokio::task::yield_now().await;
-    }
+    trial.is_sending(&id, "/quick once").await;
     trial.world.restart().await;
     trial.ended_well(&id).await;
     assert_eq!(trial.asked(&id, "/quick once").await, 1);
@@ -130,7 +137,7 @@ async fn a_prompt_that_was_withdrawn_and_arrives_after_all_is_stopped() {
     let trial = Trial::start(script()).await;
     let id = trial.warm().await;
     trial.fails(late(15_000));
-    assert_eq!(trial.client().prompt(&id, "/longer and late").await.status, 204);
+    trial.is_sending(&id, "/longer and late").await;
     trial.interrupt(&id).await;
     let log = trial.rests(&id).await;
     let withdrawn = log.iter().find(|event| event["withdrawn"].is_object()).expect("it is withdrawn");

@@ -204,6 +204,8 @@ async fn a_damaged_row_is_reported_and_never_read_as_something_else() {
     let mut writer = log.writer(session, true).unwrap();
     writer.append(events(1..=100, 300), vec![record(1)], true).await.unwrap();
     drop((writer, log));
+    // The committer's thread holds the lock until it has closed the file properly.
+    std::fs::File::open(store.file()).unwrap().lock().unwrap();
     let mut bytes = std::fs::read(store.file()).unwrap();
     assert!(!contains(&bytes, b"agent.message"), "events are stored in the clear");
     // The sealed row is the only large thing in the file; a byte in the middle of it is certainly part of it.

@@ -142,11 +142,17 @@ impl Connection {
         self.feed = Feed::Open { since: now };
         self.odd = odd;
         (self.fruitless_until, self.flooded_since) = (now, None);
-        if std::mem::take(&mut self.unreachable) {
-            self.connecting.found(now);
-        }
         if std::mem::replace(&mut self.behind, true) {
             self.looking = Some(Looking { look: Look::default(), gap: true, cursor: None });
+        } else {
+            self.reached(now);
+        }
+    }
+
+    /// The feed is open and the gap before it filled: what fails from now on has not failed for long.
+    fn reached(&mut self, now: Moment) {
+        if std::mem::take(&mut self.unreachable) {
+            self.connecting.found(now);
         }
     }
 
@@ -163,6 +169,9 @@ impl Connection {
     /// All of the history was read: what is news of it is mapped before anything else.
     pub(crate) fn looked(&mut self, now: Moment) {
         let Some(Looking { look, gap, .. }) = self.looking.take() else { return };
+        if gap {
+            self.reached(now);
+        }
         for batch in look.news().into_iter().rev() {
             self.inbox_bytes += batch.bytes.len();
             self.inbox.push_front(batch);
