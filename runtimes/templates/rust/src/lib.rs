@@ -239,7 +239,8 @@ mod tests {
             let mut script = Script::new([(200, body)]);
             assert_eq!(ExampleChat::open(&mut script, session("{}")).unwrap_err().kind, ErrorKind::Upstream, "{body}");
             let mut script = Script::new([(200, body)]);
-            assert_eq!(ExampleChat::close(&mut script, STATE.to_owned()).unwrap_err().kind, ErrorKind::Upstream, "{body}");
+            let refused = ExampleChat::close(&mut script, STATE.to_owned()).unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Upstream, "{body}");
         }
     }
 
