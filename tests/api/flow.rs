@@ -1,9 +1,13 @@
 //! The documented flow: credential, agent, session with a prompt, and a stream that is opened after that.
 
-use lap_simulator::{Endpoint, Script, script::Step};
+use lap_simulator::{
+    Endpoint, Faults, Script,
+    fault::{Answer, RequestFault},
+    script::Step,
+};
 use serde_json::json;
 
-use crate::harness::{RUNTIME, World};
+use crate::harness::{RUNTIME, World, processed};
 
 const TURN: [&str; 10] = [
     "user.message",
@@ -35,10 +39,33 @@ async fn the_stream_shows_the_whole_turn_though_it_is_opened_after_the_prompt() 
     assert_eq!(events[9].json["stop_reason"]["type"], "end_turn");
     assert_eq!(world.client.status(id).await, "idle");
 
-    // What the upstream said is what the log has, to the last field.
+    // What the upstream said is what the log has, to the last field. Before that stands what the client said.
+    let (waiting, told) = (&events[0].json, &events[1].json);
+    assert_eq!((&waiting["id"], &waiting["processed_at"]), (&told["id"], &json!(null)));
+    assert!(waiting["id"].as_str().unwrap().starts_with("msg_") && told["upstream_id"].is_string(), "{told}");
     let listed = world.client.list(id).await;
     assert_eq!(listed, events.into_iter().map(|event| event.json).collect::<Vec<_>>());
-    assert_eq!(listed[1..], world.truth(id).await);
+    assert_eq!(processed(listed), world.truth(id).await);
+}
+
+#[tokio::test]
+async fn a_prompt_is_in_the_log_when_it_is_answered_whatever_the_upstream_does() {
+    let world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let faults = [Endpoint::EventsSend, Endpoint::EventsStream].map(|at| RequestFault::always(at, Answer::Silence));
+    world.simulator.set_faults(Faults { requests: faults.into(), ..Faults::default() });
+    let id = world.client.session(&agent, Some("one")).await;
+    assert_eq!(world.client.prompt(&id, "two").await.status, 204);
+    let events = json!([{"type": "user.message", "content": [{"type": "text", "text": "three"}]}]);
+    let answered = world.client.post(&format!("/v1/sessions/{id}/events"), &json!({"events": events})).await.ok();
+    let log = world.client.list(&id).await;
+    let texts: Vec<_> = log.iter().map(|event| event["content"][0]["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["one", "two", "three"]);
+    assert!(log.iter().all(|event| event["processed_at"].is_null()), "{log:?}");
+    assert_eq!(answered["data"][0], log[2], "it is answered as it stands there");
+    let messages = world.client.get(&format!("/session/{id}/message")).await.ok();
+    let ids = messages.as_array().unwrap().iter().map(|message| &message["info"]["id"]);
+    assert!(ids.eq(log.iter().map(|event| &event["id"])), "{messages}");
 }
 
 #[tokio::test]

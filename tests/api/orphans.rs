@@ -1,9 +1,10 @@
 //! Sessions that could not be ended upstream: they are listed, and are ended once that is possible.
 
+use lap::session::Retention;
 use lap_simulator::Script;
 use serde_json::{Value, json};
 
-use crate::harness::{RUNTIME, World};
+use crate::harness::{RUNTIME, World, simulator};
 
 async fn orphans(world: &World) -> Vec<Value> {
     world.client.get("/api/orphans").await.ok().as_array().unwrap().clone()
@@ -102,4 +103,43 @@ async fn an_owner_sees_orphans_of_its_own_and_pages_are_as_long_as_was_asked_for
     let second = world.client.get(&format!("/api/orphans?limit=1&after={deleted}")).await.ok();
     assert_eq!(second[0]["id"], json!(killed));
     assert_eq!(world.client.get("/api/orphans?after=x").await.code(), "cursor_invalid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_removes_while_the_vendor_refuses_the_key_is_an_orphan() {
+    let mut world = World::start(Script::default()).await;
+    let agent = world.agent().await;
+    let session = world.client.session(&agent, Some("go")).await;
+    world.client.turn(&session).await;
+    put_key(&world, "sk-ant-another-one").await;
+    // Less than anything: all that may go goes.
+    world.restart_with(|config| config.retention = Retention { age: None, bytes: Some(1) }).await;
+    while world.client.get(&format!("/session/{session}")).await.status != 404 {
+        tokio::task::yield_now().await;
+    }
+    let listed = orphans(&world).await;
+    assert_eq!((listed.len(), &listed[0]["id"]), (1, &json!(session)), "{listed:?}");
+    world.client.connect(&world.simulator.base_url()).await;
+    while !orphans(&world).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.simulator.sessions().len(), 0);
+}
+
+#[tokio::test]
+async fn an_orphan_is_ended_where_it_lives_and_nowhere_else() {
+    let world = World::start(Script::default()).await;
+    let [deleted, killed] = deleted_and_killed(&world, true).await;
+    // The credential goes to another place now: a key is not sent where it was not stored for.
+    let elsewhere = simulator(Script::default());
+    world.client.connect(&elsewhere.base_url()).await;
+    let listed = orphans(&world).await;
+    let ids: Vec<_> = listed.iter().map(|orphan| orphan["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [&*deleted, &*killed], "{listed:?}");
+    world.client.connect(&world.simulator.base_url()).await;
+    while !orphans(&world).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.simulator.sessions().len(), 0);
+    assert!(elsewhere.recorder().requests().iter().all(|request| !request.path.contains("/sessions")));
 }

@@ -103,12 +103,13 @@ async fn a_prompt_that_the_upstream_refuses_ends_in_an_error_that_the_stream_sho
     world.simulator.set_faults(fault(Endpoint::EventsSend, answer));
     let id = world.session("Hello").await;
     let events = world.client.turn(&id).await;
-    let [error, withdrawn, idle] = &events[..] else { panic!("{events:?}") };
+    let [waiting, error, withdrawn, idle] = &events[..] else { panic!("{events:?}") };
     assert_eq!((&*error.name, &*withdrawn.name, &*idle.name), ("session.error", "user.message", "session.status_idle"));
     assert_eq!(error.json["error"]["retry_status"]["type"], "exhausted");
     assert!(error.json["error"]["message"].as_str().unwrap().contains("too rude"), "{}", error.json);
     assert_eq!(withdrawn.json["withdrawn"], json!({"reason": "failed", "arrived": "no"}));
     assert_eq!(withdrawn.json["processed_at"], json!(null));
+    assert_eq!((&*waiting.name, &waiting.json["id"]), ("user.message", &withdrawn.json["id"]));
     assert_eq!(idle.json["stop_reason"]["type"], "retries_exhausted", "what the official tool runner ends at");
     assert_eq!(world.client.status(&id).await, "error");
     world.simulator.set_faults(Faults::default());

@@ -79,7 +79,7 @@ async fn an_interrupt_ends_the_turn_and_withdraws_what_waits() {
         assert_eq!(answer.status, 204, "{}", answer.text);
         while stream.next().await.unwrap().name != "session.status_idle" {}
         let rest = world.client.turn(&id).await;
-        let waited = rest.iter().find(|event| event.json["content"][0]["text"] == "this one waits").unwrap();
+        let waited = rest.iter().rfind(|event| event.json["content"][0]["text"] == "this one waits").unwrap();
         assert_eq!(waited.json["withdrawn"], json!({"reason": "interrupted", "arrived": "no"}));
         assert_eq!(rest.iter().filter(|event| event.name == "user.interrupt").count(), 2, "wanted, and done: {rest:?}");
         assert_eq!(world.client.status(&id).await, "idle");

@@ -62,7 +62,15 @@ async fn the_golden_component_runs_a_session_of_this_host() {
     let session = client.post("/session", &body).await.ok()["id"].as_str().unwrap().to_owned();
     let events = client.turn(&session).await;
     let names: Vec<_> = events.iter().map(|event| &*event.name).collect();
-    assert_eq!(names, ["session.status_running", "agent.message", "session.status_idle"]);
-    assert_eq!(events[1].json["content"][0]["text"], "You said Hi");
+    // The component shows no prompts: the host says that this one was processed.
+    let [waiting, running, said, processed, idle] = &events[..] else { panic!("{names:?}") };
+    assert_eq!(
+        [&*running.name, &*said.name, &*idle.name],
+        ["session.status_running", "agent.message", "session.status_idle"]
+    );
+    assert_eq!([&*waiting.name, &*processed.name], ["user.message", "user.message"]);
+    assert_eq!((&waiting.json["id"], &waiting.json["processed_at"]), (&processed.json["id"], &json!(null)));
+    assert!(processed.json["processed_at"].is_string(), "{}", processed.json);
+    assert_eq!(said.json["content"][0]["text"], "You said Hi");
     assert_eq!(client.delete(&format!("/session/{session}")).await.status, 200);
 }

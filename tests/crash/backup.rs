@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Event, MASTER_KEY, UPSTREAM_KEY,
+    Event, MASTER_KEY, UPSTREAM_KEY, processed,
     program::{Ended, Program, ended, files, lap},
     simulator,
 };
@@ -112,10 +112,6 @@ fn frames(raw: &[u8], count: usize) -> String {
     let text = String::from_utf8(raw.to_vec()).unwrap();
     let first = text.find("id: 1\n").unwrap();
     text[first..].split_inclusive("\n\n").take(count).collect()
-}
-
-fn processed(events: impl IntoIterator<Item = Value>) -> Vec<Value> {
-    events.into_iter().filter(|event| !event["processed_at"].is_null()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

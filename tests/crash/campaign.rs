@@ -23,6 +23,7 @@ use tokio::{
 use super::kill::{Oracle, Place};
 use crate::harness::{
     dice::{Dice, trials},
+    processed,
     program::Program,
 };
 
@@ -121,15 +122,13 @@ impl World {
             session.oracle.is_in(&program.client.list(&session.id).await);
             let last = session.oracle.seen.last().unwrap();
             assert_eq!(last.name, "session.status_idle", "{}", last.json);
-            let processed = |event: &Value| !event["processed_at"].is_null();
-            let seen: Vec<_> =
-                session.oracle.seen.iter().map(|event| &event.json).filter(|json| processed(json)).collect();
+            let seen = processed(session.oracle.seen.iter().map(|event| event.json.clone()));
             let upstream = program.client.get(&format!("/session/{}", session.id)).await.ok();
             let truth = place.simulator.events(upstream["provider_session_id"].as_str().unwrap());
-            let truth: Vec<_> = truth.iter().filter(|event| processed(event)).collect();
+            let truth = processed(truth);
             assert_eq!(seen, truth);
             for (text, acknowledged) in &session.prompts {
-                let is_it = |event: &&&Value| event["content"][0]["text"] == **text && event["type"] == "user.message";
+                let is_it = |event: &&Value| event["content"][0]["text"] == **text && event["type"] == "user.message";
                 let arrived = truth.iter().filter(is_it).count();
                 assert!(arrived == 1 || arrived == 0 && !acknowledged, "{text:?} arrived {arrived} times");
             }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::harness::{Event, MASTER_KEY, UPSTREAM_KEY, program::Program, simulator};
+use crate::harness::{Event, MASTER_KEY, UPSTREAM_KEY, processed, program::Program, simulator};
 
 const ROUNDS: usize = 8;
 
@@ -98,10 +98,9 @@ async fn what_a_client_saw_survives_kill_9_and_the_turn_goes_on() {
     oracle.saw(program.client.stream(&id, &rest, &[]).await.rest().await);
     oracle.is_in(&program.client.list(&id).await);
     assert_eq!(oracle.seen.last().unwrap().name, "session.status_idle");
-    let processed = |event: &Value| !event["processed_at"].is_null();
-    let seen: Vec<Value> = oracle.seen.into_iter().map(|event| event.json).filter(processed).collect();
+    let seen = processed(oracle.seen.into_iter().map(|event| event.json));
     let truth = place.simulator.events(&place.simulator.sessions()[0]);
-    assert_eq!(seen, truth.into_iter().filter(processed).collect::<Vec<_>>());
+    assert_eq!(seen, processed(truth));
 }
 
 #[tokio::test(flavor = "multi_thread")]

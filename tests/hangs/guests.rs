@@ -94,7 +94,7 @@ async fn rests(world: &World, id: &str, patience: Duration) -> Vec<Value> {
 async fn a_runtime_that_polls_comes_to_the_end_of_its_turn() {
     let world = World::with_guest(&polling(), Script::default()).await;
     let log = rests(&world, &session(&world).await, PATIENCE).await;
-    assert!(kinds(&log).ends_with(&["session.status_running", "session.status_idle"]), "{log:?}");
+    assert!(kinds(&log).ends_with(&["session.status_running", "user.message", "session.status_idle"]), "{log:?}");
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! A prompt whose answer is none.
 
 use lap_simulator::{
-    Endpoint,
+    Endpoint, Script,
     fault::{Answer, RequestFault},
+    script::Step,
 };
+use serde_json::json;
 
 use super::{SENTENCE, Trial, nonsense, refusal, script, with_retry_after};
 
@@ -52,7 +54,7 @@ async fn a_prompt_that_is_answered_with_nonsense_for_ever_can_be_interrupted() {
         }
         trial.interrupt(&id).await;
         let log = trial.rests(&id).await;
-        let withdrawn = log.iter().find(|event| event["content"][0]["text"] == "go").unwrap();
+        let withdrawn = log.iter().rfind(|event| event["content"][0]["text"] == "go").unwrap();
         assert!(withdrawn["processed_at"].is_null() && withdrawn["withdrawn"]["reason"].is_string(), "{withdrawn}");
         assert_eq!(log.last().unwrap()["type"], "session.status_idle");
         trial.heals();
@@ -83,7 +85,7 @@ async fn a_prompt_that_the_upstream_refuses_ends_its_turn_with_what_the_vendor_s
         trial.fails(once(Answer::Error(refusal(status, kind))));
         assert_eq!(trial.client().prompt(&id, "go").await.status, 204);
         let log = trial.ended_with(&id, SENTENCE).await;
-        let told = log.iter().find(|event| event["content"][0]["text"] == "go");
+        let told = log.iter().rfind(|event| event["content"][0]["text"] == "go");
         let withdrawn = told.unwrap_or_else(|| panic!("{status}: the prompt left no trace"));
         assert!(withdrawn["processed_at"].is_null() && withdrawn["withdrawn"]["reason"].is_string(), "{withdrawn}");
         trial.goes_on(&id).await;
@@ -148,5 +150,28 @@ async fn a_prompt_that_was_withdrawn_and_arrives_after_all_is_stopped() {
     let requests = trial.simulator.recorder().requests();
     assert_eq!(requests.iter().filter(|request| stops(&request.body)).count(), 1, "nobody wants its answer");
     assert!(!log.iter().any(|event| event["content"][0]["text"] == "done: /longer and late"), "{log:?}");
+    assert_eq!(trial.client().status(&id).await, "idle");
+}
+
+#[tokio::test]
+async fn an_answer_of_which_nobody_knows_whether_it_was_taken_says_so_when_its_turn_is_stopped() {
+    let asks = Script::of([Step::custom_tool_use("ask_human", json!({})), Step::message("thanks")]);
+    let trial = Trial::start(asks).await;
+    let id = trial.session("go").await;
+    trial.stands(&id, "requires_action").await;
+    let log = trial.client().list(&id).await;
+    let asked = log.iter().find(|event| event["type"] == "agent.custom_tool_use").expect("it asks");
+    let answer = json!({"type": "user.custom_tool_result", "custom_tool_use_id": asked["id"],
+        "content": [{"type": "text", "text": "yes"}]});
+    trial.fails(RequestFault { event: None, ..once(Answer::Silence) });
+    let (client, path) = (trial.client().clone(), format!("/v1/sessions/{id}/events"));
+    let answering = tokio::spawn(async move { client.post(&path, &json!({"events": [answer]})).await });
+    while trial.simulator.recorder().count(Endpoint::EventsSend) < 2 {
+        tokio::task::yield_now().await;
+    }
+    trial.interrupt(&id).await;
+    let told = answering.await.unwrap();
+    assert_eq!((told.status.as_u16(), &*told.code()), (503, "outcome_unknown"), "{}", told.text);
+    trial.rests(&id).await;
     assert_eq!(trial.client().status(&id).await, "idle");
 }

@@ -53,6 +53,17 @@ fn config(folder: &Path) -> Config {
     Config { program: env!("CARGO_BIN_EXE_lap").into(), ..Config::demo(anywhere(), folder, MASTER_KEY) }
 }
 
+/// What of a log, or of an upstream's history, was processed, as the upstream has it: a client's event has its id there.
+pub fn processed(events: impl IntoIterator<Item = Value>) -> Vec<Value> {
+    let as_upstream = |mut event: Value| {
+        if let Some(theirs) = event.as_object_mut().and_then(|event| event.remove("upstream_id")) {
+            event["id"] = theirs;
+        }
+        event
+    };
+    events.into_iter().filter(|event| !event["processed_at"].is_null()).map(as_upstream).collect()
+}
+
 impl World {
     /// A host that has never seen anything.
     pub async fn empty(script: Script) -> Self {

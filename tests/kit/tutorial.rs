@@ -14,7 +14,8 @@ use tokio::process::Command;
 pub const DOCUMENT: &str = include_str!("../../docs/adapters.md");
 
 /// What a turn of the sample is, as the simulated vendor plays it.
-const TURN: [&str; 6] = [
+const TURN: [&str; 7] = [
+    "user.message",
     "user.message",
     "session.status_running",
     "agent.tool_use",
@@ -113,6 +114,7 @@ pub fn answered_through_the_sdk(said: &str) {
     let from_the_sdk = |line: &&str| line.split(' ').next().is_some_and(|kind| TURN.contains(&kind));
     let events: Vec<_> = said.lines().filter(from_the_sdk).collect();
     let expected = [
+        "user.message Hello from the SDK",
         "user.message Hello from the SDK",
         "session.status_running",
         "agent.tool_use",

@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
-    ANTHROPIC, Client,
+    ANTHROPIC, Client, processed,
     program::{Program, ended, lap},
 };
 
@@ -163,10 +163,6 @@ fn texts(events: &[Value]) -> Vec<&str> {
     said.map(|event| event["content"][0]["text"].as_str().unwrap()).collect()
 }
 
-fn processed(events: &[Value]) -> Vec<Value> {
-    events.iter().filter(|event| !event["processed_at"].is_null()).cloned().collect()
-}
-
 async fn prompt(client: &Client, session: &str, text: &str) {
     let answer = client.prompt(session, text).await;
     assert_eq!(answer.status, 204, "{}", answer.text);
@@ -181,7 +177,11 @@ async fn went_on(fixture: &Fixture, client: &Client, simulator: &Simulator) {
     assert_eq!(log[..fixture.events("running").len()], *fixture.events("running"), "what was told stays");
     let wanted = ["working", "Done alone.", "You said: “first in the queue”", "You said: “second in the queue”"];
     assert_eq!(texts(&log), wanted);
-    assert_eq!(processed(&log), processed(&simulator.events(past("running").id())), "all that the upstream said, once");
+    assert_eq!(
+        processed(log.clone()),
+        processed(simulator.events(past("running").id())),
+        "all that the upstream said, once"
+    );
     let session = client.get(&format!("/session/{id}")).await.ok();
     assert_eq!((&session["status"], session.get("queued")), (&json!("idle"), None), "{session}");
     let messages = client.get(&format!("/session/{id}/message")).await.ok();

@@ -8,7 +8,7 @@ use lap_simulator::{
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::World;
+use crate::harness::{World, processed};
 
 /// A turn in several languages, long enough to be cut anywhere.
 fn script() -> Script {
@@ -18,16 +18,12 @@ fn script() -> Script {
     Script::of(steps)
 }
 
-fn processed(events: &[Value]) -> Vec<&Value> {
-    events.iter().filter(|event| !event["processed_at"].is_null()).collect()
-}
-
 async fn survives(name: &str, faults: Faults) {
     let world = World::start(script().with_faults(faults)).await;
     let id = world.session("los").await;
     let events: Vec<Value> = world.client.turn(&id).await.into_iter().map(|event| event.json).collect();
     let truth = world.truth(&id).await;
-    assert_eq!(processed(&events), processed(&truth), "{name}");
+    assert_eq!(processed(events.clone()), processed(truth), "{name}");
     assert_eq!(events.last().unwrap()["type"], "session.status_idle", "{name}");
     assert_eq!(world.client.status(&id).await, "idle", "{name}");
 }
@@ -129,11 +125,7 @@ async fn a_turn_goes_on_over_a_restart_of_the_host() {
     world.restart().await;
     let events = world.client.turn(&id).await;
     assert_eq!(events[..8], seen);
-    let json: Vec<Value> =
-        events.into_iter().map(|event| event.json).filter(|event| !event["processed_at"].is_null()).collect();
-    let truth: Vec<Value> =
-        world.truth(&id).await.into_iter().filter(|event| !event["processed_at"].is_null()).collect();
-    assert_eq!(json, truth);
+    assert_eq!(processed(events.into_iter().map(|event| event.json)), processed(world.truth(&id).await));
 }
 
 #[tokio::test]
@@ -180,7 +172,7 @@ async fn what_an_upstream_says_after_the_end_of_a_turn_is_in_the_log_before_the_
     assert_eq!(world.client.prompt(&id, "weiter").await.status, 204);
     world.client.turn(&id).await;
     let (events, truth) = (world.client.list(&id).await, world.truth(&id).await);
-    assert_eq!(processed(&events), processed(&truth));
+    assert_eq!(processed(events.clone()), processed(truth));
 }
 
 #[tokio::test]

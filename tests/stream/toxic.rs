@@ -7,12 +7,13 @@ use lap_simulator::{
     Script,
     script::{Repeat, Step},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::{
     Client, MASTER_KEY, World,
     dice::Dice,
+    processed,
     proxy::{Direction, Place, Proxy},
 };
 
@@ -56,9 +57,8 @@ impl Cut {
         let events = client.turn(id).await;
         assert!(events.iter().zip(1..).all(|(event, seq)| event.seq == seq), "{case}: a gap");
         assert_eq!(events.last().unwrap().name, "session.status_idle", "{case}");
-        let processed = |event: &Value| !event["processed_at"].is_null();
-        let seen: Vec<_> = events.into_iter().map(|event| event.json).filter(processed).collect();
-        let truth: Vec<_> = self.world.simulator.events(upstream).into_iter().filter(processed).collect();
+        let seen = processed(events.into_iter().map(|event| event.json));
+        let truth = processed(self.world.simulator.events(upstream));
         assert_eq!(seen, truth, "{case}");
         let count = |kind: &str| seen.iter().filter(|event| event["type"] == kind).count();
         assert_eq!((count("user.message"), count("session.status_idle")), (1, 1), "{case}");

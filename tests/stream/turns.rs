@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::harness::{
     World,
     dice::{Dice, trials},
+    processed,
 };
 
 /// Turns in a normal run.
@@ -124,10 +125,9 @@ async fn talk(world: &World, agent: &str, seed: u64) -> (String, HashMap<String,
 async fn check(world: &World, id: &str, prompts: &HashMap<String, bool>, in_order: bool) -> usize {
     let events = world.client.turn(id).await;
     assert!(events.iter().zip(1..).all(|(event, seq)| event.seq == seq), "a gap");
-    let processed = |event: &Value| !event["processed_at"].is_null();
-    let mut seen: Vec<Value> =
-        events.into_iter().map(|event| event.json).filter_map(upstreams).filter(processed).collect();
-    let mut truth: Vec<Value> = world.truth(id).await.into_iter().filter(processed).collect();
+    let mut seen = processed(events.into_iter().map(|event| event.json));
+    seen.retain(|event| !event["id"].as_str().unwrap().starts_with("evt_"));
+    let mut truth = processed(world.truth(id).await);
     let ends = |events: &[Value]| events.iter().filter(|event| event["type"] == "session.status_idle").count();
     let count = ends(&truth);
     if !in_order {
@@ -145,15 +145,6 @@ async fn check(world: &World, id: &str, prompts: &HashMap<String, bool>, in_orde
     }
     assert_eq!(world.client.status(id).await, "idle", "{id}");
     count
-}
-
-/// An event as the upstream has it; nothing for what the host says itself.
-fn upstreams(mut event: Value) -> Option<Value> {
-    if let Some(theirs) = event.as_object_mut().unwrap().remove("upstream_id") {
-        event["id"] = theirs;
-    }
-    let own = event["id"].as_str().unwrap().starts_with("evt_");
-    (!own).then_some(event)
 }
 
 /// What is wrong with a log.

@@ -226,6 +226,7 @@ async fn a_prompt_instead_of_an_answer() {
     tape.note("A prompt while the turn waits for a tool's result: the upstream gets it, and lets it wait");
     tape.post(client, &prompt_path(&session), &parts("/short never mind")).await;
     tape.until(&mut live, "user.message").await;
+    while client.get(&format!("/session/{session}")).await.ok().get("queued").is_some() {}
     tape.get(client, &format!("/session/{session}")).await;
     tape.get(client, &format!("/session/{session}/message")).await;
     tape.note("The result; then the prompt has its turn");

@@ -127,12 +127,22 @@ impl Machine {
             Ok(state) => {
                 let number = self.state().prompts();
                 self.kept.state = state;
+                self.show_waiting(&prompt);
                 self.queue_bytes += size;
                 self.queue.push_back(prompt);
                 self.journal.next().prompts.push((ticket, number));
                 self.journal.reply(ticket, Reply::Taken(number));
             }
         }
+    }
+
+    /// A prompt stands in the log from when it is taken; the upstream's event of it follows under the same id.
+    fn show_waiting(&mut self, prompt: &Prompt) {
+        #[cfg(test)]
+        if self.mutant == Some(crate::simulation::Mutant::TakenSilently) {
+            return;
+        }
+        self.push_prompt(&prompt.json, &event::waiting(&prompt.json, &prompt.id));
     }
 
     /// What is sent to the upstream for it follows; that it is wanted is durable and in the log before it is answered.

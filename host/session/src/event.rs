@@ -351,24 +351,47 @@ impl Arrived {
     }
 }
 
-/// A prompt that will not be answered, as the event that it would have been. `json` is what the client gave.
+/// A prompt as the log shows it while it waits: the event that the client gave, under the id of its message.
 #[must_use]
-pub fn withdrawn(json: &str, id: &str, reason: Reason, arrived: Arrived) -> String {
-    let event = with_json_member(&with_id(&on_one_line(json), id), "processed_at", "null");
+pub fn waiting(json: &str, id: &str) -> String {
+    with_json_member(&with_id(&on_one_line(json), id), "processed_at", "null")
+}
+
+/// A prompt whose turn is over, of a runtime that does not show prompts itself.
+#[must_use]
+pub fn processed(json: &str, id: &str, at: &str) -> String {
+    with_time(&with_id(&on_one_line(json), id), at)
+}
+
+/// A prompt that will not be answered, as the event that it would have been. `json` is what the client gave, and
+/// `upstream_id` what the upstream has shown it as.
+#[must_use]
+pub fn withdrawn(json: &str, id: &str, upstream_id: Option<&str>, reason: Reason, arrived: Arrived) -> String {
+    let event = with_upstream_id(waiting(json, id), upstream_id);
     let why = format!("{{\"reason\":\"{}\",\"arrived\":\"{}\"}}", reason.as_str(), arrived.as_str());
     with_json_member(&event, "withdrawn", &why)
 }
 
-/// True for what [`withdrawn`] has made: no event of the upstream's, and no sign that it has the prompt.
+/// True for what [`withdrawn`] has made of a prompt that the upstream may have.
 #[must_use]
-pub fn is_withdrawn(json: &str) -> bool {
+pub fn may_have_arrived(json: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Event {
+        withdrawn: Withdrawn,
+    }
     #[derive(Deserialize)]
     struct Withdrawn {
-        #[serde(default)]
-        withdrawn: Option<serde::de::IgnoredAny>,
+        arrived: String,
     }
     memchr::memmem::find(json.as_bytes(), b"\"withdrawn\"").is_some()
-        && serde_json::from_str(json).is_ok_and(|event: Withdrawn| event.withdrawn.is_some())
+        && serde_json::from_str(json).is_ok_and(|event: Event| event.withdrawn.arrived != Arrived::No.as_str())
+}
+
+/// True for an id that the platform gives to what clients say: no upstream's event has one.
+#[must_use]
+pub fn is_message_id(id: &str) -> bool {
+    let hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    id.strip_prefix("msg_").is_some_and(|rest| rest.len() == 32 && rest.bytes().all(hex))
 }
 
 /// What stands in the log for an event that cannot be stored.
@@ -416,9 +439,20 @@ pub fn of_interrupt(json: &str, upstream_id: Option<&str>, own: &str) -> Option<
         session_thread_id: Option<String>,
     }
     let Interrupt { session_thread_id: None } = serde_json::from_str(json).ok()? else { return None };
-    let line = with_id(&on_one_line(json), own);
-    let quoted = |id| serde_json::Value::from(id).to_string();
-    Some(upstream_id.map_or(line.clone(), |id| with_json_member(&line, UPSTREAM_ID, &quoted(id))))
+    Some(of_own(json, upstream_id, own))
+}
+
+/// The upstream's event of something that the log has under this id already.
+#[must_use]
+pub fn of_own(json: &str, upstream_id: Option<&str>, own: &str) -> String {
+    with_upstream_id(with_id(&on_one_line(json), own), upstream_id.filter(|id| *id != own))
+}
+
+fn with_upstream_id(line: String, id: Option<&str>) -> String {
+    match id {
+        Some(id) => with_json_member(&line, UPSTREAM_ID, &serde_json::Value::from(id).to_string()),
+        None => line,
+    }
 }
 
 /// The member of an event that has an id of the host's which says what the upstream calls it.
@@ -509,7 +543,7 @@ mod tests {
     fn a_withdrawn_prompt_says_why_and_whether_it_arrived() {
         let json = "{\"type\":\"user.message\",\n\"content\":[]}";
         assert_eq!(
-            withdrawn(json, "msg_1", Reason::Interrupted, Arrived::No),
+            withdrawn(json, "msg_1", None, Reason::Interrupted, Arrived::No),
             r#"{"type":"user.message", "content":[],"id":"msg_1","processed_at":null,"withdrawn":{"reason":"interrupted","arrived":"no"}}"#
         );
     }

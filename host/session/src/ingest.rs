@@ -17,6 +17,10 @@ use crate::{
 /// for the older ones.
 const INTERRUPTS_MAX: usize = 8;
 
+/// Prompts that the session waits for no more, and that the upstream may show still. What it shows of older ones is taken for
+/// events of its own.
+const LATE_MAX: usize = 8;
+
 /// What is known of a session's events beside its state.
 pub struct Ingest {
     /// Which events the log has.
@@ -29,31 +33,48 @@ pub struct Ingest {
     interrupts: VecDeque<String>,
     /// What the upstream calls the latest of those that it has shown, and what the host does.
     shown: Option<(String, String)>,
+    /// Prompts that were withdrawn, or whose turn is over, before the upstream has shown that it came to them.
+    late: VecDeque<Sought>,
 }
 
-/// The prompt whose event the upstream has yet to show.
+/// A prompt that the log has as one that waits, and whose event the upstream has yet to show.
 #[derive(Debug, Clone)]
 pub struct Sought {
+    /// Its id in the log.
+    id: String,
     kind: String,
     /// What a message says.
     text: Option<String>,
-    /// The upstream's id of it, once it has shown it.
-    id: Option<String>,
+    /// The upstream's id of it, once it has shown it; empty where it has none.
+    theirs: Option<String>,
+    /// True when the log has it as one that was processed.
+    told: bool,
 }
 
 impl Sought {
-    /// The event of a client's, which is a JSON object with a `type`.
+    /// `json` is the event of a client's, which is a JSON object with a `type`, and `id` what the log calls it.
     #[must_use]
-    pub fn new(json: &str) -> Option<Self> {
+    pub fn new(id: &str, json: &str) -> Option<Self> {
         let kind = event::head(json).ok()?.kind.into_owned();
         let text = (kind == "user.message").then(|| event::message_text(json).unwrap_or_default());
-        Some(Self { kind, text, id: None })
+        Some(Self { id: id.to_owned(), kind, text, theirs: None, told: false })
+    }
+
+    /// Its id in the log.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// The upstream's id of it, once it has shown it; empty where it has none.
     #[must_use]
     pub fn shown_as(&self) -> Option<&str> {
-        self.id.as_deref()
+        self.theirs.as_deref()
+    }
+
+    /// The log has it as one that was processed, by the host's own word: the upstream does not show prompts.
+    pub const fn tell(&mut self) {
+        self.told = true;
     }
 
     /// True when the event is the upstream's echo of the prompt, and not of an earlier one with the same text.
@@ -68,14 +89,27 @@ impl Sought {
     fn look(&mut self, head: &Head<'_>, json: &str, seen: &Seen) -> Echo {
         // One that says nothing of a time says nothing of waiting either.
         let begun = head.is_processed() || !head.timed;
-        match &self.id {
-            Some(id) if begun && head.id.as_deref() == Some(id) => Echo::Begun,
+        match &self.theirs {
+            Some(theirs) if head.id.as_deref() == Some(theirs) => {
+                // The history shows again what the feed has shown.
+                if begun { Echo::Begun } else { Echo::Arrived }
+            }
             None if self.is(head, json, seen) => {
-                self.id = Some(head.id.as_deref().unwrap_or_default().to_owned());
+                self.theirs = Some(head.id.as_deref().unwrap_or_default().to_owned());
                 if begun { Echo::ArrivedAndBegun } else { Echo::Arrived }
             }
             _ => Echo::None,
         }
+    }
+
+    /// The upstream's event of it, as the log will have it; nothing where the log says as much already.
+    fn line(&mut self, json: &str, begun: bool) -> Option<String> {
+        if self.told || !begun {
+            return None;
+        }
+        self.told = true;
+        let theirs = self.theirs.as_deref().filter(|theirs| !theirs.is_empty());
+        Some(event::of_own(json, theirs, &self.id))
     }
 }
 
@@ -113,6 +147,8 @@ pub struct New<'a> {
 pub enum Skipped {
     /// The log has it.
     Known,
+    /// It is a client's, and says no more than the log does; of the prompt that is looked for it says this.
+    Shown(Echo),
     /// It is no event, for this reason.
     Invalid(Invalid),
     /// It has an id of the host's own.
@@ -123,7 +159,14 @@ impl Ingest {
     /// For a session with these ids.
     #[must_use]
     pub fn new(ids: OwnIds) -> Self {
-        Self { seen: Seen::default(), ids, ended_us: None, interrupts: VecDeque::new(), shown: None }
+        Self {
+            seen: Seen::default(),
+            ids,
+            ended_us: None,
+            interrupts: VecDeque::new(),
+            shown: None,
+            late: VecDeque::new(),
+        }
     }
 
     /// Looks at an event that a guest reported, which would have this place in the log.
@@ -142,18 +185,35 @@ impl Ingest {
         if head.id.as_deref().is_some_and(|id| self.ids.has(id)) {
             return Err(Skipped::OwnId);
         }
-        let echo = sought.map_or(Echo::None, |sought| sought.look(&head, json, &self.seen));
+        let (mut echo, mut own, mut through) = (Echo::None, None, None);
+        for (prompt, is_current) in
+            sought.into_iter().map(|sought| (sought, true)).chain(self.late.iter_mut().map(|late| (late, false)))
+        {
+            let said = prompt.look(&head, json, &self.seen);
+            if said != Echo::None {
+                echo = if is_current { said } else { Echo::None };
+                own = Some(prompt.line(json, said != Echo::Arrived));
+                through = (said != Echo::Arrived).then(|| prompt.id.clone());
+                break;
+            }
+        }
+        self.late.retain(|late| through.as_ref() != Some(&late.id));
         // An event that the log has has no effect either.
         if !self.seen.insert(&head, json) {
             return Err(Skipped::Known);
         }
         let input = self.input_of(effect, &head);
+        let own = match own {
+            // That it waits upstream is what the log says already.
+            Some(None) if input.is_none() => return Err(Skipped::Shown(echo)),
+            own => own.flatten(),
+        };
         if let Err(invalid) = event::storable(json) {
             let line = event::omitted(&self.ids.timed_id(seq), &rfc3339_of(now_ms), &head, json.len(), invalid);
             let (kind, line) = (event::OMITTED.into(), line.into());
             return Ok(New { head, kind, line, input, echo, omitted: Some(invalid) });
         }
-        let own = if head.kind == event::INTERRUPT { self.of_interrupt(&head, json)? } else { None };
+        let own = if head.kind == event::INTERRUPT { self.of_interrupt(&head, json)? } else { own };
         let mut line = own.map_or_else(|| event::on_one_line(json), Cow::Owned);
         if !head.timed {
             line = event::with_time(&line, &rfc3339_of(now_ms)).into();
@@ -189,14 +249,34 @@ impl Ingest {
         }
         self.shown = theirs.map(|theirs| (theirs.to_owned(), own));
         // That it waits there is what the log says already; one that says nothing of a time does not wait.
-        if head.is_processed() || !head.timed { Ok(Some(line)) } else { Err(Skipped::Known) }
+        if head.is_processed() || !head.timed { Ok(Some(line)) } else { Err(Skipped::Shown(Echo::None)) }
+    }
+
+    /// The session waits for this prompt no more, and the upstream may show it still.
+    pub fn later(&mut self, prompt: Sought) {
+        if self.late.iter().any(|known| known.id == prompt.id) {
+            return;
+        }
+        self.late.push_back(prompt);
+        if self.late.len() > LATE_MAX {
+            self.late.pop_front();
+        }
     }
 
     /// Notes an event of the log, which comes in order from the first, and says what it tells of the prompt that is looked for.
     pub fn recall(&mut self, json: &str, sought: Option<&mut Sought>) -> Echo {
         let Ok(head) = event::head(json) else { return Echo::None };
-        let sought = sought.filter(|_| !event::is_withdrawn(json));
-        let echo = sought.map_or(Echo::None, |sought| sought.look(&head, json, &self.seen));
+        let echo = match head.id.as_deref().filter(|id| event::is_message_id(id)) {
+            Some(id) => self.recall_own(id, &head, json, sought),
+            // A log of before prompts stood in it at once has the upstream's event of one that waits.
+            None => sought.map_or(Echo::None, |sought| {
+                let echo = sought.look(&head, json, &self.seen);
+                if let (Echo::Arrived, Some(id)) = (echo, &head.id) {
+                    sought.id = id.clone().into_owned();
+                }
+                echo
+            }),
+        };
         if head.kind == event::INTERRUPT
             && let Some(id) = head.id.as_deref().filter(|id| self.ids.has(id))
         {
@@ -210,10 +290,28 @@ impl Ingest {
         echo
     }
 
+    /// Notes an event that has the id of a message.
+    fn recall_own(&mut self, id: &str, head: &Head<'_>, json: &str, sought: Option<&mut Sought>) -> Echo {
+        let is_sought = sought.is_some_and(|sought| sought.id == id);
+        if head.is_processed() {
+            self.late.retain(|late| late.id != id);
+            return if is_sought { Echo::ArrivedAndBegun } else { Echo::None };
+        }
+        if !is_sought
+            && event::may_have_arrived(json)
+            && let Some(mut late) = Sought::new(id, json)
+        {
+            late.theirs = event::upstream_id(json);
+            self.later(late);
+        }
+        Echo::None
+    }
+
     /// The log is about to be recalled from its first event.
     pub fn forget(&mut self) {
         self.seen.unbound();
         self.interrupts.clear();
+        self.late.clear();
     }
 
     fn input_of(&mut self, effect: Effect, head: &Head<'_>) -> Option<Input> {
@@ -252,8 +350,10 @@ mod tests {
         )
     }
 
+    const OWN: &str = "msg_00000000000000000000000000000001";
+
     fn go_on() -> Sought {
-        Sought::new(r#"{"type":"user.message","content":[{"type":"text","text":"go on"}]}"#).unwrap()
+        Sought::new(OWN, r#"{"type":"user.message","content":[{"type":"text","text":"go on"}]}"#).unwrap()
     }
 
     fn status(id: &str, at: &str) -> String {
@@ -261,7 +361,10 @@ mod tests {
     }
 
     fn echo(ingest: &mut Ingest, json: &str, sought: &mut Sought) -> Echo {
-        ingest.admit(json, Effect::None, Some(sought), 1, 0).map_or(Echo::None, |new| new.echo)
+        match ingest.admit(json, Effect::None, Some(sought), 1, 0) {
+            Ok(New { echo, .. }) | Err(Skipped::Shown(echo)) => echo,
+            Err(_) => Echo::None,
+        }
     }
 
     #[test]
@@ -278,6 +381,81 @@ mod tests {
         assert_eq!(echo(&mut ingest, &message("b", "go on", "null"), &mut sought), Echo::Arrived);
         assert_eq!(echo(&mut ingest, &message("c", "go on", "null"), &mut sought), Echo::None);
         assert_eq!(echo(&mut ingest, &message("b", "go on", "\"2026-11-23T10:00:00Z\""), &mut sought), Echo::Begun);
+    }
+
+    /// The id of the event in the log, what the upstream calls it, and whether it was processed.
+    fn in_log(ingest: &mut Ingest, json: &str, sought: Option<&mut Sought>) -> Option<(String, String, bool)> {
+        let line = ingest.admit(json, Effect::None, sought, 1, 0).ok()?.line.into_owned();
+        let head = event::head(&line).unwrap();
+        let id = head.id.clone().unwrap_or_default().into_owned();
+        Some((id, event::upstream_id(&line).unwrap_or_default(), head.is_processed()))
+    }
+
+    const AT: &str = "\"2026-11-23T10:00:00Z\"";
+
+    #[test]
+    fn the_upstream_s_two_words_on_a_prompt_become_the_second_of_the_host_s() {
+        let (mut ingest, mut sought) = (ingest(), go_on());
+        let (waits, done) = (message("b", "go on", "null"), message("b", "go on", AT));
+        for _ in 0..2 {
+            assert_eq!(in_log(&mut ingest, &waits, Some(&mut sought)), None, "that it waits the log says already");
+            ingest.forget();
+        }
+        let second = (OWN.to_owned(), "b".to_owned(), true);
+        assert_eq!(in_log(&mut ingest, &done, Some(&mut sought)), Some(second));
+        assert_eq!(in_log(&mut ingest, &waits, Some(&mut sought)), None, "overtaken");
+        assert_eq!(in_log(&mut ingest, &message("c", "go on", AT), Some(&mut sought)).unwrap().0, "c", "another one");
+    }
+
+    #[test]
+    fn a_withdrawn_prompt_that_arrives_after_all_is_shown_under_its_own_id() {
+        let json = r#"{"type":"user.message","content":[{"type":"text","text":"go on"}]}"#;
+        let withdrawn = |arrived, theirs| event::withdrawn(json, OWN, theirs, event::Reason::Failed, arrived);
+        for (line, id) in [
+            (withdrawn(event::Arrived::Unknown, None), OWN),
+            (withdrawn(event::Arrived::Yes, Some("b")), OWN),
+            (withdrawn(event::Arrived::No, None), "b"),
+        ] {
+            let mut ingest = ingest();
+            ingest.forget();
+            ingest.recall(&event::waiting(json, OWN), None);
+            ingest.recall(&line, None);
+            assert_eq!(in_log(&mut ingest, &message("b", "go on", AT), None).unwrap().0, id, "{line}");
+            assert_eq!(in_log(&mut ingest, &message("b", "go on", AT), None), None);
+            assert_eq!(in_log(&mut ingest, &message("c", "go on", AT), None).unwrap().0, "c", "another one");
+        }
+    }
+
+    #[test]
+    fn what_waits_in_a_log_is_no_sign_that_the_upstream_has_it() {
+        let (mut ingest, mut sought) = (ingest(), go_on());
+        let json = r#"{"type":"user.message","content":[{"type":"text","text":"go on"}]}"#;
+        let other = "msg_00000000000000000000000000000002";
+        for id in [OWN, other] {
+            assert_eq!(ingest.recall(&event::waiting(json, id), Some(&mut sought)), Echo::None);
+        }
+        let done = event::of_own(&message("b", "go on", AT), Some("b"), OWN);
+        assert_eq!(ingest.recall(&done, Some(&mut sought)), Echo::ArrivedAndBegun);
+    }
+
+    #[test]
+    fn a_log_of_before_prompts_stood_in_it_at_once_is_gone_on_with() {
+        let (mut ingest, mut sought) = (ingest(), go_on());
+        ingest.forget();
+        assert_eq!(ingest.recall(&message("b", "go on", "null"), Some(&mut sought)), Echo::Arrived);
+        let second = ("b".to_owned(), String::new(), true);
+        assert_eq!(in_log(&mut ingest, &message("b", "go on", AT), Some(&mut sought)), Some(second));
+    }
+
+    #[test]
+    fn only_the_latest_prompts_are_looked_for_behind_their_turns() {
+        let mut ingest = ingest();
+        for number in 0..=LATE_MAX {
+            let json = format!(r#"{{"type":"user.message","content":[{{"type":"text","text":"p{number}"}}]}}"#);
+            ingest.later(Sought::new(&format!("msg_{number:032x}"), &json).unwrap());
+        }
+        assert_eq!(in_log(&mut ingest, &message("a", "p0", AT), None).unwrap().0, "a");
+        assert_eq!(in_log(&mut ingest, &message("b", "p1", AT), None).unwrap().0, format!("msg_{:032x}", 1));
     }
 
     #[test]
@@ -353,7 +531,7 @@ mod tests {
         );
         let mut ingest = ingest();
         ingest.interrupts("evt_a_4".to_owned());
-        assert_eq!(ingest.admit(waits, Effect::None, None, 5, 0).err(), Some(Skipped::Known));
+        assert_eq!(ingest.admit(waits, Effect::None, None, 5, 0).err(), Some(Skipped::Shown(Echo::None)));
         let line = ingest.admit(done, Effect::None, None, 5, 0).unwrap().line.into_owned();
         assert_eq!(event::head(&line).unwrap().id.as_deref(), Some("evt_a_4"));
 

@@ -1,6 +1,6 @@
 //! What a driver tells the machine, and what the machine answers.
 
-use lap_model::contract::{Ending, Frames, Outcome};
+use lap_model::contract::{Effect, Ending, Frames, Outcome};
 
 use crate::{
     Moment,
@@ -152,6 +152,15 @@ pub enum Action {
     },
     /// This is known of the session's end upstream: keep in mind what may go on there, and try later.
     Ended(UpstreamEnd),
+    /// The runtime reported this event of a client's, which is not stored, because it says no more than the log does.
+    Shown {
+        /// It would have stood before the event of this place.
+        seq: u64,
+        /// The event, as the runtime reported it.
+        json: String,
+        /// What it does to the turn, by the word of its runtime.
+        effect: Effect,
+    },
     /// A line for the operator's log.
     Note(String),
     /// There is nothing to do any more. The driver may go, unless somebody wants something just now.

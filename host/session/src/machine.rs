@@ -13,12 +13,12 @@ use crate::{
     commands::{Deleting, GuestInput, StopClock},
     connection::{Connection, End},
     ending::{self, EndOfSession},
-    event::OwnIds,
+    event::{Arrived, OwnIds},
     failure::{Cause, Failure, Verdict, Waiting},
     history::Page,
     ingest::{Ingest, Sought},
     interface::{Action, Call, Done, Event, Kept, Now, Opened, Prompt, Reply, Start, Ticket},
-    journal::Journal,
+    journal::{Commit, Journal},
     state::{Input, State, Stop},
 };
 
@@ -122,7 +122,7 @@ impl Machine {
     pub fn new(start: Start, unix_ms: u64) -> Self {
         let Start { session, kept, next_seq, queue, current, archived, named, credential, fresh, seed } = start;
         let queue_bytes = queue.iter().map(|prompt| prompt.json.len()).sum();
-        let sought = current.as_ref().and_then(|prompt| Sought::new(&prompt.json));
+        let sought = current.as_ref().and_then(|prompt| Sought::new(&prompt.id, &prompt.json));
         let stored = kept.state;
         Self {
             now: Now { at: Moment::ZERO, unix_ms },
@@ -161,6 +161,19 @@ impl Machine {
             #[cfg(test)]
             mutant: None,
         }
+    }
+
+    /// What is stored of a session that is made with these prompts, which fit into its queue: its record, and its first
+    /// commit.
+    #[must_use]
+    pub fn begin(start: Start, prompts: Vec<Prompt>, unix_ms: u64) -> (Kept, Commit) {
+        let mut machine = Self::new(start, unix_ms);
+        machine.journal.next().record = true;
+        for (ticket, prompt) in (0..).map(Ticket).zip(prompts) {
+            machine.take_prompt(ticket, prompt);
+        }
+        let commit = machine.next_commit().unwrap_or_default();
+        (machine.kept, commit)
     }
 
     /// What is stored with the session's record.
@@ -305,8 +318,14 @@ impl Machine {
         }
     }
 
-    /// Begins the next commit, if there is something to make durable.
     fn flush(&mut self) {
+        if let Some(commit) = self.next_commit() {
+            self.actions.push(Action::Commit(commit));
+        }
+    }
+
+    /// Begins the next commit, if there is something to make durable.
+    fn next_commit(&mut self) -> Option<Commit> {
         if self.kept.state != self.stored {
             self.journal.next().record = true;
         }
@@ -314,13 +333,13 @@ impl Machine {
         if settled && self.kept.waiting.take().is_some() {
             self.journal.next().record = true;
         }
-        let Some(mut commit) = self.journal.begin() else { return };
+        let mut commit = self.journal.begin()?;
         commit.settled = settled;
         if commit.record {
             self.kept.version += 1;
         }
         self.stored = self.kept.state;
-        self.actions.push(Action::Commit(commit));
+        Some(commit)
     }
 
     pub(crate) fn call(&mut self, calling: Calling, call: Call) -> bool {
@@ -456,7 +475,7 @@ impl Machine {
             return false;
         }
         if self.state().in_doubt().is_some() {
-            self.not_arrived(crate::event::Arrived::Unknown);
+            self.not_arrived(Arrived::Unknown);
             if let Some(failure) = self.doubt.take().filter(|_| !self.sending.is_due(self.now.at)) {
                 self.lost(&failure, self.sending.until());
             }
@@ -478,7 +497,8 @@ impl Machine {
         self.queue_bytes -= prompt.json.len();
         self.decide(Input::Send(self.next_seq - 1));
         self.news = self.now.at;
-        self.sought = Sought::new(&prompt.json);
+        self.seek_later(Arrived::Unknown);
+        self.sought = Sought::new(&prompt.id, &prompt.json);
         (self.unwanted, self.doubt) = (false, None);
         self.current = Some(prompt);
         self.to_send = Some(Sending::Prompt);
@@ -490,7 +510,7 @@ impl Machine {
         match sending {
             Sending::Prompt if self.state().in_doubt().is_none() => true,
             Sending::Prompt if !self.state().wanted() => {
-                self.not_arrived(crate::event::Arrived::No);
+                self.not_arrived(Arrived::No);
                 true
             }
             Sending::Prompt => {
@@ -749,7 +769,9 @@ impl Machine {
     pub(crate) fn forget_current(&mut self) {
         if !self.state().has_current() {
             self.current = None;
-            self.sought = self.sought.take().filter(|_| self.unwanted);
+            if !self.unwanted {
+                self.seek_later(Arrived::Unknown);
+            }
         }
     }
 

@@ -96,7 +96,7 @@ impl Play {
     fn prompt(&mut self, text: &str) -> Option<Reply> {
         let ticket = self.ticket();
         let json = format!(r#"{{"type":"user.message","content":[{{"type":"text","text":"{text}"}}]}}"#);
-        self.on(Event::Prompt { ticket, prompt: Prompt { id: format!("msg_{text:.9}"), json } });
+        self.on(Event::Prompt { ticket, prompt: Prompt { id: message_id(text), json } });
         self.answer(ticket)
     }
 
@@ -188,14 +188,21 @@ impl Play {
         self.machine.kept().state
     }
 
-    /// The types of the log's events.
+    /// The types of the log's events, but for what says that a prompt waits.
     fn kinds(&self) -> Vec<String> {
-        self.log.iter().map(|json| event::head(json).unwrap().kind.into_owned()).collect()
+        let waits = |json: &str| json.contains("user.message") && json.ends_with(r#""processed_at":null}"#);
+        self.log.iter().filter(|json| !waits(json)).map(|json| event::head(json).unwrap().kind.into_owned()).collect()
     }
 
     fn last(&self) -> &str {
         self.log.last().map_or("", String::as_str)
     }
+}
+
+/// An id of a message that is made of its text.
+fn message_id(text: &str) -> String {
+    let hex: String = text.bytes().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("msg_{hex:0>32}")
 }
 
 fn outcome(events: Vec<Reported>, frames: Frames) -> Done {
@@ -204,6 +211,37 @@ fn outcome(events: Vec<Reported>, frames: Frames) -> Done {
 
 fn status(id: &str, status: &str) -> String {
     format!(r#"{{"type":"session.status_{status}","id":"{id}","processed_at":"2026-01-01T00:00:00Z"}}"#)
+}
+
+#[test]
+fn a_prompt_stands_in_the_log_when_it_is_taken_and_once_more_when_the_upstream_came_to_it() {
+    let mut play = Play::new();
+    play.prompt("go");
+    let (id, waits) = (message_id("go"), r#""processed_at":null}"#);
+    assert!(play.log.len() == 1 && play.last().contains(&id) && play.last().ends_with(waits), "{}", play.last());
+    play.connected();
+    play.taken("send");
+    let theirs = |at: &str| {
+        format!(r#"{{"type":"user.message","id":"m","content":[{{"type":"text","text":"go"}}],"processed_at":{at}}}"#)
+    };
+    play.brings(&theirs("null"), Effect::None);
+    assert_eq!(play.log.len(), 1, "{}", play.last());
+    play.brings(&theirs(r#""2026-01-01T00:00:00Z""#), Effect::None);
+    assert!(play.log.len() == 2 && play.last().contains(r#""upstream_id":"m""#), "{}", play.last());
+    assert_eq!(event::head(play.last()).unwrap().id.as_deref(), Some(&*id));
+    play.brings(&status("a", "idle"), Effect::Ended);
+    assert_eq!(play.kinds(), ["user.message", "session.status_idle"]);
+}
+
+#[test]
+fn of_a_runtime_that_shows_no_prompts_the_host_says_when_one_was_processed() {
+    for end in [Effect::Ended, Effect::Failed, Effect::Waiting] {
+        let mut play = Play::running();
+        play.brings(&status("b", "idle"), end);
+        assert_eq!(play.kinds(), ["session.status_running", "user.message", "session.status_idle"], "{end:?}");
+        let told = event::head(&play.log[2]).unwrap();
+        assert_eq!((told.id.as_deref(), told.is_processed()), (Some(&*message_id("go")), true), "{}", play.log[2]);
+    }
 }
 
 #[test]
@@ -273,8 +311,8 @@ fn a_prompt_that_is_interrupted_before_it_is_sent_is_withdrawn_and_the_wait_ends
     play.prompt("go");
     assert_eq!(play.interrupt(), Some(Reply::Done));
     assert_eq!(play.kinds(), ["user.interrupt", "user.message", "session.status_idle"]);
-    assert!(play.log[1].contains(r#""withdrawn":{"reason":"interrupted","arrived":"no"}"#), "{}", play.log[1]);
-    assert!(play.log[0].contains(r#""forwarded":false"#) && play.state().settled());
+    assert!(play.log[2].contains(r#""withdrawn":{"reason":"interrupted","arrived":"no"}"#), "{}", play.log[2]);
+    assert!(play.log[1].contains(r#""forwarded":false"#) && play.state().settled());
 }
 
 #[test]
@@ -316,7 +354,8 @@ fn a_look_that_is_refused_when_no_turn_runs_fails_none() {
     play.brings(&status("b", "idle"), Effect::Ended);
     play.pass(SECOND);
     play.fails("catch-up", ErrorKind::NotFound);
-    assert_eq!((play.state().phase(), play.kinds().len()), (Phase::Idle, 2));
+    assert_eq!(play.state().phase(), Phase::Idle);
+    assert_eq!(play.kinds(), ["session.status_running", "user.message", "session.status_idle"]);
 }
 
 #[test]
@@ -466,7 +505,7 @@ fn a_full_host_fails_no_turn() {
     }
     play.connected_again();
     play.taken("send");
-    assert!(play.state().in_turn() && play.log.is_empty());
+    assert!(play.state().in_turn() && play.kinds().is_empty());
 }
 
 #[test]
@@ -579,7 +618,7 @@ fn a_guest_that_asks_for_its_feed_again_and_again_is_stopped_with_a_sentence() {
         }
     }
     assert_eq!(feeds, crate::machine::RELISTENS_MAX + 1);
-    assert!(play.log[0].contains("asked for its feed"), "{}", play.log[0]);
+    assert!(play.log[1].contains("asked for its feed"), "{}", play.log[1]);
 }
 
 #[test]
@@ -595,7 +634,7 @@ fn three_feeds_in_a_row_that_are_none_end_the_turn_and_two_do_not() {
     }
     play.on(Event::FeedEnded(Ending::Clean));
     assert_eq!(play.state().phase(), Phase::Failed);
-    assert!(play.log[1].contains("it is text/html"), "{}", play.log[1]);
+    assert!(play.log[2].contains("it is text/html"), "{}", play.log[2]);
 }
 
 #[test]
@@ -654,9 +693,10 @@ fn a_withdrawn_prompt_is_no_sign_that_another_one_with_its_text_has_arrived() {
     let state = sent.into_iter().fold(State::NEW, |state, input| state.apply(input).unwrap());
     let mut play = Play::of(state);
     let json = r#"{"type":"user.message","content":[{"type":"text","text":"go"}]}"#;
-    play.machine.current = Some(Prompt { id: "msg_1".to_owned(), json: json.to_owned() });
-    play.machine.sought = crate::ingest::Sought::new(json);
-    play.machine.recall(1, &event::withdrawn(json, "msg_0", event::Reason::Interrupted, event::Arrived::No));
+    play.machine.current = Some(Prompt { id: message_id("b"), json: json.to_owned() });
+    play.machine.sought = crate::ingest::Sought::new(&message_id("b"), json);
+    play.machine
+        .recall(1, &event::withdrawn(json, &message_id("a"), None, event::Reason::Interrupted, event::Arrived::No));
     assert_eq!(play.state().phase(), Phase::Sent);
     play.machine.recall(2, &json.replace("\"content\"", "\"id\":\"m\",\"content\""));
     assert_eq!(play.state().phase(), Phase::Taken);

@@ -433,10 +433,16 @@ impl State {
         matches!(self.phase, Phase::Sent | Phase::Taken | Phase::Running | Phase::Rescheduling)
     }
 
-    /// True while the prompt sent last waits upstream behind a turn that waits for the client.
+    /// True while the turn waits for the client, also when a prompt waits behind it, here or upstream.
     #[must_use]
-    pub const fn waits_behind_a_question(self) -> bool {
-        self.asked && matches!(self.phase, Phase::Sent | Phase::Taken)
+    pub const fn waits_for_the_client(self) -> bool {
+        matches!(self.phase, Phase::Waiting) || (self.asked && matches!(self.phase, Phase::Sent | Phase::Taken))
+    }
+
+    /// True once the runtime has shown a prompt as the upstream's.
+    #[must_use]
+    pub const fn shows_prompts(self) -> bool {
+        self.shows
     }
 
     /// True once the upstream has come to the prompt sent last.

@@ -8,7 +8,7 @@ use lap_model::{
 use crate::{
     event::{self, Arrived, Invalid, Reason, RetryStatus},
     failure::{Cause, Failure},
-    ingest::{Echo, Skipped},
+    ingest::{Echo, Skipped, Sought},
     interface::Action,
     machine::{Calling, Machine, RELISTENS_MAX},
     state::{Input, Phase, Stop},
@@ -130,6 +130,11 @@ impl Machine {
         let new = match self.ingest.admit(json, effect, self.sought.as_mut(), seq, now_ms) {
             Ok(new) => new,
             Err(Skipped::Known) => return None,
+            Err(Skipped::Shown(echo)) => {
+                self.heard(echo);
+                self.actions.push(Action::Shown { seq, json: json.to_owned(), effect });
+                return None;
+            }
             Err(Skipped::Invalid(reason)) => {
                 self.actions.push(Action::Note(format!("something that is no event is left out: {reason}")));
                 return None;
@@ -140,6 +145,9 @@ impl Machine {
             }
         };
         self.heard(new.echo);
+        if matches!(new.input, Some(Input::Waits | Input::Ended | Input::Failed)) {
+            self.tell_of_prompt();
+        }
         if new.input == Some(Input::Terminated) {
             // Where a client has ended it, the host says so, once it has seen to it.
             if self.state().is_ending() {
@@ -180,6 +188,33 @@ impl Machine {
             Some(id) if id == ids.id(seq) => event::with_id(line, &ids.id(self.next_seq)),
             Some(id) if id == ids.timed_id(seq) => event::with_id(line, &ids.timed_id(self.next_seq)),
             _ => line.to_owned(),
+        }
+    }
+
+    /// The turn is over, or waits for the client: a prompt that its runtime does not show was processed.
+    fn tell_of_prompt(&mut self) {
+        let state = self.state();
+        if state.shows_prompts() || !state.has_current() {
+            return;
+        }
+        let (Some(prompt), Some(mut sought)) = (self.current.take(), self.sought.take()) else { return };
+        let line = event::processed(&prompt.json, sought.id(), &self.now_text());
+        self.push_prompt(&prompt.json, &line);
+        sought.tell();
+        self.ingest.later(sought);
+    }
+
+    /// Puts an event of a prompt's into the log.
+    pub(crate) fn push_prompt(&mut self, json: &str, line: &str) {
+        let kind = event::head(json).map_or_else(|_| "user.message".to_owned(), |head| head.kind.into_owned());
+        self.push_own(&kind, line);
+    }
+
+    /// The session waits for its prompt no more; the upstream may show it still, as far as is known.
+    pub(crate) fn seek_later(&mut self, arrived: Arrived) {
+        let sought = self.sought.take();
+        if let Some(sought) = sought.filter(|_| arrived != Arrived::No && !self.state().has_begun()) {
+            self.ingest.later(sought);
         }
     }
 
@@ -229,19 +264,17 @@ impl Machine {
     /// Shows the current prompt as one that will not be answered, unless the upstream has come to it. `arrived` is what is
     /// known of it while nothing is known from the upstream.
     pub(crate) fn withdraw_current(&mut self, reason: Reason, arrived: Arrived) {
-        let shown_as = self.sought.as_ref().and_then(crate::ingest::Sought::shown_as).map(str::to_owned);
-        let Some(mut prompt) = self.current.take().filter(|_| !self.state().has_begun()) else { return };
+        let Some(prompt) = self.current.take().filter(|_| !self.state().has_begun()) else { return };
+        let number = self.state().sent();
+        let shown_as = self.sought.as_ref().and_then(Sought::shown_as);
         let arrived = match self.state().phase() {
             _ if shown_as.is_some() => Arrived::Yes,
             Phase::Taken | Phase::Running | Phase::Rescheduling => Arrived::Yes,
             _ => arrived,
         };
-        // The log has it as one that waits, under the upstream's id: this is another word on the same event.
-        if let Some(id) = shown_as.filter(|id| !id.is_empty()) {
-            prompt.id = id;
-        }
-        let number = self.state().sent();
-        self.show_withdrawn(&prompt, number, reason, arrived);
+        let id = self.sought.as_ref().map_or(&*prompt.id, Sought::id);
+        let line = event::withdrawn(&prompt.json, id, shown_as.filter(|theirs| !theirs.is_empty()), reason, arrived);
+        self.show_withdrawn(&prompt, &line, (arrived != Arrived::Yes).then_some(number));
     }
 
     /// Withdraws what waits.
@@ -250,21 +283,19 @@ impl Machine {
         let queue = std::mem::take(&mut self.queue);
         self.queue_bytes = 0;
         for (prompt, number) in queue.into_iter().zip(first..) {
-            self.show_withdrawn(&prompt, number, reason, Arrived::No);
+            let line = event::withdrawn(&prompt.json, &prompt.id, None, reason, Arrived::No);
+            self.show_withdrawn(&prompt, &line, Some(number));
         }
     }
 
-    fn show_withdrawn(&mut self, prompt: &crate::Prompt, number: u64, reason: Reason, arrived: Arrived) {
+    /// `number` is that of a message which has not arrived, as far as is known.
+    fn show_withdrawn(&mut self, prompt: &crate::Prompt, line: &str, number: Option<u64>) {
         #[cfg(test)]
         if self.mutant == Some(crate::simulation::Mutant::WithdrawnSilently) {
             return;
         }
-        let line = event::withdrawn(&prompt.json, &prompt.id, reason, arrived);
-        let kind = event::head(&prompt.json).map_or_else(|_| "user.message".to_owned(), |head| head.kind.into_owned());
-        self.push_own(&kind, &line);
-        if arrived != Arrived::Yes {
-            self.journal.next().withdrawn.push(number);
-        }
+        self.push_prompt(&prompt.json, line);
+        self.journal.next().withdrawn.extend(number);
     }
 
     /// The session is over: nothing is read, sent or given any more.
@@ -302,7 +333,8 @@ impl Machine {
         self.connection.put_back(behind);
         self.sending.reset();
         (self.stop, self.to_send, self.relistens) = (None, None, 0);
-        (self.current, self.sought, self.kept.waiting) = (None, None, None);
+        (self.current, self.kept.waiting) = (None, None);
+        self.seek_later(arrived);
         self.journal.next().record = true;
         self.unreachable();
     }

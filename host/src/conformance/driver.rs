@@ -78,6 +78,8 @@ pub(super) struct Driver<'a> {
     pub(super) now: Moment,
     ids: OwnIds,
     log: Vec<String>,
+    /// What the guest has reported and the log says already, and before which of its events that would stand.
+    shown: VecDeque<(u64, Event)>,
     pub(super) feed: Connection,
     /// True while the machine waits for what the feed brings.
     pub(super) reading: bool,
@@ -121,6 +123,7 @@ impl<'a> Driver<'a> {
             now: Moment::ZERO,
             ids: OwnIds::of(&session),
             log: Vec::new(),
+            shown: VecDeque::new(),
             feed: Connection::Closed,
             reading: false,
             tickets: 0,
@@ -203,6 +206,10 @@ impl<'a> Driver<'a> {
                         let done = self.call(call).await?;
                         events.push_back(lap_session::Event::Done(done));
                     }
+                    Action::Shown { seq, json, effect } => {
+                        let kind = event::head(&json).map_or_else(|_| String::new(), |head| head.kind.into_owned());
+                        self.shown.push_back((seq, Event::read(&kind, &json, effect, &self.ids)));
+                    }
                     Action::CloseFeed => (self.feed, self.reading) = (Connection::Closed, false),
                     Action::Read => self.reading = true,
                     Action::Reply(ticket, reply) => self.reply(ticket, &reply),
@@ -212,7 +219,19 @@ impl<'a> Driver<'a> {
                 }
             }
         }
+        self.report_shown(u64::MAX);
         if self.guest.run.given_up { Err(Over) } else { Ok(()) }
+    }
+
+    /// What the guest has reported before the event of this place. A history shows again what the feed has shown.
+    fn report_shown(&mut self, place: u64) {
+        while let Some((_, event)) = self.shown.pop_front_if(|(seq, _)| *seq <= place) {
+            let is_it =
+                |known: &Event| (&known.kind, &known.id, &known.content) == (&event.kind, &event.id, &event.content);
+            if !self.guest.run.events.iter().any(is_it) {
+                self.guest.run.events.push(event);
+            }
+        }
     }
 
     fn reply(&mut self, ticket: Ticket, reply: &Reply) {
@@ -240,6 +259,7 @@ impl<'a> Driver<'a> {
     fn keep(&mut self, commit: &Commit, before: State) {
         for ((kind, json), effect) in commit.draft.events().zip(&commit.effects) {
             self.log.push(json.to_owned());
+            self.report_shown(self.log.len() as u64);
             match effect {
                 Some(effect) => self.guest.run.events.push(Event::read(kind, json, *effect, &self.ids)),
                 None if kind == event::ERROR => self.error(json, before),

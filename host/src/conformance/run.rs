@@ -40,7 +40,13 @@ pub(super) struct Event {
 impl Event {
     /// Reads an event of the log; `own` are the ids that the host gave.
     pub(super) fn read(kind: &str, json: &str, effect: Effect, own: &OwnIds) -> Self {
-        let of_the_runtime = || event::head(json).ok()?.id.filter(|id| !own.has(id)).map(std::borrow::Cow::into_owned);
+        let of_the_runtime = || {
+            event::head(json)
+                .ok()?
+                .id
+                .filter(|id| !own.has(id) && !event::is_message_id(id))
+                .map(std::borrow::Cow::into_owned)
+        };
         let id = event::upstream_id(json).or_else(of_the_runtime);
         let mut content: Value = serde_json::from_str(json).unwrap_or_default();
         if let Some(members) = content.as_object_mut() {

@@ -252,8 +252,20 @@ impl EventLog {
     /// # Errors
     /// When the commit fails.
     pub async fn set_orphan(&self, session: SessionId, orphan: Option<Vec<u8>>) -> Result<(), AppendError> {
+        self.note(session, Record::Orphan(orphan)).await
+    }
+
+    /// Keeps in mind what came of another try to end a session upstream, unless it was forgotten meanwhile.
+    ///
+    /// # Errors
+    /// When the commit fails.
+    pub async fn renew_orphan(&self, session: SessionId, orphan: Vec<u8>) -> Result<(), AppendError> {
+        self.note(session, Record::OrphanAgain(orphan)).await
+    }
+
+    async fn note(&self, session: SessionId, record: Record) -> Result<(), AppendError> {
         let (ack, done) = oneshot::channel();
-        let record = Record::Orphan(orphan).seal(&self.shared.sealer, session, true);
+        let record = record.seal(&self.shared.sealer, session, true);
         self.shared.submit(commit::Op::Note { record, ack })?;
         done.await.unwrap_or(Err(AppendError::OutcomeUnknown))
     }

@@ -179,6 +179,8 @@ pub enum Record {
     /// The session may go on upstream though it is over here, and this is what is needed to end it there; or it does not.
     /// This outlives the session.
     Orphan(Option<Vec<u8>>),
+    /// The same, where it is kept in mind still; nothing where it was forgotten.
+    OrphanAgain(Vec<u8>),
 }
 
 /// A record as it goes into its table.
@@ -187,6 +189,7 @@ pub(super) enum SealedRecord {
     Facts([u8; 16], Vec<u8>),
     Message(Key, Vec<u8>),
     Orphan([u8; 16], Option<Vec<u8>>),
+    OrphanAgain([u8; 16], Vec<u8>),
 }
 
 impl Record {
@@ -208,6 +211,10 @@ impl Record {
             Self::Orphan(bytes) => {
                 let sealed = bytes.map(|bytes| sealer.seal(&orphan_place(&session.to_string()), 1, &bytes));
                 SealedRecord::Orphan(session.to_bytes(), sealed)
+            }
+            Self::OrphanAgain(bytes) => {
+                let sealed = sealer.seal(&orphan_place(&session.to_string()), 1, &bytes);
+                SealedRecord::OrphanAgain(session.to_bytes(), sealed)
             }
         }
     }
@@ -316,6 +323,11 @@ fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> Da
             SealedRecord::Facts(key, sealed) => drop(facts.insert(key, sealed.as_slice())?),
             SealedRecord::Message(key, value) => drop(messages.insert(key, value.as_slice())?),
             SealedRecord::Orphan(key, orphan) => write_orphan(transaction, key, orphan.as_deref())?,
+            SealedRecord::OrphanAgain(key, orphan) => {
+                if transaction.open_table(ORPHANS)?.get(key)?.is_some() {
+                    write_orphan(transaction, key, Some(orphan))?;
+                }
+            }
         }
     }
     Ok(())

@@ -312,18 +312,21 @@ impl Driver {
 
     /// Tells the machine, and carries out what it answers.
     async fn tell(&mut self, event: Event) -> Result<(), Stop> {
+        // Only a guest that is made anew can be of another version.
+        if self.guest.is_none() && self.calling.is_none() && self.pin() {
+            self.act_on(Event::RecordChanged).await?;
+        }
+        self.act_on(event).await
+    }
+
+    async fn act_on(&mut self, event: Event) -> Result<(), Stop> {
         let now = self.now();
         let mut actions: VecDeque<Action> = self.machine.on(event, now).into();
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Commit(commit) => self.commit(commit)?,
-                Action::Call(call) => {
-                    if self.pin() {
-                        actions.extend(self.machine.on(Event::RecordChanged, now));
-                    }
-                    self.call(call);
-                }
-                Action::Abandon => (self.calling, self.guest) = (None, None),
+                Action::Call(call) => self.call(call),
+                Action::Abandon => (self.calling, self.guest, self.sending) = (None, None, None),
                 Action::CloseFeed => (self.feed, self.reading) = (Feed::Closed, false),
                 Action::Read => self.reading = true,
                 Action::Amend(ticket) => self.amend(ticket)?,
@@ -339,6 +342,7 @@ impl Driver {
                 Action::Note(text) => {
                     tracing::warn!(session = %self.session.id, runtime = %self.session.runtime, "{text}");
                 }
+                Action::Shown { .. } => {}
                 Action::Leave => self.leave(),
             }
         }
@@ -383,8 +387,7 @@ impl Driver {
         let (event, asked) = match command {
             Command::Prompt { id, prompt, done } => {
                 let message = prompt.into_message(id);
-                let prompt = lap_session::Prompt { id: id.to_string(), json: message.event_json() };
-                (Event::Prompt { ticket, prompt }, Asked::Prompt { message, done })
+                (Event::Prompt { ticket, prompt: message.prompt() }, Asked::Prompt { message, done })
             }
             Command::Interrupt { done } => (Event::Interrupt { ticket }, Asked::Interrupt { done }),
             Command::Input { json, done } => (Event::Input { ticket, json }, Asked::Input { done }),
@@ -591,8 +594,9 @@ impl Driver {
         withdrawn.collect()
     }
 
-    /// Settles on the version of the runtime that the session goes on with, where the one that it was made on is gone:
-    /// whatever becomes of the host, the turn that begins now ends on that version. True when it is another one.
+    /// Looks which version of the runtime the next guest is of, where the one that the session was made on is gone. That is
+    /// part of the record, so that whatever becomes of the host, a turn ends on the version that it began on. True when it is
+    /// another one.
     fn pin(&mut self) -> bool {
         let profile = self.core.registry.get_for(&self.session.runtime, self.session.component);
         let found = profile.map(|profile| profile.component);
@@ -765,8 +769,7 @@ fn unanswered(
     };
     let (mut sent, mut queue) = (None, Vec::new());
     for (number, bytes) in core.log.messages(session.id, from)? {
-        let message = Message::read(session.id, &bytes)?;
-        let prompt = lap_session::Prompt { id: message.id.to_string(), json: message.event_json() };
+        let prompt = Message::read(session.id, &bytes)?.prompt();
         if Some(number) == current {
             sent = Some(prompt);
         } else if waiting.contains(&number) {

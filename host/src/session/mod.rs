@@ -39,6 +39,7 @@ use ring::digest::{Context, SHA256};
 use serde_json::value::RawValue;
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
+use lap_session::{Machine, Start};
 pub use lap_session::{
     Refused, UpstreamEnd, Waiting,
     usage::{Tokens, Usage},
@@ -63,7 +64,7 @@ use crate::{
     access::{OwnerId, Scope, Stretch},
     agents::{Provision, Provisions},
     clock,
-    events::{AppendError, Draft, EventLog, ReadError, Reader, Span, Writer, WriterError},
+    events::{AppendError, EventLog, ReadError, Reader, Span, Writer, WriterError},
     id::{AgentId, ComponentDigest, EnvironmentId, MessageId, RuntimeId, SessionId},
     registry::Registry,
     runtime::{
@@ -504,7 +505,7 @@ impl Core {
             base: link.upstream.base().to_owned(),
             state: lap_session::State::NEW,
             guest: opened.state,
-            version: 1,
+            version: 0,
             bytes: 0,
             waits_for: None,
         };
@@ -512,12 +513,23 @@ impl Core {
         if let Some(resources) = opened.resources.and_then(|json| serde_json::from_str(&json).ok()) {
             facts.resources = resources;
         }
+        let messages: Vec<_> = new.prompts.into_iter().map(|prompt| prompt.into_message(MessageId::fresh())).collect();
+        let start = Start {
+            session: id.to_string(),
+            kept: session.kept(),
+            next_seq: 1,
+            queue: Vec::new(),
+            current: None,
+            archived: false,
+            named: session.upstream_id.is_some(),
+            credential: None,
+            fresh: true,
+            seed: 0,
+        };
+        let (kept, commit) = Machine::begin(start, messages.iter().map(Message::prompt).collect(), now);
+        session.keep(&kept);
         let mut records = vec![facts.record()];
-        // A new session takes its first prompts.
-        for (prompt, number) in new.prompts.into_iter().zip(0..) {
-            session.state = session.state.apply(lap_session::state::Input::Prompt).unwrap_or(session.state);
-            records.push(prompt.into_message(MessageId::fresh()).record(number));
-        }
+        records.extend(commit.prompts.iter().zip(&messages).map(|((_, number), message)| message.record(*number)));
         records.push(session.record());
         let mut writer = self.log.writer(id, session.settled()).map_err(|error| match error {
             WriterError::Read(error) => CreateError::Read(error),
@@ -528,7 +540,7 @@ impl Core {
             return Ok(Session::read(id, &made)?);
         }
         if session.settled() {
-            writer.append(Draft::default(), records, true).await?;
+            writer.append(commit.draft, records, true).await?;
             // Whoever hears of it may want something of it at once.
             drop(writer);
             self.changes.announce(Changed::of(&session));
@@ -536,7 +548,7 @@ impl Core {
         }
         // On the list before it can be found in the log: whoever finds it there would start a second driver.
         let inbox = self.live.start(id);
-        let stored = writer.append(Draft::default(), records, false).await;
+        let stored = writer.append(commit.draft, records, false).await;
         if let Err(error) = stored {
             drop(inbox);
             self.live.remove_dead(id);

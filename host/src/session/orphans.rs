@@ -154,20 +154,16 @@ impl Sessions {
         if !orphan.is_due(credential, clock::unix_ms()) {
             return Ok(());
         }
-        let kept = match self.core.end(&orphan.session).await {
+        match self.core.end(&orphan.session).await {
             Ok(how) => {
                 tracing::info!(session = %id, "an orphan is none any more: {how}");
-                None
+                self.core.log.set_orphan(id, None).await?;
             }
             Err(reason) => {
                 orphan.tries = orphan.tries.saturating_add(1);
                 (orphan.reason, orphan.tried_ms, orphan.credential) = (reason, clock::unix_ms(), credential);
-                Some(orphan.to_bytes())
+                self.core.log.renew_orphan(id, orphan.to_bytes()).await?;
             }
-        };
-        // Somebody may have forgotten it meanwhile.
-        if self.core.log.orphan(id)?.is_some() {
-            self.core.log.set_orphan(id, kept).await?;
         }
         Ok(())
     }

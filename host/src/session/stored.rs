@@ -123,7 +123,7 @@ impl Session {
         if !self.settled() && self.state.is_cut() {
             return Status::Rescheduling;
         }
-        if self.state.waits_behind_a_question() {
+        if self.state.waits_for_the_client() {
             return Status::RequiresAction;
         }
         if self.state.sendable().is_some() {
@@ -287,8 +287,13 @@ impl Message {
         Record::Message { number, bytes: to_json(self) }
     }
 
+    /// What the session machine is given.
+    pub(super) fn prompt(&self) -> lap_session::Prompt {
+        lap_session::Prompt { id: self.id.to_string(), json: self.event_json() }
+    }
+
     /// The event that it is: a JSON object with a `type`.
-    pub(super) fn event_json(&self) -> String {
+    fn event_json(&self) -> String {
         match &self.event {
             Some(event) => event.get().to_owned(),
             None => {

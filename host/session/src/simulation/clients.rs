@@ -33,6 +33,11 @@ pub(super) enum Wish {
     Silence,
 }
 
+/// The id of the message that a client's prompt becomes.
+pub(super) fn message_id(ticket: Ticket) -> String {
+    format!("msg_{:032x}", ticket.0)
+}
+
 impl World {
     /// A client says something, and perhaps more behind it.
     pub(super) fn converse(&mut self) {
@@ -102,7 +107,7 @@ impl World {
                 self.tally.prompts += 1;
                 let text = if self.dice.permille(300) { REPEATED.to_owned() } else { format!("p{}", self.tickets) };
                 let json = format!(r#"{{"type":"user.message","content":[{{"type":"text","text":"{text}"}}]}}"#);
-                Event::Prompt { ticket, prompt: Prompt { id: format!("msg_{}", self.tickets), json } }
+                Event::Prompt { ticket, prompt: Prompt { id: message_id(ticket), json } }
             }
             Wish::Interrupt => Event::Interrupt { ticket },
             Wish::Answer => Event::Input { ticket, json: r#"{"type":"user.tool_confirmation"}"#.to_owned() },

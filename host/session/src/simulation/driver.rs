@@ -164,7 +164,7 @@ impl World {
                 self.process = None;
                 self.removed();
             }
-            Action::Amend(_) | Action::Note(_) | Action::Ended(_) => {}
+            Action::Amend(_) | Action::Note(_) | Action::Ended(_) | Action::Shown { .. } => {}
             Action::Leave => {
                 if process.writing.is_some() || process.call.is_some() {
                     self.broken("leave", "something is under way");

@@ -31,6 +31,8 @@ pub(crate) enum Mutant {
     OldCredential,
     /// The machine: an end of the host's own goes into no log.
     NoIdle,
+    /// The machine: a prompt is taken without a word.
+    TakenSilently,
     /// The machine: what waits is withdrawn without a word.
     WithdrawnSilently,
     /// The machine: a prompt in doubt is sent again without a look.

@@ -188,7 +188,7 @@ fn a_history_that_lags_longer_than_the_host_looks_is_noticed_by_this_test() {
 fn rules_that_are_broken_on_purpose_are_found() {
     use Mutant::{
         CommittedTooEarly, DiskForgets, EventsLost, FaultHidden, Hasty, InterruptLost, Lenient, MapsOn, NoIdle, NoLook,
-        OldCredential, ReplyLost, WithdrawnSilently,
+        OldCredential, ReplyLost, TakenSilently, WithdrawnSilently,
     };
     for (mutant, rules) in [
         (CommittedTooEarly, &["durable first"][..]),
@@ -199,8 +199,9 @@ fn rules_that_are_broken_on_purpose_are_found() {
         (DiskForgets, &["numbers", "versions", "durable first"]),
         (OldCredential, &["the credential"]),
         (NoIdle, &["the end of the wait"]),
+        (TakenSilently, &["in the log at once"]),
         (WithdrawnSilently, &["a visible end", "the end of the wait"]),
-        (NoLook, &["sent once"]),
+        (NoLook, &["sent once", "a visible end"]),
         (MapsOn, &["order behind a fault"]),
         (Hasty, &["durable first"]),
         (Lenient, &["stop means stop", "a word about the stop"]),

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Tally,
-    clients::Wish,
+    clients::{Wish, message_id},
     driver::{REPEATED, SESSION},
     world::{Disk, Row, World},
 };
@@ -50,14 +50,6 @@ struct Stopping {
     since: Moment,
 }
 
-/// What becomes of the prompts with one text.
-#[derive(Default)]
-struct Ends {
-    accepted: usize,
-    withdrawn: usize,
-    shown: HashSet<String>,
-}
-
 #[derive(Default)]
 pub(super) struct Checks {
     /// The rule that was broken first, and how.
@@ -71,8 +63,7 @@ pub(super) struct Checks {
     /// Behind which event the last prompt was accepted, and the last event that ends a wait.
     last_accept: usize,
     last_end: usize,
-    ends: HashMap<String, Ends>,
-    /// Texts of prompts whose end the log does not show yet.
+    /// Prompts whose end the log does not show yet.
     open: BTreeSet<String>,
     stopping: Vec<Stopping>,
     /// When something went wrong last that may keep the host from stopping a turn.
@@ -142,8 +133,12 @@ impl World {
         match (wish, reply) {
             (Wish::Prompt, Reply::Taken(number)) => {
                 let row = usize::try_from(*number).ok().and_then(|number| self.disk.rows.get(number));
-                if row.is_none_or(|row| row.prompt.id != format!("msg_{}", ticket.0)) {
+                let id = message_id(ticket);
+                if row.is_none_or(|row| row.prompt.id != id) {
                     self.broken("durable first", format!("{ticket:?} was taken as {number}, and is not stored so"));
+                }
+                if !self.checks.keys.contains(&(id, false)) {
+                    self.broken("in the log at once", format!("{ticket:?} was taken, and the log does not show it"));
                 }
             }
             (Wish::Interrupt, Reply::Done) => {
@@ -388,9 +383,7 @@ impl World {
             if number != self.disk.rows.len() as u64 {
                 return self.broken("numbers", format!("message {number} is the {}th", self.disk.rows.len()));
             }
-            let text = event::message_text(&prompt.json).unwrap();
-            self.checks.ends.entry(text.clone()).or_default().accepted += 1;
-            self.checks.open.insert(text);
+            self.checks.open.insert(prompt.id.clone());
             self.checks.last_accept = before;
             self.disk.rows.push(Row { prompt, withdrawn: false });
         }
@@ -455,10 +448,21 @@ impl World {
         if own.has(id) && !second && id != own.id(seq as u64) && id != own.timed_id(seq as u64) {
             return self.broken("sequence", format!("{json} is the event {seq}"));
         }
-        let theirs = !own.has(id) && !id.starts_with("msg_") && !withdrawn;
-        if theirs && kind != event::OMITTED {
+        let theirs = event::upstream_id(json).filter(|_| !withdrawn);
+        if let Some(theirs) = &theirs
+            && (self.checks.keys.contains(&(theirs.clone(), false))
+                || !self.checks.keys.insert((theirs.clone(), head.is_processed())))
+        {
+            return self.broken("once", format!("the log has {json} twice"));
+        }
+        let reports = |reported: &String| match &theirs {
+            None => reported == json,
+            Some(theirs) => event::head(reported).is_ok_and(|head| head.id.as_deref() == Some(theirs)),
+        };
+        let is_theirs = theirs.is_some() || (!own.has(id) && !event::is_message_id(id));
+        if is_theirs && kind != event::OMITTED {
             let outcome = self.checks.outcomes.get(&guest.parse().unwrap_or_default());
-            if outcome.is_none_or(|outcome| !outcome.iter().any(|reported| reported == json)) {
+            if outcome.is_none_or(|outcome| !outcome.iter().any(reports)) {
                 return self.broken("the guest's state", format!("{json} stands in the log before its state"));
             }
         }
@@ -469,15 +473,8 @@ impl World {
         if word {
             self.checks.word = None;
         }
-        if kind == "user.message"
-            && let Some(text) = event::message_text(json)
-        {
-            let ends = self.checks.ends.entry(text).or_default();
-            if withdrawn {
-                ends.withdrawn += 1;
-            } else if head.is_processed() || !head.timed {
-                ends.shown.insert(id.to_owned());
-            }
+        if withdrawn || head.is_processed() || !head.timed {
+            self.checks.open.remove(id);
         }
     }
 
@@ -490,6 +487,10 @@ impl World {
         let lacks = |json: &&String| {
             let Ok(head) = event::head(json) else { return false };
             let Some(id) = head.id.clone().filter(|_| head.kind != event::INTERRUPT) else { return false };
+            // That a prompt waits upstream is what the log says already.
+            if head.kind == "user.message" && !head.is_processed() {
+                return false;
+            }
             let stored = event::storable(json).is_ok();
             let known = |processed| self.checks.keys.contains(&(id.clone().into_owned(), processed));
             stored && !known(head.is_processed()) && !known(true)
@@ -513,13 +514,8 @@ impl World {
         if self.disordered {
             return;
         }
-        let ends = &self.checks.ends;
-        self.checks.open.retain(|text| {
-            let ends = &ends[text];
-            ends.shown.len() + ends.withdrawn < ends.accepted
-        });
-        if let Some(text) = self.checks.open.first().cloned() {
-            self.broken("a visible end", format!("the log shows {text:?} neither as taken nor as withdrawn"));
+        if let Some(id) = self.checks.open.first().cloned() {
+            self.broken("a visible end", format!("the log shows {id} neither as taken nor as withdrawn"));
         }
     }
 
@@ -537,6 +533,7 @@ impl World {
                     names.push(name.unwrap_or_else(|| at.trim_matches('"').to_owned()));
                 }
                 _ if own.has(id) => {}
+                _ if event::is_message_id(id) => names.extend(event::upstream_id(json)),
                 _ => names.push(id.to_owned()),
             }
         }
@@ -604,16 +601,8 @@ impl World {
         let mut withdrawn: HashMap<&str, &str> = HashMap::new();
         for json in &self.disk.log {
             let Some((_, rest)) = json.split_once(r#""withdrawn":"#) else { continue };
-            let of_id = self.disk.rows.iter().find(|row| json.contains(&format!("\"{}\"", row.prompt.id)));
-            // One that the upstream has shown as waiting has the id that it has there.
-            let text = event::message_text(json);
-            let shown = self.checks.keys.iter().any(|(id, _)| json.contains(&format!("\"id\":\"{id}\"")));
-            let of_text = || {
-                let alike = |row: &&Row| event::message_text(&row.prompt.json) == text;
-                let mut rows = self.disk.rows.iter().filter(alike).filter(|_| shown);
-                rows.find(|row| !withdrawn.contains_key(&*row.prompt.id))
-            };
-            let row = of_id.or_else(of_text);
+            let head = event::head(json).map_err(|invalid| format!("events: {json}: {invalid}"))?;
+            let row = self.disk.rows.iter().find(|row| head.id.as_deref() == Some(&*row.prompt.id));
             let row = row.ok_or_else(|| format!("a visible end: {json} is no message"))?;
             let arrived =
                 ["no", "yes", "unknown"].into_iter().find(|word| rest.contains(&format!("\"arrived\":\"{word}\"")));

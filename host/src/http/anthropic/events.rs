@@ -131,14 +131,13 @@ fn as_sent(input: &Input, id: MessageId, waits: bool) -> String {
     format!("{{\"id\":\"{id}\",\"processed_at\":{at},{rest}")
 }
 
-/// Which of the inputs the upstream will show soon, by their place. A prompt behind a turn waits for its end, and what
-/// interrupts nothing is not sent.
+/// Which of the inputs the log will show soon in another form than they were sent in, by their place. A prompt stands in it
+/// as it is answered, and what interrupts nothing is not sent.
 fn shown_soon(before: Status, inputs: &[Input]) -> Vec<usize> {
-    let mut in_turn = matches!(before, Status::Running | Status::Rescheduling);
-    let mut stoppable = in_turn || before == Status::RequiresAction;
+    let mut stoppable = matches!(before, Status::Running | Status::Rescheduling | Status::RequiresAction);
     let soon = |(place, input): (usize, &Input)| {
         let soon = match input.usage {
-            Use::Prompt => !std::mem::replace(&mut in_turn, true),
+            Use::Prompt => false,
             Use::Interrupt => stoppable,
             Use::Input => true,
         };

@@ -145,6 +145,8 @@ impl Input {
         if !json.get().starts_with('{') {
             return Err(refuse(&"must be an object"));
         }
+        // Nobody could read it in the log.
+        lap_session::event::storable(json.get()).map_err(|invalid| refuse(&format_args!("must not be {invalid}")))?;
         let Typed { kind } = serde_json::from_str(json.get()).map_err(|error| refuse(&error))?;
         let usage = judge(&kind, json.get()).map_err(|message| refuse(&message))?;
         Ok(Self { kind, usage, json })
