@@ -237,3 +237,44 @@ async fn pages_of_what_was_looked_for_have_all_of_it_once() {
     }
     assert_eq!(found, wanted);
 }
+
+#[tokio::test]
+async fn messages_come_in_pages_and_a_new_one_is_answered_with_the_latest() {
+    let world = World::start(Script::of([])).await;
+    let agent = world.agent().await;
+    let id = world.client.session(&agent, None).await;
+    for number in 0..7 {
+        assert_eq!(world.client.prompt(&id, &format!("p{number}")).await.status, 204);
+        world.client.turn(&id).await;
+    }
+    let path = format!("/session/{id}/message");
+    let texts = |page: &Value| -> Vec<String> {
+        let text = |message: &Value| message["parts"][0]["text"].as_str().unwrap().to_owned();
+        page.as_array().unwrap().iter().map(text).collect()
+    };
+    let (mut seen, mut after, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = world.client.get(&format!("{path}?limit=3{after}")).await;
+        seen.extend(texts(&page.ok()));
+        pages += 1;
+        match page.headers.get("x-next-page") {
+            None => break,
+            Some(next) => after = format!("&after={}", next.to_str().unwrap()),
+        }
+    }
+    assert_eq!((seen, pages), ((0..7).map(|number| format!("p{number}")).collect(), 3));
+    assert_eq!(texts(&world.client.get(&path).await.ok()).len(), 7);
+    assert_eq!(world.client.get(&format!("{path}?after=p3")).await.code(), "cursor_invalid");
+    assert_eq!(texts(&world.client.get(&format!("{path}?after=7")).await.ok()), Vec::<String>::new());
+    let answered = world.client.post(&path, &json!({"parts": [{"type": "text", "text": "p7"}]})).await;
+    assert_eq!(texts(&answered.ok()).last(), Some(&"p7".to_owned()));
+    world.client.turn(&id).await;
+    for _ in 0..10 {
+        assert_eq!(world.client.prompt(&id, &"x".repeat(1_000_000)).await.status, 204);
+        world.client.turn(&id).await;
+    }
+    let page = world.client.get(&path).await;
+    let (count, next) = (texts(&page.ok()).len(), page.header("x-next-page").to_owned());
+    assert!((16..=17).contains(&count), "as many as fit into some 8 MiB: {count}");
+    assert_eq!(next, count.to_string());
+}

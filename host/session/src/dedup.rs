@@ -2,8 +2,10 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasherDefault, Hasher},
 };
+
+use siphasher::sip::SipHasher13;
 
 use crate::event::{self, Head, OwnIds};
 
@@ -13,15 +15,40 @@ const RECENT: usize = 256;
 /// So many new events in a row say that an upstream is through with what it repeats at each connection.
 const FRESH: usize = 64;
 
-/// The events that the log has.
+/// Keeps an upstream from choosing events that are taken for each other.
+pub type Secret = [u8; 16];
+
+/// What tells an event from others.
 ///
-/// A key is a 64-bit hash under a key of this process: among a million events, two different ones are taken for the
-/// same with a probability of 3e-8.
+/// A hash of 64 bits under a secret: among a million events, two different ones are taken for the same with a probability of
+/// 3e-8. It is stored, so it is made the same way for ever.
+pub type Fingerprint = u64;
+
+/// The events that the log has.
 pub struct Seen {
-    hasher: RandomState,
-    known: HashSet<u64>,
-    order: VecDeque<u64>,
+    secret: Secret,
+    known: HashSet<Fingerprint, BuildHasherDefault<AsItIs>>,
+    /// The latest of them, in their order.
+    latest: VecDeque<Fingerprint>,
     scope: Scope,
+}
+
+/// A fingerprint is a hash already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, fingerprint: u64) {
+        self.0 = fingerprint;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// How much of the log is known.
@@ -34,58 +61,68 @@ enum Scope {
     Closing(usize),
 }
 
-impl Default for Seen {
-    fn default() -> Self {
-        Self { hasher: RandomState::new(), known: HashSet::new(), order: VecDeque::new(), scope: Scope::Recent }
-    }
-}
-
 impl Seen {
-    /// Notes an event of the feed; false when it was known, or waits although it is known to be processed. An event that has neither an id nor a time is not taken for
-    /// another one: a client may interrupt twice.
-    pub fn insert(&mut self, head: &Head<'_>, json: &str) -> bool {
-        let fresh = !self.is_overtaken(head)
-            && (self.note(self.key(head, json)) || (head.id.is_none() && !head.is_processed()));
+    /// Nothing is known.
+    #[must_use]
+    pub fn new(secret: Secret) -> Self {
+        Self { secret, known: HashSet::default(), latest: VecDeque::new(), scope: Scope::Recent }
+    }
+
+    /// Notes an event of the feed. Nothing when it was known, or waits although it is known to be processed. An event that has
+    /// neither an id nor a time is not taken for another one: a client may interrupt twice.
+    pub fn insert(&mut self, head: &Head<'_>, json: &str) -> Option<Fingerprint> {
+        let fingerprint = self.fingerprint(head, json);
+        let fresh = !self.is_overtaken(head) && (self.note(fingerprint) || (head.id.is_none() && !head.is_processed()));
         match &mut self.scope {
             Scope::Closing(row) if fresh => {
                 *row += 1;
                 if *row >= FRESH {
                     self.scope = Scope::Recent;
-                    self.forget();
-                    self.known.shrink_to(RECENT);
-                    self.order.shrink_to(RECENT);
+                    self.known = self.latest.iter().copied().collect();
                 }
             }
             Scope::Closing(row) => *row = 0,
-            Scope::Recent => self.forget(),
-            Scope::All => {}
+            Scope::Recent | Scope::All => {}
         }
-        fresh
+        fresh.then_some(fingerprint)
     }
 
-    /// Notes an event of the log; `own` are the ids that the host gave.
-    pub fn recall(&mut self, head: &Head<'_>, json: &str, own: &OwnIds) {
+    /// Notes an event of the log; `own` are the ids that the host gave. Nothing for what the host alone has said of a prompt.
+    pub fn recall(&mut self, head: &Head<'_>, json: &str, own: &OwnIds) -> Option<Fingerprint> {
+        let fingerprint = self.fingerprint_of_logged(head, json, own)?;
+        self.note(fingerprint);
+        Some(fingerprint)
+    }
+
+    /// Notes what is stored of the log, as far as it goes.
+    pub fn recall_fingerprints(&mut self, secret: Secret, fingerprints: &[Fingerprint]) {
+        self.secret = secret;
+        self.known.reserve(fingerprints.len());
+        for fingerprint in fingerprints {
+            self.note(*fingerprint);
+        }
+    }
+
+    /// The fingerprint that the upstream's event had from which this one of the log was made.
+    fn fingerprint_of_logged(&self, head: &Head<'_>, json: &str, own: &OwnIds) -> Option<Fingerprint> {
         if let Some(theirs) = event::upstream_id(json) {
-            self.note(self.hasher.hash_one((theirs.as_str(), head.is_processed())));
-            return;
+            return Some(self.of_id(&theirs, head.is_processed()));
         }
         if head.kind == event::OMITTED {
-            if let Some((theirs, processed)) = event::omitted_id(json) {
-                self.note(self.hasher.hash_one((theirs.as_str(), processed)));
-            }
-            return;
+            let (theirs, processed) = event::omitted_id(json)?;
+            return Some(self.of_id(&theirs, processed));
         }
-        let key = match head.id.as_deref() {
-            Some(id) if own.has(id) => self.nameless(json, own.has_timed(id)),
-            _ => self.key(head, json),
-        };
-        self.note(key);
+        match head.id.as_deref() {
+            Some(id) if own.has(id) => Some(self.nameless(json, own.has_timed(id))),
+            Some(id) if event::is_message_id(id) => head.is_processed().then(|| self.nameless(json, false)),
+            _ => Some(self.fingerprint(head, json)),
+        }
     }
 
     /// True when the event is known. One of the upstream's history that looks like a known one is that one, whether it
     /// has an id or not.
     pub fn contains(&self, head: &Head<'_>, json: &str) -> bool {
-        self.is_overtaken(head) || self.known.contains(&self.key(head, json))
+        self.is_overtaken(head) || self.known.contains(&self.fingerprint(head, json))
     }
 
     /// True for the news that an event waits which has been processed since.
@@ -95,7 +132,7 @@ impl Seen {
 
     /// True when the event is known as one that waited, or, where it waits, as one that was processed.
     pub fn contains_counterpart(&self, head: &Head<'_>) -> bool {
-        head.id.as_deref().is_some_and(|id| self.known.contains(&self.hasher.hash_one((id, !head.is_processed()))))
+        head.id.as_deref().is_some_and(|id| self.known.contains(&self.of_id(id, !head.is_processed())))
     }
 
     /// True while nothing of the log is forgotten.
@@ -107,7 +144,7 @@ impl Seen {
     /// afterwards is what came first.
     pub fn unbound(&mut self) {
         self.known.clear();
-        self.order.clear();
+        self.latest.clear();
         self.scope = Scope::All;
     }
 
@@ -116,39 +153,53 @@ impl Seen {
         self.scope = Scope::Closing(0);
     }
 
-    fn key(&self, head: &Head<'_>, json: &str) -> u64 {
+    /// The secret that fingerprints are made with.
+    #[must_use]
+    pub const fn secret(&self) -> Secret {
+        self.secret
+    }
+
+    fn fingerprint(&self, head: &Head<'_>, json: &str) -> Fingerprint {
         match head.id.as_deref() {
-            Some(id) => self.hasher.hash_one((id, head.is_processed())),
+            Some(id) => self.of_id(id, head.is_processed()),
             None => self.nameless(json, false),
         }
     }
 
-    /// The key of an event without an id: all that it says, in whatever order, but a time that the host gave it.
-    fn nameless(&self, json: &str, timed: bool) -> u64 {
+    fn of_id(&self, id: &str, processed: bool) -> Fingerprint {
+        self.hash(&[if processed { b"p" } else { b"w" }, id.as_bytes()])
+    }
+
+    /// The fingerprint of an event without an id: all that it says, in whatever order, but a time that the host gave it.
+    fn nameless(&self, json: &str, timed: bool) -> Fingerprint {
         let Ok(serde_json::Value::Object(mut event)) = serde_json::from_str(json) else {
-            return self.hasher.hash_one(json);
+            return self.hash(&[b"?", json.as_bytes()]);
         };
         event.remove("id");
         if timed {
             event.remove("processed_at");
         }
-        self.hasher.hash_one(serde_json::Value::Object(event).to_string())
+        self.hash(&[b"n", serde_json::Value::Object(event).to_string().as_bytes()])
     }
 
-    fn note(&mut self, key: u64) -> bool {
-        let new = self.known.insert(key);
+    fn hash(&self, parts: &[&[u8]]) -> Fingerprint {
+        let mut hasher = SipHasher13::new_with_key(&self.secret);
+        parts.iter().for_each(|part| hasher.write(part));
+        hasher.finish()
+    }
+
+    fn note(&mut self, fingerprint: Fingerprint) -> bool {
+        let new = self.known.insert(fingerprint);
         if new {
-            self.order.push_back(key);
-        }
-        new
-    }
-
-    fn forget(&mut self) {
-        while self.order.len() > RECENT {
-            if let Some(key) = self.order.pop_front() {
-                self.known.remove(&key);
+            self.latest.push_back(fingerprint);
+            if self.latest.len() > RECENT
+                && let Some(old) = self.latest.pop_front()
+                && matches!(self.scope, Scope::Recent)
+            {
+                self.known.remove(&old);
             }
         }
+        new
     }
 }
 
@@ -159,7 +210,7 @@ mod tests {
     use crate::event::{check, with_id};
 
     fn insert(seen: &mut Seen, json: &str) -> bool {
-        seen.insert(&check(json).unwrap(), json)
+        seen.insert(&check(json).unwrap(), json).is_some()
     }
 
     fn contains(seen: &Seen, json: &str) -> bool {
@@ -168,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_same_id_is_seen_once_queued_and_once_processed() {
-        let mut seen = Seen::default();
+        let mut seen = Seen::new([7; 16]);
         let queued = r#"{"type":"user.message","id":"a","processed_at":null}"#;
         let processed = r#"{"type":"user.message","id":"a","processed_at":"t"}"#;
         assert!(insert(&mut seen, queued) && seen.contains_counterpart(&check(processed).unwrap()));
@@ -178,7 +229,7 @@ mod tests {
 
     #[test]
     fn that_an_event_waits_is_no_news_once_it_is_processed() {
-        let mut seen = Seen::default();
+        let mut seen = Seen::new([7; 16]);
         let queued = r#"{"type":"user.message","id":"a","processed_at":null}"#;
         assert!(insert(&mut seen, r#"{"type":"user.message","id":"a","processed_at":"t"}"#));
         assert!(contains(&seen, queued) && !insert(&mut seen, queued));
@@ -186,14 +237,14 @@ mod tests {
 
     #[test]
     fn events_without_an_id_are_told_apart_by_what_they_say() {
-        let (own, mut seen) = (OwnIds::of("ses_a"), Seen::default());
+        let (own, mut seen) = (OwnIds::of("ses_a"), Seen::new([7; 16]));
         let waiting = r#"{"type":"user.interrupt","id":"","processed_at":null}"#;
         let timed = r#"{"type":"user.interrupt","id":"","processed_at":"t"}"#;
         assert!(insert(&mut seen, waiting) && insert(&mut seen, waiting), "two interrupts");
         assert!(insert(&mut seen, timed) && !insert(&mut seen, timed), "one interrupt, repeated");
         assert!(contains(&seen, r#"{"processed_at": null, "type": "user.interrupt"}"#), "as a history has it");
 
-        let mut later = Seen::default();
+        let mut later = Seen::new([7; 16]);
         let logged = with_id(timed, &own.id(4));
         later.recall(&check(&logged).unwrap(), &logged, &own);
         assert!(contains(&later, timed) && !contains(&later, waiting));
@@ -201,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_came_last_is_known_also_after_the_log_was_recalled_a_second_time() {
-        let (own, mut seen) = (OwnIds::of("ses_a"), Seen::default());
+        let (own, mut seen) = (OwnIds::of("ses_a"), Seen::new([7; 16]));
         let event = |n: usize| format!(r#"{{"type":"agent.message","id":"e{n}","processed_at":"t"}}"#);
         for n in 0..300 {
             assert!(insert(&mut seen, &event(n)));
@@ -223,7 +274,7 @@ mod tests {
     #[test]
     fn all_is_remembered_until_the_upstream_no_longer_repeats_itself() {
         let event = |n: usize| format!(r#"{{"type":"a","id":"{n}"}}"#);
-        let mut seen = Seen::default();
+        let mut seen = Seen::new([7; 16]);
         (0..RECENT + 1).for_each(|n| assert!(insert(&mut seen, &event(n))));
         assert!(!contains(&seen, &event(0)) && contains(&seen, &event(1)));
         seen.unbound();

@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_listing_of_the_latest_first_is_read_as_far_as_it_is_news() {
-        let (mut look, mut seen) = (Look::default(), Seen::default());
+        let (mut look, mut seen) = (Look::default(), Seen::new([7; 16]));
         seen.insert(&event::head(r#"{"type":"a","id":"1"}"#).unwrap(), "");
         assert_eq!(look.take(page(&["3", "2"], true, Some("p")), &seen), Ok(Some("p".to_owned())));
         assert_eq!(look.take(page(&["1"], true, Some("q")), &seen), Ok(None));
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_listing_that_leads_back_to_itself_is_no_history() {
-        let (mut look, seen) = (Look::default(), Seen::default());
+        let (mut look, seen) = (Look::default(), Seen::new([7; 16]));
         assert!(look.take(page(&["1"], false, Some("p")), &seen).is_ok());
         assert!(look.take(page(&["2"], false, Some("p")), &seen).is_err());
     }

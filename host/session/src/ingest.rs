@@ -8,8 +8,9 @@ use lap_model::{
 };
 
 use crate::{
-    dedup::Seen,
+    dedup::{Fingerprint, Secret, Seen},
     event::{self, Head, Invalid, OwnIds},
+    index::{Index, Segment},
     state::Input,
 };
 
@@ -27,6 +28,8 @@ pub struct Ingest {
     pub seen: Seen,
     /// The ids that the host gives.
     pub ids: OwnIds,
+    /// What is stored of which events the log has.
+    pub(crate) index: Index,
     /// When the upstream ended a turn last, in microseconds since the epoch.
     ended_us: Option<i64>,
     /// The ids of wishes to stop a turn whose own event the upstream has yet to show.
@@ -140,6 +143,8 @@ pub struct New<'a> {
     pub echo: Echo,
     /// Why a placeholder stands for it.
     pub omitted: Option<Invalid>,
+    /// What tells it from others.
+    pub fingerprint: Fingerprint,
 }
 
 /// Why something that a guest reported is not stored.
@@ -156,12 +161,13 @@ pub enum Skipped {
 }
 
 impl Ingest {
-    /// For a session with these ids.
+    /// For a session with these ids; `events` is how many the log has, where none of them is the upstream's.
     #[must_use]
-    pub fn new(ids: OwnIds) -> Self {
+    pub fn new(ids: OwnIds, secret: Secret, events: Option<u64>) -> Self {
         Self {
-            seen: Seen::default(),
+            seen: Seen::new(secret),
             ids,
+            index: Index::new(events),
             ended_us: None,
             interrupts: VecDeque::new(),
             shown: None,
@@ -199,9 +205,7 @@ impl Ingest {
         }
         self.late.retain(|late| through.as_ref() != Some(&late.id));
         // An event that the log has has no effect either.
-        if !self.seen.insert(&head, json) {
-            return Err(Skipped::Known);
-        }
+        let Some(fingerprint) = self.seen.insert(&head, json) else { return Err(Skipped::Known) };
         let input = self.input_of(effect, &head);
         let own = match own {
             // That it waits upstream is what the log says already.
@@ -211,7 +215,7 @@ impl Ingest {
         if let Err(invalid) = event::storable(json) {
             let line = event::omitted(&self.ids.timed_id(seq), &rfc3339_of(now_ms), &head, json.len(), invalid);
             let (kind, line) = (event::OMITTED.into(), line.into());
-            return Ok(New { head, kind, line, input, echo, omitted: Some(invalid) });
+            return Ok(New { head, kind, line, input, echo, omitted: Some(invalid), fingerprint });
         }
         let own = if head.kind == event::INTERRUPT { self.of_interrupt(&head, json)? } else { own };
         let mut line = own.map_or_else(|| event::on_one_line(json), Cow::Owned);
@@ -222,7 +226,7 @@ impl Ingest {
             let id = if head.timed { self.ids.id(seq) } else { self.ids.timed_id(seq) };
             line = event::with_id(&line, &id).into();
         }
-        Ok(New { kind: head.kind.clone(), head, line, input, echo, omitted: None })
+        Ok(New { kind: head.kind.clone(), head, line, input, echo, omitted: None, fingerprint })
     }
 
     /// A client's wish to stop the turn stands in the log under this id, and the upstream will show one of its own.
@@ -264,8 +268,11 @@ impl Ingest {
     }
 
     /// Notes an event of the log, which comes in order from the first, and says what it tells of the prompt that is looked for.
-    pub fn recall(&mut self, json: &str, sought: Option<&mut Sought>) -> Echo {
-        let Ok(head) = event::head(json) else { return Echo::None };
+    pub fn recall(&mut self, seq: u64, json: &str, sought: Option<&mut Sought>) -> Echo {
+        let Ok(head) = event::head(json) else {
+            self.index.recalled(seq, None);
+            return Echo::None;
+        };
         let echo = match head.id.as_deref().filter(|id| event::is_message_id(id)) {
             Some(id) => self.recall_own(id, &head, json, sought),
             // A log of before prompts stood in it at once has the upstream's event of one that waits.
@@ -286,8 +293,15 @@ impl Ingest {
                 self.interrupts(id.to_owned());
             }
         }
-        self.seen.recall(&head, json, &self.ids);
+        let fingerprint = self.seen.recall(&head, json, &self.ids);
+        self.index.recalled(seq, fingerprint);
         echo
+    }
+
+    /// Notes a segment of the log's index. They come in order, and before the events behind them.
+    pub fn recall_segment(&mut self, segment: &Segment) {
+        self.seen.recall_fingerprints(segment.secret, &segment.fingerprints);
+        self.index.recall_segment(segment);
     }
 
     /// Notes an event that has the id of a message.
@@ -307,11 +321,10 @@ impl Ingest {
         Echo::None
     }
 
-    /// The log is about to be recalled from its first event.
+    /// The log is about to be recalled: its index, and what that does not cover.
     pub fn forget(&mut self) {
         self.seen.unbound();
-        self.interrupts.clear();
-        self.late.clear();
+        self.index.recall();
     }
 
     fn input_of(&mut self, effect: Effect, head: &Head<'_>) -> Option<Input> {
@@ -341,7 +354,7 @@ mod tests {
     use super::*;
 
     fn ingest() -> Ingest {
-        Ingest::new(OwnIds::of("ses_a"))
+        Ingest::new(OwnIds::of("ses_a"), [7; 16], None)
     }
 
     fn message(id: &str, text: &str, at: &str) -> String {
@@ -418,8 +431,8 @@ mod tests {
         ] {
             let mut ingest = ingest();
             ingest.forget();
-            ingest.recall(&event::waiting(json, OWN), None);
-            ingest.recall(&line, None);
+            ingest.recall(1, &event::waiting(json, OWN), None);
+            ingest.recall(1, &line, None);
             assert_eq!(in_log(&mut ingest, &message("b", "go on", AT), None).unwrap().0, id, "{line}");
             assert_eq!(in_log(&mut ingest, &message("b", "go on", AT), None), None);
             assert_eq!(in_log(&mut ingest, &message("c", "go on", AT), None).unwrap().0, "c", "another one");
@@ -432,17 +445,17 @@ mod tests {
         let json = r#"{"type":"user.message","content":[{"type":"text","text":"go on"}]}"#;
         let other = "msg_00000000000000000000000000000002";
         for id in [OWN, other] {
-            assert_eq!(ingest.recall(&event::waiting(json, id), Some(&mut sought)), Echo::None);
+            assert_eq!(ingest.recall(1, &event::waiting(json, id), Some(&mut sought)), Echo::None);
         }
         let done = event::of_own(&message("b", "go on", AT), Some("b"), OWN);
-        assert_eq!(ingest.recall(&done, Some(&mut sought)), Echo::ArrivedAndBegun);
+        assert_eq!(ingest.recall(1, &done, Some(&mut sought)), Echo::ArrivedAndBegun);
     }
 
     #[test]
     fn a_log_of_before_prompts_stood_in_it_at_once_is_gone_on_with() {
         let (mut ingest, mut sought) = (ingest(), go_on());
         ingest.forget();
-        assert_eq!(ingest.recall(&message("b", "go on", "null"), Some(&mut sought)), Echo::Arrived);
+        assert_eq!(ingest.recall(1, &message("b", "go on", "null"), Some(&mut sought)), Echo::Arrived);
         let second = ("b".to_owned(), String::new(), true);
         assert_eq!(in_log(&mut ingest, &message("b", "go on", AT), Some(&mut sought)), Some(second));
     }
@@ -461,10 +474,10 @@ mod tests {
     #[test]
     fn an_earlier_prompt_with_the_same_text_is_another_one() {
         let (mut sought, mut ingest) = (go_on(), ingest());
-        assert_eq!(ingest.recall(&message("a", "go on", "null"), None), Echo::None);
+        assert_eq!(ingest.recall(1, &message("a", "go on", "null"), None), Echo::None);
         let late = message("a", "go on", "\"2026-11-23T10:00:00Z\"");
         assert_eq!(echo(&mut ingest, &late, &mut sought), Echo::None);
-        assert_eq!(ingest.recall(&message("b", "go on", "null"), Some(&mut sought)), Echo::Arrived);
+        assert_eq!(ingest.recall(1, &message("b", "go on", "null"), Some(&mut sought)), Echo::Arrived);
     }
 
     #[test]
@@ -502,9 +515,9 @@ mod tests {
         assert_eq!((&*new.kind, new.omitted), (event::OMITTED, Some(Invalid::TooDeep)));
         let line = new.line.into_owned();
         assert_eq!(ingest.admit(&deep, Effect::None, None, 8, 0).err(), Some(Skipped::Known));
-        let mut later = Ingest::new(OwnIds::of("ses_a"));
+        let mut later = Ingest::new(OwnIds::of("ses_a"), [7; 16], None);
         later.forget();
-        later.recall(&line, None);
+        later.recall(1, &line, None);
         assert_eq!(later.admit(&deep, Effect::None, None, 8, 0).err(), Some(Skipped::Known));
     }
 
@@ -516,10 +529,10 @@ mod tests {
         let line = ingest.admit(theirs, Effect::None, None, 5, 0).unwrap().line.into_owned();
         let head = event::head(&line).unwrap();
         assert_eq!((head.id.as_deref(), head.is_processed()), (Some("evt_a_4"), true), "{line}");
-        let mut later = Ingest::new(OwnIds::of("ses_a"));
+        let mut later = Ingest::new(OwnIds::of("ses_a"), [7; 16], None);
         later.forget();
-        later.recall(&event::interrupt("evt_a_4", true), None);
-        later.recall(&line, None);
+        later.recall(1, &event::interrupt("evt_a_4", true), None);
+        later.recall(1, &line, None);
         assert_eq!(later.admit(theirs, Effect::None, None, 6, 0).err(), Some(Skipped::Known));
     }
 
@@ -535,16 +548,16 @@ mod tests {
         let line = ingest.admit(done, Effect::None, None, 5, 0).unwrap().line.into_owned();
         assert_eq!(event::head(&line).unwrap().id.as_deref(), Some("evt_a_4"));
 
-        let mut later = Ingest::new(OwnIds::of("ses_a"));
+        let mut later = Ingest::new(OwnIds::of("ses_a"), [7; 16], None);
         later.forget();
-        later.recall(&event::interrupt("evt_a_4", true), None);
+        later.recall(1, &event::interrupt("evt_a_4", true), None);
         assert_eq!(later.interrupts, ["evt_a_4"]);
-        later.recall(&line, None);
+        later.recall(1, &line, None);
         assert!(later.interrupts.is_empty());
         for known in [waits, done] {
             assert_eq!(later.admit(known, Effect::None, None, 6, 0).err(), Some(Skipped::Known));
         }
-        later.recall(&event::interrupt("evt_a_9", false), None);
+        later.recall(1, &event::interrupt("evt_a_9", false), None);
         assert!(later.interrupts.is_empty(), "what the host has done alone nobody shows");
     }
 }

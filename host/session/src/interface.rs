@@ -4,6 +4,7 @@ use lap_model::contract::{Effect, Ending, Frames, Outcome};
 
 use crate::{
     Moment,
+    dedup::Secret,
     ending::UpstreamEnd,
     failure::{Failure, Waiting},
     history::Page,
@@ -186,7 +187,8 @@ pub enum Call {
     SendInterrupt,
     /// Let the guest end the session upstream.
     Close,
-    /// Read the log from its first event, and tell [`crate::Machine::recall`] of each.
+    /// Read the index of the log, and tell [`crate::Machine::recall_segment`] of each segment; then read the log behind the event
+    /// that [`crate::Machine::recalls_after`] names, and tell [`crate::Machine::recall`] of each.
     Recall,
 }
 
@@ -259,4 +261,6 @@ pub struct Start {
     pub fresh: bool,
     /// Decides how waits are spread.
     pub seed: u64,
+    /// What fingerprints are made with, where the log has no index yet.
+    pub secret: Secret,
 }

@@ -2,7 +2,10 @@
 
 use lap_model::{contract::Effect, draft::Draft};
 
-use crate::interface::{Reply, Ticket};
+use crate::{
+    index::Segment,
+    interface::{Reply, Ticket},
+};
 
 /// One commit: all of it or nothing.
 #[derive(Debug, Default)]
@@ -17,6 +20,8 @@ pub struct Commit {
     pub prompts: Vec<(Ticket, u64)>,
     /// The numbers of messages that will not be sent any more.
     pub withdrawn: Vec<u64>,
+    /// Parts of the log's index.
+    pub segments: Vec<Segment>,
     /// Whether the session has something to do behind this.
     pub settled: bool,
     /// What is said of it to those who have asked, once it is durable.
@@ -48,8 +53,9 @@ impl Journal {
     }
 
     fn is_empty(&self) -> bool {
-        let Commit { draft, effects: _, record, prompts, withdrawn, settled: _, replies } = &self.next;
-        draft.is_empty() && !record && prompts.is_empty() && withdrawn.is_empty() && replies.is_empty()
+        let Commit { draft, effects: _, record, prompts, withdrawn, segments, settled: _, replies } = &self.next;
+        let empty = draft.is_empty() && !record && prompts.is_empty() && withdrawn.is_empty();
+        empty && segments.is_empty() && replies.is_empty()
     }
 
     /// The next commit, when there is one and none is under way.

@@ -23,6 +23,7 @@ pub mod ending;
 pub mod event;
 pub mod failure;
 pub mod history;
+pub mod index;
 pub mod ingest;
 mod interface;
 mod journal;
@@ -39,6 +40,7 @@ pub use self::{
     ending::UpstreamEnd,
     failure::{Cause, Failure, Waiting},
     history::Page,
+    index::Segment,
     interface::{Action, Call, Done, Event, Kept, Now, Opened, Prompt, Reply, Start, Ticket},
     journal::Commit,
     machine::{Machine, QUEUE_BYTES_MAX, QUEUE_MAX},

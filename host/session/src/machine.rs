@@ -16,6 +16,7 @@ use crate::{
     event::{Arrived, OwnIds},
     failure::{Cause, Failure, Verdict, Waiting},
     history::Page,
+    index::Segment,
     ingest::{Ingest, Sought},
     interface::{Action, Call, Done, Event, Kept, Now, Opened, Prompt, Reply, Start, Ticket},
     journal::{Commit, Journal},
@@ -120,7 +121,7 @@ impl Machine {
     /// For a session as its record says.
     #[must_use]
     pub fn new(start: Start, unix_ms: u64) -> Self {
-        let Start { session, kept, next_seq, queue, current, archived, named, credential, fresh, seed } = start;
+        let Start { session, kept, next_seq, queue, current, archived, named, credential, fresh, seed, secret } = start;
         let queue_bytes = queue.iter().map(|prompt| prompt.json.len()).sum();
         let sought = current.as_ref().and_then(|prompt| Sought::new(&prompt.id, &prompt.json));
         let stored = kept.state;
@@ -138,7 +139,7 @@ impl Machine {
             sought,
             unwanted: false,
             doubt: None,
-            ingest: Ingest::new(OwnIds::of(&session)),
+            ingest: Ingest::new(OwnIds::of(&session), secret, fresh.then_some(next_seq - 1)),
             journal: Journal::default(),
             connection: Connection::new(fresh, seed),
             sending: Backoff::default(),
@@ -232,10 +233,24 @@ impl Machine {
         std::mem::take(&mut self.actions)
     }
 
-    /// Tells of an event of the log, in order from the first, while [`Call::Recall`] is under way.
+    /// Tells of a segment of the log's index, in order from the first, while [`Call::Recall`] is under way.
+    pub fn recall_segment(&mut self, segment: &Segment) {
+        self.ingest.recall_segment(segment);
+    }
+
+    /// Behind which event the log is to be read, once all segments of its index are told.
+    #[must_use]
+    pub fn recalls_after(&self) -> u64 {
+        let (state, stored) = (self.state(), self.ingest.index.stored());
+        // What the upstream has said of a prompt that is in doubt, or of a wish to stop, is in the events themselves.
+        let looks_closer = state.in_doubt().is_some() || state.stop() != Stop::None;
+        if looks_closer { stored.min(state.sent_after()) } else { stored }
+    }
+
+    /// Tells of an event of the log, in order behind [`Self::recalls_after`], while [`Call::Recall`] is under way.
     pub fn recall(&mut self, seq: u64, json: &str) {
         let sought = if seq > self.kept.state.sent_after() { self.sought.as_mut() } else { None };
-        let echo = self.ingest.recall(json, sought);
+        let echo = self.ingest.recall(seq, json, sought);
         self.heard(echo);
     }
 
@@ -332,6 +347,12 @@ impl Machine {
         let settled = self.kept.state.settled();
         if settled && self.kept.waiting.take().is_some() {
             self.journal.next().record = true;
+        }
+        let segments = self.ingest.index.take(self.ingest.seen.secret());
+        #[cfg(test)]
+        let segments = crate::simulation::mutated(segments, self.mutant);
+        if !segments.is_empty() {
+            self.journal.next().segments.extend(segments);
         }
         let mut commit = self.journal.begin()?;
         commit.settled = settled;
@@ -553,6 +574,7 @@ impl Machine {
             (Calling::Connect, Ok(Done::Connected(opened))) => self.connected(opened),
             (Calling::CatchUp, Ok(Done::Page(page))) => self.paged(page),
             (Calling::Connect | Calling::CatchUp | Calling::Recall, Err(failure)) => self.not_connected(&failure),
+            (Calling::Recall, Ok(_)) => self.ingest.index.end_recall(self.next_seq - 1),
             (Calling::OnFrames | Calling::OnEnd, Ok(Done::Outcome { outcome, frames })) => {
                 let grown = self.take(outcome, &frames, call);
                 if call == Calling::OnFrames && !grown {

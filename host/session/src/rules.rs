@@ -8,7 +8,7 @@ use lap_model::contract::{Body, Effect, Ending, ErrorKind, Frames, Outcome, Repo
 
 use crate::{
     Action, Call, Cause, Done, Event, Failure, Kept, Machine, Moment, Now, Opened, Page, Phase, Prompt,
-    QUEUE_BYTES_MAX, QUEUE_MAX, Refused, Reply, Start, State, Ticket, event, usage::Usage,
+    QUEUE_BYTES_MAX, QUEUE_MAX, Refused, Reply, Segment, Start, State, Ticket, event, usage::Usage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,6 +20,7 @@ struct Play {
     /// The call under way.
     call: Option<Call>,
     log: Vec<String>,
+    segments: Vec<Segment>,
     replies: Vec<(u64, Reply)>,
     tickets: u64,
     /// True when the next piece of the feed may be read.
@@ -46,6 +47,7 @@ impl Play {
             credential: Some(1),
             fresh: true,
             seed: 7,
+            secret: [7; 16],
         };
         let machine = Machine::new(start, 0);
         Self {
@@ -53,6 +55,7 @@ impl Play {
             now: Moment::ZERO,
             call: None,
             log: Vec::new(),
+            segments: Vec::new(),
             replies: Vec::new(),
             tickets: 0,
             reads: false,
@@ -66,6 +69,7 @@ impl Play {
             match action {
                 Action::Commit(commit) => {
                     self.log.extend(commit.draft.events().map(|(_, json)| json.to_owned()));
+                    self.segments.extend(commit.segments);
                     self.on(Event::Committed);
                 }
                 Action::Call(call) => {
@@ -81,7 +85,11 @@ impl Play {
         }
         // The log is at hand.
         if matches!(self.call, Some(Call::Recall)) {
-            for (json, seq) in self.log.iter().zip(1..) {
+            for segment in &self.segments {
+                self.machine.recall_segment(segment);
+            }
+            let after = self.machine.recalls_after();
+            for (json, seq) in self.log.iter().zip(1..).filter(|(_, seq)| *seq > after) {
                 self.machine.recall(seq, json);
             }
             self.ends("recall", Ok(Done::Recalled));

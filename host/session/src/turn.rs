@@ -6,6 +6,7 @@ use lap_model::{
 };
 
 use crate::{
+    dedup::Fingerprint,
     event::{self, Arrived, Invalid, Reason, RetryStatus},
     failure::{Cause, Failure},
     ingest::{Echo, Skipped, Sought},
@@ -25,7 +26,8 @@ impl Machine {
     }
 
     /// Puts an event into the log; `effect` is its runtime's word.
-    fn push(&mut self, kind: &str, line: &str, effect: Option<Effect>) {
+    fn push(&mut self, kind: &str, line: &str, effect: Option<Effect>, fingerprint: Option<Fingerprint>) {
+        self.ingest.index.pushed(self.next_seq, fingerprint);
         let next = self.journal.next();
         next.draft.push(kind, line);
         next.effects.push(effect);
@@ -38,7 +40,7 @@ impl Machine {
         if let Ok(head) = event::head(line) {
             self.count(&head, line);
         }
-        self.push(kind, line, None);
+        self.push(kind, line, None, None);
     }
 
     pub(crate) fn push_error(&mut self, failure: &Failure, retry: RetryStatus) {
@@ -158,10 +160,10 @@ impl Machine {
         }
         // Withdrawn prompts may stand before it now.
         if self.next_seq == seq {
-            self.push(&new.kind, &new.line, Some(effect));
+            self.push(&new.kind, &new.line, Some(effect), Some(new.fingerprint));
         } else {
             let line = self.renumbered(&new.line, seq);
-            self.push(&new.kind, &line, Some(effect));
+            self.push(&new.kind, &line, Some(effect), Some(new.fingerprint));
         }
         self.count(&new.head, json);
         let (input, omitted) = (new.input, new.omitted);

@@ -114,6 +114,7 @@ impl<'a> Driver<'a> {
             credential: None,
             fresh: true,
             seed: 0,
+            secret: [0; 16],
         };
         Self {
             scenario,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Channel, Head, ReadError, Shared, lock, record::Batch, record::Event, table};
+use super::{Channel, Head, Limit, ReadError, Shared, lock, record::Batch, record::Event, table};
 
 /// A place in a session's log, and the way on from it.
 pub struct Reader {
@@ -52,6 +52,30 @@ impl Reader {
     #[must_use]
     pub const fn after(&self) -> u64 {
         self.after
+    }
+
+    /// What is stored of the index of the session's events: the segments from number `from` on, which have no gap.
+    ///
+    /// # Errors
+    /// When one cannot be read, or is missing.
+    pub fn segments(&self, from: u64, limit: Limit) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+        let session = self.channel.session;
+        let found = table::segments(&self.shared, session, from, limit)?;
+        if found.iter().zip(from..).any(|((number, _), expected)| *number != expected) {
+            return Err(ReadError::Damaged { session });
+        }
+        Ok(found)
+    }
+
+    /// What a reader says who cannot use what it was given.
+    #[must_use]
+    pub fn damaged(&self) -> ReadError {
+        ReadError::Damaged { session: self.channel.session }
+    }
+
+    /// Moves behind the event `after`.
+    pub const fn seek(&mut self, after: u64) {
+        self.after = after;
     }
 
     /// Takes the next events, at most `events_max` of them and none behind the one that reaches `bytes_max`, and moves

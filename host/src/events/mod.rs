@@ -16,6 +16,7 @@
 //! | `events` | session, seq of the first event | the sealed batches of one session |
 //! | `sessions` | session | the sealed record that the session module keeps |
 //! | `messages` | session, number | a sealed user message |
+//! | `segments` | session, number | a sealed part of the index of the session's events |
 //! | `unsettled` | session | nothing: that it is here says that it has something to do |
 //! | `reservations` | digest of a client's key | the sealed id of what is made under that key |
 //! | `reservation_expiries` | time, digest of a client's key | nothing: finds what has expired |
@@ -47,7 +48,7 @@ pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
     reservation::{Reservation, ReservationKey, Reservations, ReserveError, Stage},
-    table::{Counts, Moment, Record, Span, StartError, VerifyError},
+    table::{Counts, Limit, Moment, Record, Span, StartError, VerifyError},
 };
 use crate::{
     id::SessionId,
@@ -231,8 +232,8 @@ impl EventLog {
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn messages(&self, session: SessionId, from: u64) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
-        table::messages(&self.shared, session, from)
+    pub fn messages(&self, session: SessionId, from: u64, limit: Limit) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+        table::messages(&self.shared, session, from, limit)
     }
 
     /// Removes a session: its events, its messages and its record, in one commit. With an `orphan` it may go on upstream,
@@ -419,5 +420,28 @@ impl Drop for Writer {
         if self.held {
             self.let_go();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::vault::{Vault, VaultKey};
+
+    #[tokio::test]
+    async fn what_came_of_another_try_is_not_kept_of_an_orphan_that_was_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = VaultKey::generate();
+        Vault::init(directory.path(), &key).unwrap();
+        let sealer = Vault::open(directory.path(), key).unwrap().sealer();
+        let log = EventLog::create(&directory.path().join("log"), sealer).unwrap();
+        let session = SessionId::fresh();
+        log.set_orphan(session, Some(b"first".to_vec())).await.unwrap();
+        log.renew_orphan(session, b"second".to_vec()).await.unwrap();
+        assert_eq!(log.orphan(session).unwrap(), Some(b"second".to_vec()));
+        log.set_orphan(session, None).await.unwrap();
+        log.renew_orphan(session, b"third".to_vec()).await.unwrap();
+        assert_eq!(log.orphan(session).unwrap(), None);
     }
 }

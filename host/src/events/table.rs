@@ -12,7 +12,7 @@ use std::{
 };
 
 use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition, TableHandle,
     WriteTransaction, backends::FileBackend,
 };
 
@@ -33,6 +33,8 @@ const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal")
 const EVENTS: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("events");
 const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("sessions");
 const MESSAGES: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("messages");
+/// The index of a session's events: which of its upstream's the log has.
+const SEGMENTS: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("segments");
 /// What is large about a session and seldom changes.
 const FACTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("facts");
 /// Sessions that are over or gone here and may go on upstream.
@@ -117,6 +119,7 @@ fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
     transaction.open_table(EVENTS)?;
     transaction.open_table(SESSIONS)?;
     transaction.open_table(MESSAGES)?;
+    transaction.open_table(SEGMENTS)?;
     transaction.open_table(FACTS)?;
     transaction.open_table(ORPHANS)?;
     transaction.open_table(UNSETTLED)?;
@@ -176,6 +179,13 @@ pub enum Record {
         /// What the session module wants back.
         bytes: Vec<u8>,
     },
+    /// A part of the index of the session's events.
+    Segment {
+        /// Its place among the session's segments, from 0.
+        number: u64,
+        /// What the session module wants back.
+        bytes: Vec<u8>,
+    },
     /// The session may go on upstream though it is over here, and this is what is needed to end it there; or it does not.
     /// This outlives the session.
     Orphan(Option<Vec<u8>>),
@@ -188,6 +198,7 @@ pub(super) enum SealedRecord {
     Session { key: [u8; 16], sealed: Vec<u8>, settled: bool },
     Facts([u8; 16], Vec<u8>),
     Message(Key, Vec<u8>),
+    Segment(Key, Vec<u8>),
     Orphan([u8; 16], Option<Vec<u8>>),
     OrphanAgain([u8; 16], Vec<u8>),
 }
@@ -195,45 +206,43 @@ pub(super) enum SealedRecord {
 impl Record {
     /// `settled` says whether the session has nothing to do with this record.
     pub(super) fn seal(self, sealer: &Sealer, session: SessionId, settled: bool) -> SealedRecord {
+        let of_session = |table: PerSession, version, bytes: &[u8]| {
+            sealer.seal(&row_place(&table, &session.to_string()), version, bytes)
+        };
+        let numbered = |table: Numbered, number: u64, bytes: &[u8]| {
+            sealer.seal(&numbered_place(&table, &session.to_string(), &number.to_string()), 1, bytes)
+        };
         match self {
             Self::Session { version, bytes } => {
-                let sealed = sealer.seal(&session_place(&session.to_string()), version, &bytes);
+                let sealed = of_session(SESSIONS, version, &bytes);
                 SealedRecord::Session { key: session.to_bytes(), sealed, settled }
             }
-            Self::Facts(bytes) => {
-                let sealed = sealer.seal(&facts_place(&session.to_string()), 1, &bytes);
-                SealedRecord::Facts(session.to_bytes(), sealed)
-            }
+            Self::Facts(bytes) => SealedRecord::Facts(session.to_bytes(), of_session(FACTS, 1, &bytes)),
             Self::Message { number, bytes } => {
-                let sealed = sealer.seal(&message_place(&session.to_string(), &number.to_string()), 1, &bytes);
-                SealedRecord::Message(key(session, number), sealed)
+                SealedRecord::Message(key(session, number), numbered(MESSAGES, number, &bytes))
+            }
+            Self::Segment { number, bytes } => {
+                SealedRecord::Segment(key(session, number), numbered(SEGMENTS, number, &bytes))
             }
             Self::Orphan(bytes) => {
-                let sealed = bytes.map(|bytes| sealer.seal(&orphan_place(&session.to_string()), 1, &bytes));
-                SealedRecord::Orphan(session.to_bytes(), sealed)
+                SealedRecord::Orphan(session.to_bytes(), bytes.map(|bytes| of_session(ORPHANS, 1, &bytes)))
             }
-            Self::OrphanAgain(bytes) => {
-                let sealed = sealer.seal(&orphan_place(&session.to_string()), 1, &bytes);
-                SealedRecord::OrphanAgain(session.to_bytes(), sealed)
-            }
+            Self::OrphanAgain(bytes) => SealedRecord::OrphanAgain(session.to_bytes(), of_session(ORPHANS, 1, &bytes)),
         }
     }
 }
 
-fn session_place(session: &str) -> Place<'_> {
-    Place { table: "sessions", owner: "", id: session, field: "record" }
+/// A table with one sealed row for each session.
+type PerSession = TableDefinition<'static, &'static [u8; 16], &'static [u8]>;
+/// A table with numbered sealed rows for each session.
+type Numbered = TableDefinition<'static, &'static Key, &'static [u8]>;
+
+fn row_place<'a>(table: &'a PerSession, session: &'a str) -> Place<'a> {
+    Place { table: table.name(), owner: "", id: session, field: "record" }
 }
 
-fn facts_place(session: &str) -> Place<'_> {
-    Place { table: "facts", owner: "", id: session, field: "record" }
-}
-
-fn orphan_place(session: &str) -> Place<'_> {
-    Place { table: "orphans", owner: "", id: session, field: "record" }
-}
-
-fn message_place<'a>(session: &'a str, number: &'a str) -> Place<'a> {
-    Place { table: "messages", owner: session, id: number, field: "record" }
+fn numbered_place<'a>(table: &'a Numbered, session: &'a str, number: &'a str) -> Place<'a> {
+    Place { table: table.name(), owner: session, id: number, field: "record" }
 }
 
 pub(super) fn key(session: SessionId, number: u64) -> Key {
@@ -322,6 +331,9 @@ fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> Da
             }
             SealedRecord::Facts(key, sealed) => drop(facts.insert(key, sealed.as_slice())?),
             SealedRecord::Message(key, value) => drop(messages.insert(key, value.as_slice())?),
+            SealedRecord::Segment(key, value) => {
+                drop(transaction.open_table(SEGMENTS)?.insert(key, value.as_slice())?);
+            }
             SealedRecord::Orphan(key, orphan) => write_orphan(transaction, key, orphan.as_deref())?,
             SealedRecord::OrphanAgain(key, orphan) => {
                 if transaction.open_table(ORPHANS)?.get(key)?.is_some() {
@@ -353,6 +365,7 @@ fn delete(transaction: &WriteTransaction, session: SessionId) -> DatabaseResult<
     let all = key(session, 0)..=key(session, u64::MAX);
     transaction.open_table(EVENTS)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
     transaction.open_table(MESSAGES)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
+    transaction.open_table(SEGMENTS)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
     transaction.open_table(SESSIONS)?.remove(&session.to_bytes())?;
     transaction.open_table(FACTS)?.remove(&session.to_bytes())?;
     transaction.open_table(UNSETTLED)?.remove(&session.to_bytes())?;
@@ -510,26 +523,29 @@ pub(super) fn batches(
 }
 
 pub(super) fn session(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
-    let read = || -> DatabaseResult<Option<Vec<u8>>> {
-        let sessions = shared.db.begin_read()?.open_table(SESSIONS)?;
-        Ok(sessions.get(&session.to_bytes())?.map(|value| value.value().to_vec()))
-    };
-    read()?.map(|sealed| open_session(shared, session, &sealed)).transpose()
-}
-
-fn open_session(shared: &Shared, session: SessionId, sealed: &[u8]) -> Result<Vec<u8>, ReadError> {
-    let opened = shared.sealer.open(&session_place(&session.to_string()), sealed);
-    Ok(opened.map_err(|_| ReadError::Damaged { session })?.to_vec())
+    row(shared, SESSIONS, session)
 }
 
 pub(super) fn facts(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
+    row(shared, FACTS, session)
+}
+
+pub(super) fn orphan(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
+    row(shared, ORPHANS, session)
+}
+
+/// A session's row.
+fn row(shared: &Shared, table: PerSession, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
     let read = || -> DatabaseResult<Option<Vec<u8>>> {
-        let facts = shared.db.begin_read()?.open_table(FACTS)?;
-        Ok(facts.get(&session.to_bytes())?.map(|value| value.value().to_vec()))
+        let rows = shared.db.begin_read()?.open_table(table)?;
+        Ok(rows.get(&session.to_bytes())?.map(|value| value.value().to_vec()))
     };
-    let Some(sealed) = read()? else { return Ok(None) };
-    let opened = shared.sealer.open(&facts_place(&session.to_string()), &sealed);
-    Ok(Some(opened.map_err(|_| ReadError::Damaged { session })?.to_vec()))
+    read()?.map(|sealed| open_row(shared, table, session, &sealed)).transpose()
+}
+
+fn open_row(shared: &Shared, table: PerSession, session: SessionId, sealed: &[u8]) -> Result<Vec<u8>, ReadError> {
+    let opened = shared.sealer.open(&row_place(&table, &session.to_string()), sealed);
+    Ok(opened.map_err(|_| ReadError::Damaged { session })?.to_vec())
 }
 
 pub(super) fn sessions(shared: &Shared, span: Span, limit: usize) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
@@ -551,7 +567,7 @@ pub(super) fn sessions(shared: &Shared, span: Span, limit: usize) -> Result<Vec<
         }
         Ok(found)
     };
-    read()?.into_iter().map(|(id, sealed)| Ok((id, open_session(shared, id, &sealed)?))).collect()
+    read()?.into_iter().map(|(id, sealed)| Ok((id, open_row(shared, SESSIONS, id, &sealed)?))).collect()
 }
 
 /// Sessions that may go on upstream, by when they were made: behind `after`, at most `limit`.
@@ -570,20 +586,7 @@ pub(super) fn orphans(
         })
         .collect()
     };
-    read()?.into_iter().map(|(id, sealed)| Ok((id, open_orphan(shared, id, &sealed)?))).collect()
-}
-
-pub(super) fn orphan(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
-    let read = || -> DatabaseResult<Option<Vec<u8>>> {
-        let orphans = shared.db.begin_read()?.open_table(ORPHANS)?;
-        Ok(orphans.get(&session.to_bytes())?.map(|value| value.value().to_vec()))
-    };
-    read()?.map(|sealed| open_orphan(shared, session, &sealed)).transpose()
-}
-
-fn open_orphan(shared: &Shared, session: SessionId, sealed: &[u8]) -> Result<Vec<u8>, ReadError> {
-    let opened = shared.sealer.open(&orphan_place(&session.to_string()), sealed);
-    Ok(opened.map_err(|_| ReadError::Damaged { session })?.to_vec())
+    read()?.into_iter().map(|(id, sealed)| Ok((id, open_row(shared, ORPHANS, id, &sealed)?))).collect()
 }
 
 /// The table knows its length.
@@ -601,19 +604,62 @@ pub(super) fn unsettled(db: &Database) -> Result<Vec<SessionId>, ReadError> {
     Ok(read()?)
 }
 
-pub(super) fn messages(shared: &Shared, session: SessionId, from: u64) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+pub(super) fn messages(
+    shared: &Shared,
+    session: SessionId,
+    from: u64,
+    limit: Limit,
+) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+    numbered(shared, MESSAGES, session, from, limit)
+}
+
+pub(super) fn segments(
+    shared: &Shared,
+    session: SessionId,
+    from: u64,
+    limit: Limit,
+) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+    numbered(shared, SEGMENTS, session, from, limit)
+}
+
+/// How much is read at once: never more rows, and no more once so many bytes are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Rows.
+    pub rows: usize,
+    /// The size of what is stored.
+    pub bytes: usize,
+}
+
+impl Limit {
+    /// For what is bounded otherwise.
+    pub const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
+}
+
+/// A session's rows from a number on.
+fn numbered(
+    shared: &Shared,
+    table: Numbered,
+    session: SessionId,
+    from: u64,
+    limit: Limit,
+) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
     let read = || -> DatabaseResult<Vec<(u64, Vec<u8>)>> {
-        let messages = shared.db.begin_read()?.open_table(MESSAGES)?;
-        let rows = messages.range::<&Key>(&key(session, from)..=&key(session, u64::MAX))?;
-        rows.map(|row| {
+        let rows = shared.db.begin_read()?.open_table(table)?;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for row in rows.range::<&Key>(&key(session, from)..=&key(session, u64::MAX))? {
+            if found.len() >= limit.rows || bytes >= limit.bytes {
+                break;
+            }
             let (key, value) = row?;
-            Ok((split_key(key.value()).1, value.value().to_vec()))
-        })
-        .collect()
+            bytes += value.value().len();
+            found.push((split_key(key.value()).1, value.value().to_vec()));
+        }
+        Ok(found)
     };
     let owner = session.to_string();
     let open = |(number, sealed): (u64, Vec<u8>)| {
-        let opened = shared.sealer.open(&message_place(&owner, &number.to_string()), &sealed);
+        let opened = shared.sealer.open(&numbered_place(&table, &owner, &number.to_string()), &sealed);
         Ok((number, opened.map_err(|_| ReadError::Damaged { session })?.to_vec()))
     };
     read()?.into_iter().map(open).collect()

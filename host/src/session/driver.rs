@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use lap_session::{
-    Action, Call, Commit, Done, Event, Failure, Machine, Now, Opened, Page, Reply, Start, Ticket, UpstreamEnd,
+    Action, Call, Commit, Done, Event, Failure, Machine, Now, Opened, Page, Reply, Segment, Start, Ticket, UpstreamEnd,
 };
 use tokio::{
     select,
@@ -35,15 +35,16 @@ use super::{
 };
 use crate::{
     clock,
-    events::{self, AppendError, ReadError, Reader, Record, Writer, WriterError},
+    events::{self, AppendError, Limit, ReadError, Reader, Record, Writer, WriterError},
     id::SessionId,
     runtime::{self, CallError, Frames, Instance, Listen},
     upstream::Framing,
 };
 
-/// Events of the log that are recalled at once, and their size in bytes.
+/// Events of the log that are recalled at once, and their size in bytes; and the same for segments of its index.
 const RECALL_EVENTS: u64 = 4096;
 const RECALL_BYTES: usize = 1024 * 1024;
+const RECALL_SEGMENTS: Limit = Limit { rows: 64, bytes: 4 * 1024 * 1024 };
 
 /// How many failures are kept in mind for those who are told of them later.
 const FAILURES_MAX: usize = 8;
@@ -92,7 +93,15 @@ struct Called {
     /// What it has opened.
     feed: Option<Feed>,
     /// What of the log was read, while it is recalled.
-    page: Option<(Reader, Result<events::Page, ReadError>)>,
+    recalled: Option<(Reader, Result<Recalled, ReadError>)>,
+}
+
+/// What of a log was read.
+enum Recalled {
+    /// Of its index; nothing once all of that was read.
+    Segments(Vec<Segment>),
+    /// Of its events, behind that; nothing once all were read.
+    Events(events::Page),
 }
 
 /// What a commit under way gives back: the writer, whether it is durable, and what others are told then.
@@ -218,7 +227,8 @@ impl Driver {
             named: session.upstream_id.is_some(),
             credential,
             fresh,
-            seed: core.chance(id),
+            seed: core.chance(&id),
+            secret: core.secret(id),
         };
         let began = Instant::now();
         Ok(Some(Self {
@@ -556,7 +566,7 @@ impl Driver {
 
     fn commit(&mut self, commit: Commit) -> Result<(), Stop> {
         let Some(mut writer) = self.writer.take() else { return Ok(()) };
-        let Commit { draft, record, prompts, withdrawn, settled, .. } = commit;
+        let Commit { draft, record, prompts, withdrawn, segments, settled, .. } = commit;
         let mut records = Vec::new();
         let mut withdrawn = withdrawn;
         withdrawn.sort_unstable();
@@ -574,6 +584,10 @@ impl Driver {
             Changed::of(&self.session)
         });
         records.extend(self.facts.take().map(|facts| facts.record()));
+        records.extend(segments.iter().map(|segment| {
+            let (number, bytes) = (segment.number, segment.to_bytes());
+            Record::Segment { number, bytes }
+        }));
         records.extend(self.unended.take().map(Record::Orphan));
         self.committing = Some(Box::pin(async move {
             let stored = writer.append(draft, records, settled).await;
@@ -585,7 +599,7 @@ impl Driver {
     /// The messages of these numbers, which are in order, with a word that they will not be sent.
     fn withdrawn(&self, numbers: &[u64]) -> Result<Vec<Record>, ReadError> {
         let (Some(first), id) = (numbers.first(), self.session.id) else { return Ok(Vec::new()) };
-        let stored = self.core.log.messages(id, *first)?;
+        let stored = self.core.log.messages(id, *first, Limit::NONE)?;
         let wanted = stored.into_iter().filter(|(number, _)| numbers.binary_search(number).is_ok());
         let withdrawn = wanted.map(|(number, bytes)| {
             let message = Message { withdrawn: true, ..Message::read(id, &bytes)? };
@@ -615,7 +629,7 @@ impl Driver {
         if matches!(call, Call::Recall) {
             let reader = self.writer.as_ref().map(|writer| writer.reader(0));
             self.guest = guest;
-            self.calling = reader.map(recalling);
+            self.calling = reader.map(|reader| recalling(reader, Some(0)));
             return;
         }
         if matches!(call, Call::SendPrompt(_) | Call::SendInput(_)) {
@@ -637,12 +651,12 @@ impl Driver {
             };
             let (link, mut instance) = match guest {
                 Ok(guest) => guest,
-                Err(error) => return Called { guest: None, done: Err(error.into()), feed: None, page: None },
+                Err(error) => return Called { guest: None, done: Err(error.into()), feed: None, recalled: None },
             };
             // What maps only needs no upstream; for the rest the credential may have gone since the guest was made.
             let asks = !matches!(call, Call::OnFrames(_) | Call::OnEnd(_));
             if asks && let Err(error) = link.upstream.current() {
-                return Called { guest: Some((link, instance)), done: Err(error.into()), feed: None, page: None };
+                return Called { guest: Some((link, instance)), done: Err(error.into()), feed: None, recalled: None };
             }
             let mut feed = None;
             let done = match call {
@@ -652,23 +666,32 @@ impl Driver {
                 }),
                 call => perform(&mut instance, &state, call).await.map_err(|error| link.cause(error)),
             };
-            Called { guest: Some((link, instance)), done, feed, page: None }
+            Called { guest: Some((link, instance)), done, feed, recalled: None }
         }));
     }
 
     async fn called(&mut self, called: Called) -> Result<(), Stop> {
-        let Called { guest, done, feed, page } = called;
+        let Called { guest, done, feed, recalled } = called;
         if guest.is_some() && !std::mem::take(&mut self.outdated) {
             self.guest = guest;
         }
-        if let Some((reader, page)) = page {
-            let page = page?;
-            for event in page.events() {
-                self.machine.recall(event.seq, event.json);
-            }
-            if !page.is_empty() {
-                self.calling = Some(recalling(reader));
-                return Ok(());
+        if let Some((mut reader, recalled)) = recalled {
+            match recalled? {
+                Recalled::Segments(segments) => {
+                    segments.iter().for_each(|segment| self.machine.recall_segment(segment));
+                    let next = segments.last().map(|segment| segment.number + 1);
+                    if next.is_none() {
+                        reader.seek(self.machine.recalls_after());
+                    }
+                    self.calling = Some(recalling(reader, next));
+                    return Ok(());
+                }
+                Recalled::Events(page) if page.is_empty() => {}
+                Recalled::Events(page) => {
+                    page.events().for_each(|event| self.machine.recall(event.seq, event.json));
+                    self.calling = Some(recalling(reader, None));
+                    return Ok(());
+                }
             }
         }
         if let Some(feed) = feed {
@@ -698,17 +721,25 @@ async fn ready<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
-/// Reads the next page of the log, off the executor's threads.
-fn recalling(mut reader: Reader) -> BoxFuture<'static, Called> {
+/// Reads the next page of the log's index, from this segment on, or of the log itself, off the executor's threads.
+fn recalling(mut reader: Reader, segment: Option<u64>) -> BoxFuture<'static, Called> {
     Box::pin(async move {
         let read = spawn_blocking(move || {
-            let page = reader.next_page(RECALL_EVENTS, RECALL_BYTES);
-            (reader, page)
+            let recalled = match segment {
+                Some(from) => segments(&reader, from).map(Recalled::Segments),
+                None => reader.next_page(RECALL_EVENTS, RECALL_BYTES).map(Recalled::Events),
+            };
+            (reader, recalled)
         });
         // A crash in there is a crash here.
-        let page = read.await.unwrap_or_else(|crashed| std::panic::resume_unwind(crashed.into_panic()));
-        Called { guest: None, done: Ok(Done::Recalled), feed: None, page: Some(page) }
+        let read = read.await.unwrap_or_else(|crashed| std::panic::resume_unwind(crashed.into_panic()));
+        Called { guest: None, done: Ok(Done::Recalled), feed: None, recalled: Some(read) }
     })
+}
+
+fn segments(reader: &Reader, from: u64) -> Result<Vec<Segment>, ReadError> {
+    let read = |(number, bytes): (u64, Vec<u8>)| Segment::read(number, &bytes).map_err(|_| reader.damaged());
+    reader.segments(from, RECALL_SEGMENTS)?.into_iter().map(read).collect()
 }
 
 /// Asks the guest for its feed and opens that.
@@ -768,7 +799,7 @@ fn unanswered(
         return Ok((None, Vec::new()));
     };
     let (mut sent, mut queue) = (None, Vec::new());
-    for (number, bytes) in core.log.messages(session.id, from)? {
+    for (number, bytes) in core.log.messages(session.id, from, Limit::NONE)? {
         let prompt = Message::read(session.id, &bytes)?.prompt();
         if Some(number) == current {
             sent = Some(prompt);

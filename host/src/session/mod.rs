@@ -30,7 +30,7 @@ mod stored;
 mod versions;
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hash, RandomState},
     sync::Arc,
     time::Duration,
 };
@@ -64,7 +64,7 @@ use crate::{
     access::{OwnerId, Scope, Stretch},
     agents::{Provision, Provisions},
     clock,
-    events::{AppendError, EventLog, ReadError, Reader, Span, Writer, WriterError},
+    events::{AppendError, EventLog, Limit, ReadError, Reader, Span, Writer, WriterError},
     id::{AgentId, ComponentDigest, EnvironmentId, MessageId, RuntimeId, SessionId},
     registry::Registry,
     runtime::{
@@ -73,6 +73,9 @@ use crate::{
     upstream::{Slot, Upstream, Upstreams},
     vault::Credential,
 };
+
+/// Messages that are looked at together for one of them.
+const LOOK_BACK: u64 = 256;
 
 /// For how long who ends a session is kept waiting for what is known of its end upstream.
 pub const KILL_ANSWER: Duration = Duration::from_millis(60);
@@ -272,24 +275,34 @@ impl Sessions {
         self.core.log.facts(id)?.map(|bytes| Facts::read(id, &bytes)).transpose()
     }
 
-    /// The user's messages, in order; none where there is no such session.
+    /// The user's messages in order, from number `from` on; none where there is no such session.
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn messages(&self, id: SessionId) -> Result<Vec<Message>, ReadError> {
+    pub fn messages(&self, id: SessionId, from: u64, limit: Limit) -> Result<Vec<(u64, Message)>, ReadError> {
         if self.get(id)?.is_none() {
             return Ok(Vec::new());
         }
-        let stored = self.core.log.messages(id, 0)?;
-        stored.into_iter().map(|(_, bytes)| Message::read(id, &bytes)).collect()
+        let stored = self.core.log.messages(id, from, limit)?;
+        stored.into_iter().map(|(number, bytes)| Ok((number, Message::read(id, &bytes)?))).collect()
     }
 
-    /// One of the user's messages.
+    /// One of the user's messages. The latest are looked at first.
     ///
     /// # Errors
     /// When one cannot be read.
     pub fn message(&self, id: SessionId, message: MessageId) -> Result<Option<Message>, ReadError> {
-        Ok(self.messages(id)?.into_iter().find(|known| known.id == message))
+        let mut end = self.get(id)?.map_or(0, |session| session.messages());
+        while end > 0 {
+            let from = end.saturating_sub(LOOK_BACK);
+            let rows = usize::try_from(end - from).unwrap_or(usize::MAX);
+            let page = self.messages(id, from, Limit { rows, ..Limit::NONE })?;
+            if let Some((_, found)) = page.into_iter().find(|(_, known)| known.id == message) {
+                return Ok(Some(found));
+            }
+            end = from;
+        }
+        Ok(None)
     }
 
     /// Gives a session a prompt, which becomes the message `message`: a new id. It is durable when this returns, and is
@@ -525,6 +538,7 @@ impl Core {
             credential: None,
             fresh: true,
             seed: 0,
+            secret: [0; 16],
         };
         let (kept, commit) = Machine::begin(start, messages.iter().map(Message::prompt).collect(), now);
         session.keep(&kept);
@@ -610,8 +624,14 @@ impl Core {
     }
 
     /// What decides how a session's waits are spread.
-    fn chance(&self, id: SessionId) -> u64 {
-        self.chances.hash_one(id)
+    fn chance(&self, of: &impl Hash) -> u64 {
+        self.chances.hash_one(of)
+    }
+
+    /// What an upstream cannot guess: its events are told apart with it. A session keeps the one that its index begins with.
+    fn secret(&self, id: SessionId) -> [u8; 16] {
+        let [high, low] = [0, 1].map(|half: u8| self.chance(&(id, half)));
+        (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
     }
 
     /// The right to append to a session that there is already.

@@ -145,6 +145,12 @@ impl Session {
         self.state.settled()
     }
 
+    /// How many messages it was given.
+    #[must_use]
+    pub const fn messages(&self) -> u64 {
+        self.state.prompts()
+    }
+
     /// Which of its messages wait to be sent, by their place in the list.
     #[must_use]
     pub fn waiting(&self) -> std::ops::Range<u64> {

@@ -72,6 +72,7 @@ impl World {
             credential: self.credential,
             fresh: !std::mem::replace(&mut self.started, true),
             seed: self.dice.roll(),
+            secret: u128::from(self.dice.roll()).to_le_bytes(),
         };
         let mut machine = Machine::new(start, EPOCH_MS + self.now_ms());
         machine.mutant = self.faults.mutant;

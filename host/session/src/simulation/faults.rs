@@ -41,6 +41,8 @@ pub(crate) enum Mutant {
     MapsOn,
     /// The machine: calls do not wait for the commit.
     Hasty,
+    /// The machine: the index lacks what it has of an event.
+    IndexForgets,
     /// The machine: a prompt that arrives unwanted is left alone.
     Lenient,
 }

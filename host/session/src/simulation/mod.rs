@@ -29,6 +29,14 @@ pub(crate) use self::faults::Mutant;
 use self::{faults::Faults, world::World};
 use crate::splitmix;
 
+/// The segments of an index, as a mutant stores them.
+pub(crate) fn mutated(mut segments: Vec<crate::Segment>, mutant: Option<Mutant>) -> Vec<crate::Segment> {
+    if mutant == Some(Mutant::IndexForgets) {
+        segments.iter_mut().for_each(|segment| drop(segment.fingerprints.pop()));
+    }
+    segments
+}
+
 /// Days that a normal run simulates.
 const DAYS: u64 = 1000;
 
@@ -187,8 +195,8 @@ fn a_history_that_lags_longer_than_the_host_looks_is_noticed_by_this_test() {
 #[test]
 fn rules_that_are_broken_on_purpose_are_found() {
     use Mutant::{
-        CommittedTooEarly, DiskForgets, EventsLost, FaultHidden, Hasty, InterruptLost, Lenient, MapsOn, NoIdle, NoLook,
-        OldCredential, ReplyLost, TakenSilently, WithdrawnSilently,
+        CommittedTooEarly, DiskForgets, EventsLost, FaultHidden, Hasty, IndexForgets, InterruptLost, Lenient, MapsOn,
+        NoIdle, NoLook, OldCredential, ReplyLost, TakenSilently, WithdrawnSilently,
     };
     for (mutant, rules) in [
         (CommittedTooEarly, &["durable first"][..]),
@@ -196,7 +204,8 @@ fn rules_that_are_broken_on_purpose_are_found() {
         (EventsLost, &["nothing is lost", "a visible end", "the end"]),
         (FaultHidden, &["nothing is lost", "order", "order behind a fault"]),
         (InterruptLost, &["stop means stop"]),
-        (DiskForgets, &["numbers", "versions", "durable first"]),
+        (DiskForgets, &["numbers", "versions", "durable first", "no session hangs"]),
+        (IndexForgets, &["once", "sent once"]),
         (OldCredential, &["the credential"]),
         (NoIdle, &["the end of the wait"]),
         (TakenSilently, &["in the log at once"]),

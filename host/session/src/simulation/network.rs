@@ -251,7 +251,11 @@ impl World {
             (Ok(()), Call::Close) => Ok(Done::Closed),
             (Ok(()), Call::Recall) => {
                 let Some(process) = &mut self.process else { return };
-                for (json, seq) in self.disk.log.iter().zip(1..) {
+                for segment in &self.disk.segments {
+                    process.machine.recall_segment(segment);
+                }
+                let after = process.machine.recalls_after();
+                for (json, seq) in self.disk.log.iter().zip(1..).filter(|(_, seq)| *seq > after) {
                     process.machine.recall(seq, json);
                 }
                 Ok(Done::Recalled)

@@ -392,6 +392,15 @@ impl World {
             self.disk.log.push(json.to_owned());
             self.append(kind, json, &guest);
         }
+        for segment in &commit.segments {
+            let (number, last) = (self.disk.segments.len() as u64, self.disk.log.len() as u64);
+            if segment.number != number || segment.last > last {
+                let text =
+                    format!("segment {} covers {} events; there are {number} and {last}", segment.number, segment.last);
+                return self.broken("the index", text);
+            }
+            self.disk.segments.push(segment.clone());
+        }
         for number in &commit.withdrawn {
             match self.disk.rows.get_mut(usize::try_from(*number).unwrap()) {
                 Some(row) if !row.withdrawn => row.withdrawn = true,

@@ -11,7 +11,7 @@ use super::{
     upstream::Upstream,
     verdict::Checks,
 };
-use crate::{Event, Kept, Moment, Prompt, State, usage::Usage};
+use crate::{Event, Kept, Moment, Prompt, Segment, State, usage::Usage};
 
 /// A message as it is stored.
 pub(super) struct Row {
@@ -23,6 +23,7 @@ pub(super) struct Row {
 pub(super) struct Disk {
     pub(super) kept: Kept,
     pub(super) log: Vec<String>,
+    pub(super) segments: Vec<Segment>,
     pub(super) rows: Vec<Row>,
 }
 
@@ -129,7 +130,7 @@ impl World {
         };
         let mut world = Self {
             upstream: Upstream::new(dice.roll(), faults.habits),
-            disk: Disk { kept, log: Vec::new(), rows: Vec::new() },
+            disk: Disk { kept, log: Vec::new(), segments: Vec::new(), rows: Vec::new() },
             now: Moment::ZERO,
             process: None,
             wire: Vec::new(),

@@ -5,9 +5,8 @@ use std::{collections::HashMap, path::Path};
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableHandle};
 
 use super::{
-    DatabaseError, DatabaseResult, EVENTS, FACTS, JOURNAL, MESSAGES, ORPHANS, SESSIONS, UNSETTLED, facts_place,
-    framed_first, head_in, journaled, message_place, new_file, next_framed, open, orphan_place, session_place,
-    split_key,
+    DatabaseError, DatabaseResult, EVENTS, FACTS, JOURNAL, MESSAGES, Numbered, ORPHANS, PerSession, SEGMENTS, SESSIONS,
+    UNSETTLED, framed_first, head_in, journaled, new_file, next_framed, numbered_place, open, row_place, split_key,
 };
 use crate::{
     events::{
@@ -19,8 +18,18 @@ use crate::{
 };
 
 /// Every table of `events.redb`.
-static TABLES: &[&dyn StoredTable] =
-    &[&JOURNAL, &EVENTS, &SESSIONS, &MESSAGES, &FACTS, &ORPHANS, &UNSETTLED, &RESERVATIONS, &RESERVATION_EXPIRIES];
+static TABLES: &[&dyn StoredTable] = &[
+    &JOURNAL,
+    &EVENTS,
+    &SESSIONS,
+    &MESSAGES,
+    &SEGMENTS,
+    &FACTS,
+    &ORPHANS,
+    &UNSETTLED,
+    &RESERVATIONS,
+    &RESERVATION_EXPIRIES,
+];
 
 /// The rows of the log at one moment: everything that was acknowledged before. The file cannot reuse what this sees,
 /// so it must not be kept.
@@ -126,35 +135,25 @@ fn count(transaction: &ReadTransaction) -> DatabaseResult<Counts> {
 
 /// The session of the first record that does not open.
 fn first_damaged(transaction: &ReadTransaction, sealer: &Sealer) -> DatabaseResult<Option<SessionId>> {
-    for row in transaction.open_table(SESSIONS)?.iter()? {
-        let (key, sealed) = row?;
-        let session = SessionId::from_bytes(*key.value());
-        if sealer.open(&session_place(&session.to_string()), sealed.value()).is_err() {
-            return Ok(Some(session));
-        }
-    }
-    for row in transaction.open_table(FACTS)?.iter()? {
-        let (key, sealed) = row?;
-        let session = SessionId::from_bytes(*key.value());
-        if sealer.open(&facts_place(&session.to_string()), sealed.value()).is_err() {
-            return Ok(Some(session));
-        }
-    }
-    // A log that was last open before there was this table has none.
-    if transaction.list_tables()?.any(|table| table.name() == ORPHANS.name()) {
-        for row in transaction.open_table(ORPHANS)?.iter()? {
+    let tables: Vec<_> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
+    // A log that was last open before there was a table lacks it.
+    let is_there = |name: &str| tables.iter().any(|table| table == name);
+    for table in [SESSIONS, FACTS, ORPHANS].iter().filter(|table: &&PerSession| is_there(table.name())) {
+        for row in transaction.open_table(*table)?.iter()? {
             let (key, sealed) = row?;
             let session = SessionId::from_bytes(*key.value());
-            if sealer.open(&orphan_place(&session.to_string()), sealed.value()).is_err() {
+            if sealer.open(&row_place(table, &session.to_string()), sealed.value()).is_err() {
                 return Ok(Some(session));
             }
         }
     }
-    for row in transaction.open_table(MESSAGES)?.iter()? {
-        let (key, sealed) = row?;
-        let (session, number) = split_key(key.value());
-        if sealer.open(&message_place(&session.to_string(), &number.to_string()), sealed.value()).is_err() {
-            return Ok(Some(session));
+    for table in [MESSAGES, SEGMENTS].iter().filter(|table: &&Numbered| is_there(table.name())) {
+        for row in transaction.open_table(*table)?.iter()? {
+            let (key, sealed) = row?;
+            let (session, number) = split_key(key.value());
+            if sealer.open(&numbered_place(table, &session.to_string(), &number.to_string()), sealed.value()).is_err() {
+                return Ok(Some(session));
+            }
         }
     }
     for row in transaction.open_table(EVENTS)?.iter()? {

@@ -12,13 +12,14 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use self::item::{Item, Time};
 pub(in super::super) use self::{feed::feed, list::list};
 use super::super::{
+    Query,
     anthropic::agents::snapshot,
     error::{Error, no_credential},
     idempotency::{Attempt, replayed},
@@ -28,6 +29,7 @@ use super::super::{
 };
 use crate::{
     agents::{Agent, Agents, Status},
+    events::Limit,
     id::{MessageId, SessionId},
     registry::Registry,
     runtime::Profile,
@@ -252,23 +254,59 @@ impl<'a> MessageItem<'a> {
     }
 }
 
-async fn message_list(sessions: Sessions, id: SessionId) -> Result<Response, Error> {
+/// Messages in an answer, and their size as it is stored.
+const MESSAGES_MAX: Limit = Limit { rows: 1000, bytes: 8 * 1024 * 1024 };
+
+/// Which messages are to be shown.
+#[derive(Deserialize)]
+pub(in super::super) struct MessageWish {
+    limit: Option<usize>,
+    /// How many stand before them, as in `x-next-page`.
+    after: Option<String>,
+}
+
+/// Where a list of messages begins.
+enum From {
+    /// Behind so many.
+    Behind(u64),
+    /// So that it ends with the latest.
+    Latest,
+}
+
+async fn message_list(sessions: Sessions, id: SessionId, from: From, limit: Limit) -> Result<Response, Error> {
     on_disk(move || {
-        let waiting = sessions.get(id)?.ok_or_else(Error::session_not_found)?.waiting();
-        let messages = sessions.messages(id)?;
-        let item = |(message, number)| MessageItem::new(id, message, waiting.contains(&number));
-        let items: Vec<_> = messages.iter().zip(0_u64..).map(item).collect();
-        Ok(json::json(StatusCode::OK, &items))
+        let session = sessions.get(id)?.ok_or_else(Error::session_not_found)?;
+        let (waiting, count) = (session.waiting(), session.messages());
+        let from = match from {
+            From::Behind(before) => before,
+            From::Latest => count.saturating_sub(limit.rows as u64),
+        };
+        let messages = sessions.messages(id, from, limit)?;
+        let item = |(number, message)| MessageItem::new(id, message, waiting.contains(number));
+        let items: Vec<_> = messages.iter().map(|row| (&row.0, &row.1)).map(item).collect();
+        let mut response = json::json(StatusCode::OK, &items);
+        let next = messages.last().map(|(number, _)| number + 1).filter(|next| *next < count);
+        if let Some(next) = next {
+            response.headers_mut().insert("x-next-page", HeaderValue::from(next));
+        }
+        Ok(response)
     })
     .await?
 }
 
+/// The first comes first. A list that goes on names what it goes on behind in `x-next-page`.
 pub(in super::super) async fn messages(
     _: Principal,
     sessions: Sessions,
     Path(id): Path<String>,
+    Query(wish): Query<MessageWish>,
 ) -> Result<Response, Error> {
-    message_list(sessions, named(&id)?).await
+    let before = wish.after.as_deref().map_or(Ok(0), str::parse).map_err(|_| {
+        let message = "`after` must be a place in the list, as in `x-next-page`";
+        Error::new(StatusCode::BAD_REQUEST, "cursor_invalid", message)
+    })?;
+    let rows = wish.limit.unwrap_or(MESSAGES_MAX.rows).clamp(1, MESSAGES_MAX.rows);
+    message_list(sessions, named(&id)?, From::Behind(before), Limit { rows, ..MESSAGES_MAX }).await
 }
 
 /// A prompt. The model that clients send with it is the session's own choice, made when it began.
@@ -321,7 +359,7 @@ pub(in super::super) async fn prompt(
     Ok(if before { replayed(answer) } else { answer })
 }
 
-/// As `prompt`, but answers with the session's messages.
+/// As `prompt`, but answers with the latest of the session's messages.
 pub(in super::super) async fn message(
     _: Principal,
     attempt: Attempt,
@@ -331,7 +369,7 @@ pub(in super::super) async fn message(
 ) -> Result<Response, Error> {
     let id = named(&id)?;
     let before = take(&sessions, attempt, id, prompt).await?;
-    let answer = message_list(sessions, id).await?;
+    let answer = message_list(sessions, id, From::Latest, MESSAGES_MAX).await?;
     Ok(if before { replayed(answer) } else { answer })
 }
 
