@@ -74,6 +74,13 @@ macro_rules! id {
                 Self(fresh())
             }
 
+            /// When it was made, in milliseconds since the epoch.
+            #[must_use]
+            #[allow(clippy::cast_possible_truncation, reason = "48 bits are left")]
+            pub const fn created_ms(self) -> u64 {
+                (self.0 >> 80) as u64
+            }
+
             /// The bytes that the store sorts by.
             #[must_use]
             pub const fn to_bytes(self) -> [u8; 16] {

@@ -221,3 +221,26 @@ async fn what_cannot_be_meant_is_refused_with_the_name_of_what_is_wrong() {
     let refused = send(&world, Method::POST, &path, &json!({"name": "mine"})).await;
     assert_eq!((refused.status.as_u16(), &*refused.code()), (400, "environment_default"));
 }
+
+#[tokio::test]
+async fn a_list_shows_a_withdrawn_prompt_once_and_what_waits_is_of_the_time_when_it_came() {
+    let script = Script::of([Step::message("working"), Step::Delay { ms: 600_000 }]);
+    let world = World::start(script).await;
+    let id = world.session("first").await;
+    let mut stream = world.client.stream(&id, "", &[]).await;
+    while stream.next().await.unwrap().name != "agent.message" {}
+    assert_eq!(world.client.prompt(&id, "second").await.status, 204);
+    let prompts = async |query: &str| -> Vec<Value> {
+        let page = get(&world, &format!("/v1/sessions/{id}/events?types[]=user.message{query}")).await;
+        page["data"].as_array().unwrap().clone()
+    };
+    assert_eq!(prompts("&created_at[gte]=2020-01-01T00:00:00Z").await.len(), 2, "one of them waits");
+    assert_eq!(prompts("&created_at[gte]=2100-01-01T00:00:00Z").await.len(), 0);
+    assert_eq!(world.client.post(&format!("/session/{id}/interrupt"), &json!({})).await.status, 204);
+    world.client.turn(&id).await;
+    for order in ["", "&order=desc"] {
+        let listed = prompts(order).await;
+        let withdrawn = listed.iter().filter(|event| event["withdrawn"].is_object()).count();
+        assert_eq!((listed.len(), withdrawn), (2, 1), "{listed:?}");
+    }
+}

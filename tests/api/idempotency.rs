@@ -413,11 +413,17 @@ async fn what_was_deleted_does_not_come_back_under_its_key() {
     let prompt = json!({"parts": [{"type": "text", "text": "hello"}]});
     let messages = format!("/session/{id}/message");
     keyed(&world, "k", &messages, &prompt).await.ok();
+    let others = [format!("/session/{id}/prompt_async"), format!("/session/{id}/interrupt")];
+    for path in &others {
+        assert_eq!(keyed(&world, "k", path, &prompt).await.status, 204);
+    }
     world.client.turn(&id).await;
     world.client.delete(&format!("/session/{id}")).await.ok();
     let gone = keyed(&world, "k", "/session", &session).await;
     assert_eq!((gone.status.as_u16(), &*gone.code()), (410, "idempotency_gone"));
-    assert_eq!(keyed(&world, "k", &messages, &prompt).await.code(), "session_not_found");
+    for path in others.iter().chain([&messages]) {
+        assert_eq!(keyed(&world, "k", path, &prompt).await.code(), "session_not_found", "{path}");
+    }
     assert_eq!(world.client.get("/session").await.ok(), json!([]));
 
     let agent = json!({"name": "n", "owner_id": "o"});

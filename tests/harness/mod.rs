@@ -53,15 +53,21 @@ fn config(folder: &Path) -> Config {
     Config { program: env!("CARGO_BIN_EXE_lap").into(), ..Config::demo(anywhere(), folder, MASTER_KEY) }
 }
 
-/// What of a log, or of an upstream's history, was processed, as the upstream has it: a client's event has its id there.
+/// What of a log, or of an upstream's history, was processed, as the upstream has it: a client's event has its id there. What
+/// the host alone says of a prompt is left out.
 pub fn processed(events: impl IntoIterator<Item = Value>) -> Vec<Value> {
+    let is_the_host_s = |event: &Value| {
+        let id = event["id"].as_str().unwrap_or_default();
+        event["type"] == "user.message" && id.starts_with("msg_") && event.get("upstream_id").is_none()
+    };
     let as_upstream = |mut event: Value| {
         if let Some(theirs) = event.as_object_mut().and_then(|event| event.remove("upstream_id")) {
             event["id"] = theirs;
         }
         event
     };
-    events.into_iter().filter(|event| !event["processed_at"].is_null()).map(as_upstream).collect()
+    let events = events.into_iter().filter(|event| !event["processed_at"].is_null() && !is_the_host_s(event));
+    events.map(as_upstream).collect()
 }
 
 impl World {

@@ -225,13 +225,16 @@ impl Machine {
         if self.tell_of_stop() {
             return true;
         }
+        let in_doubt = self.state().in_doubt().is_some();
         let Some(clock) = &mut self.stop else { return false };
         match stop {
+            // It does not overtake a prompt of which it is not known whether it has arrived.
+            Stop::Wanted if in_doubt && now < clock.since + HELD_UP => false,
             Stop::Wanted if clock.backoff.is_due(now) => self.call(Calling::Interrupt, Call::SendInterrupt),
             Stop::Sent if STOP_LOOKS.get(clock.looks).is_some_and(|after| now >= clock.since + *after) => {
                 clock.looks += 1;
                 if self.connection.is_ready() && self.connection.looking().is_none() {
-                    self.connection.look();
+                    self.connection.look(self.now.at);
                 }
                 true
             }

@@ -11,6 +11,9 @@ use crate::{Moment, backoff::Backoff, failure::Failure, history::Look, splitmix}
 /// lag behind the stream, and then neither has what came between two streams.
 const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2)];
 
+/// For how long one look may go on: as long as an upstream is tried that cannot be reached.
+const LOOK_MAX: Duration = Duration::from_mins(15);
+
 /// A feed that lived for so long was a good one, whether it brought news or not.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -54,6 +57,8 @@ pub(crate) struct Looking {
     /// True when it fills the gap before a feed that has just been opened: nothing of that is mapped before.
     pub(crate) gap: bool,
     pub(crate) cursor: Option<String>,
+    /// When it began.
+    since: Moment,
 }
 
 /// The feed and what belongs to it.
@@ -143,7 +148,7 @@ impl Connection {
         self.odd = odd;
         (self.fruitless_until, self.flooded_since) = (now, None);
         if std::mem::replace(&mut self.behind, true) {
-            self.looking = Some(Looking { look: Look::default(), gap: true, cursor: None });
+            self.looking = Some(Looking { look: Look::default(), gap: true, cursor: None, since: now });
         } else {
             self.reached(now);
         }
@@ -157,8 +162,13 @@ impl Connection {
     }
 
     /// A look begins that was planned, or that a quiet turn asks for.
-    pub(crate) fn look(&mut self) {
-        self.looking = Some(Looking { look: Look::default(), gap: false, cursor: None });
+    pub(crate) fn look(&mut self, now: Moment) {
+        self.looking = Some(Looking { look: Look::default(), gap: false, cursor: None, since: now });
+    }
+
+    /// True when the look under way leads from page to page without an end.
+    pub(crate) fn is_looking_for_too_long(&self, now: Moment) -> bool {
+        self.looking.as_ref().is_some_and(|looking| now > looking.since + LOOK_MAX)
     }
 
     /// The look under way.

@@ -105,7 +105,8 @@ impl Seen {
 
     /// The fingerprint that the upstream's event had from which this one of the log was made.
     fn fingerprint_of_logged(&self, head: &Head<'_>, json: &str, own: &OwnIds) -> Option<Fingerprint> {
-        if let Some(theirs) = event::upstream_id(json) {
+        let is_own = head.message_id().is_some() || head.id.as_deref().is_some_and(|id| own.has(id));
+        if let Some(theirs) = event::upstream_id(json).filter(|_| is_own) {
             return Some(self.of_id(&theirs, head.is_processed()));
         }
         if head.kind == event::OMITTED {
@@ -114,7 +115,7 @@ impl Seen {
         }
         match head.id.as_deref() {
             Some(id) if own.has(id) => Some(self.nameless(json, own.has_timed(id))),
-            Some(id) if event::is_message_id(id) => head.is_processed().then(|| self.nameless(json, false)),
+            Some(_) if is_own => head.is_processed().then(|| self.nameless(json, false)),
             _ => Some(self.fingerprint(head, json)),
         }
     }
@@ -176,6 +177,7 @@ impl Seen {
             return self.hash(&[b"?", json.as_bytes()]);
         };
         event.remove("id");
+        event.remove("upstream_id");
         if timed {
             event.remove("processed_at");
         }

@@ -69,7 +69,7 @@ struct Fields<'a> {
     #[serde(rename = "type", borrow)]
     kind: Text<'a>,
     #[serde(borrow, default)]
-    id: Option<Text<'a>>,
+    id: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     processed_at: Option<Option<&'a RawValue>>,
 }
@@ -142,7 +142,9 @@ pub fn head(json: &str) -> Result<Head<'_>, Invalid> {
     if kind.is_empty() || kind.len() > 64 || !kind.bytes().all(allowed) {
         return Err(Invalid::Type);
     }
-    let id = fields.id.map(|id| id.0).filter(|id| !id.is_empty());
+    // What is no text is no id: the event gets one.
+    let id =
+        fields.id.and_then(|id| serde_json::from_str(id.get()).ok()).map(|Text(id)| id).filter(|id| !id.is_empty());
     let timed = fields.processed_at.is_some();
     Ok(Head { kind, id, processed_at: fields.processed_at.flatten().map(RawValue::get), timed })
 }
@@ -186,8 +188,10 @@ fn with_json_member(json: &str, name: &str, value: &str) -> String {
 
 /// An object has one `id`: readers of JSON disagree on which of two counts.
 fn with_replaced_id(json: &str, id: &str) -> serde_json::Result<Option<String>> {
-    // A glance tells in most cases that there is none.
-    if memchr::memmem::find(json.as_bytes(), b"\"id\"").is_none() {
+    // A glance tells in most cases that there is none; its name may be spelt with escapes.
+    if memchr::memmem::find(json.as_bytes(), b"\"id\"").is_none()
+        && memchr::memmem::find(json.as_bytes(), b"\\u").is_none()
+    {
         return Ok(None);
     }
     let mut event: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)?;
@@ -251,6 +255,17 @@ pub fn message_text(json: &str) -> Option<String> {
     let message: Message = serde_json::from_str(json).ok()?;
     let text: String = message.content.into_iter().map(|part| part.text).collect();
     Some(text.trim().to_owned())
+}
+
+/// What stands in a user's message beside text, in order.
+#[must_use]
+pub fn attachments(json: &str) -> Vec<serde_json::Value> {
+    #[derive(Deserialize)]
+    struct Message {
+        content: Vec<serde_json::Value>,
+    }
+    let content = serde_json::from_str(json).map_or_else(|_| Vec::new(), |Message { content }| content);
+    content.into_iter().filter(|block| block["type"] != "text").collect()
 }
 
 /// Whether the turn goes on behind a `session.error` of the host's own.
@@ -367,14 +382,20 @@ pub fn processed(json: &str, id: &str, at: &str) -> String {
 /// `upstream_id` what the upstream has shown it as.
 #[must_use]
 pub fn withdrawn(json: &str, id: &str, upstream_id: Option<&str>, reason: Reason, arrived: Arrived) -> String {
-    let event = with_upstream_id(waiting(json, id), upstream_id);
+    let mut event = waiting(json, id);
+    if let Some(theirs) = upstream_id {
+        event = with_json_member(&event, UPSTREAM_ID, &serde_json::Value::from(theirs).to_string());
+    }
     let why = format!("{{\"reason\":\"{}\",\"arrived\":\"{}\"}}", reason.as_str(), arrived.as_str());
-    with_json_member(&event, "withdrawn", &why)
+    with_json_member(&event, WITHDRAWN, &why)
 }
 
-/// True for what [`withdrawn`] has made of a prompt that the upstream may have.
+/// The member of an event that says why it will not be answered.
+const WITHDRAWN: &str = "withdrawn";
+
+/// Whether a prompt has reached the upstream of which [`withdrawn`] has made this event; nothing for any other event.
 #[must_use]
-pub fn may_have_arrived(json: &str) -> bool {
+pub fn withdrawn_as(json: &str) -> Option<Arrived> {
     #[derive(Deserialize)]
     struct Event {
         withdrawn: Withdrawn,
@@ -383,11 +404,21 @@ pub fn may_have_arrived(json: &str) -> bool {
     struct Withdrawn {
         arrived: String,
     }
-    memchr::memmem::find(json.as_bytes(), b"\"withdrawn\"").is_some()
-        && serde_json::from_str(json).is_ok_and(|event: Event| event.withdrawn.arrived != Arrived::No.as_str())
+    memchr::memmem::find(json.as_bytes(), b"\"withdrawn\"")?;
+    let Event { withdrawn: Withdrawn { arrived } } = serde_json::from_str(json).ok()?;
+    [Arrived::No, Arrived::Unknown, Arrived::Yes].into_iter().find(|known| known.as_str() == arrived)
 }
 
-/// True for an id that the platform gives to what clients say: no upstream's event has one.
+impl Head<'_> {
+    /// The id of the message that this is the event of: the platform's own. What an upstream says of clients under such an id
+    /// gets another one.
+    #[must_use]
+    pub fn message_id(&self) -> Option<&str> {
+        self.id.as_deref().filter(|id| self.kind.starts_with("user.") && is_message_id(id))
+    }
+}
+
+/// True for an id as the platform gives it to what clients say.
 #[must_use]
 pub fn is_message_id(id: &str) -> bool {
     let hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
@@ -442,17 +473,45 @@ pub fn of_interrupt(json: &str, upstream_id: Option<&str>, own: &str) -> Option<
     Some(of_own(json, upstream_id, own))
 }
 
-/// The upstream's event of something that the log has under this id already.
+/// The upstream's event of something that the log has under this id already; `upstream_id` is null where it has none there.
 #[must_use]
 pub fn of_own(json: &str, upstream_id: Option<&str>, own: &str) -> String {
-    with_upstream_id(with_id(&on_one_line(json), own), upstream_id.filter(|id| *id != own))
+    let line = with_id(&without_own_members(json), own);
+    // A log of before prompts stood in it at once has it under the upstream's id.
+    if upstream_id == Some(own) {
+        return line;
+    }
+    with_json_member(&line, UPSTREAM_ID, &serde_json::Value::from(upstream_id).to_string())
 }
 
-fn with_upstream_id(line: String, id: Option<&str>) -> String {
-    match id {
-        Some(id) => with_json_member(&line, UPSTREAM_ID, &serde_json::Value::from(id).to_string()),
-        None => line,
+/// The event on one line, without the members that only the host gives: what it is told of may come from another such host.
+fn without_own_members(json: &str) -> Cow<'_, str> {
+    const OWN: [&str; 2] = [UPSTREAM_ID, WITHDRAWN];
+    // A key may be spelt with escapes.
+    let may_have = OWN.iter().any(|name| memchr::memmem::find(json.as_bytes(), name.as_bytes()).is_some())
+        || memchr::memmem::find(json.as_bytes(), b"\\u").is_some();
+    if may_have && let Ok(mut event) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json) {
+        let had = OWN.map(|name| event.remove(name).is_some());
+        if had.contains(&true) {
+            return serde_json::Value::Object(event).to_string().into();
+        }
     }
+    on_one_line(json)
+}
+
+/// True for what [`of_own`] has made.
+#[must_use]
+pub fn is_the_upstream_s(json: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default, deserialize_with = "there")]
+        upstream_id: bool,
+    }
+    fn there<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+        serde::de::IgnoredAny::deserialize(from).map(|_| true)
+    }
+    memchr::memmem::find(json.as_bytes(), UPSTREAM_ID.as_bytes()).is_some()
+        && serde_json::from_str(json).is_ok_and(|named: Named| named.upstream_id)
 }
 
 /// The member of an event that has an id of the host's which says what the upstream calls it.

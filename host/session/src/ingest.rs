@@ -9,7 +9,7 @@ use lap_model::{
 
 use crate::{
     dedup::{Fingerprint, Secret, Seen},
-    event::{self, Head, Invalid, OwnIds},
+    event::{self, Arrived, Head, Invalid, OwnIds},
     index::{Index, Segment},
     state::Input,
 };
@@ -40,18 +40,59 @@ pub struct Ingest {
     late: VecDeque<Sought>,
 }
 
+/// What a client's event says, as far as the upstream shows it again.
+#[derive(Debug, Clone, PartialEq)]
+enum Said {
+    /// The text of a message, and what stands in it beside text: an upstream may write its content in another way.
+    Message(String, Vec<serde_json::Value>),
+    /// All that another event says.
+    Members(serde_json::Map<String, serde_json::Value>),
+}
+
+impl Said {
+    fn of(kind: &str, json: &str) -> Self {
+        match kind {
+            "user.message" => Self::Message(event::message_text(json).unwrap_or_default(), event::attachments(json)),
+            _ => Self::Members(serde_json::from_str(json).unwrap_or_default()),
+        }
+    }
+
+    fn is_in(&self, json: &str) -> bool {
+        match self {
+            Self::Message(text, attachments) => {
+                let shown = event::attachments(json);
+                event::message_text(json).is_some_and(|said| said == *text)
+                    && attachments.len() == shown.len()
+                    && attachments.iter().zip(&shown).all(|(sent, shown)| agrees(sent, shown))
+            }
+            Self::Members(members) => serde_json::from_str(json).is_ok_and(|event: serde_json::Value| {
+                members.iter().all(|(name, value)| value.is_null() || event[name] == *value)
+            }),
+        }
+    }
+}
+
+/// True when nothing in what is shown contradicts what was sent. An upstream may leave out the bytes of an image.
+fn agrees(sent: &serde_json::Value, shown: &serde_json::Value) -> bool {
+    match (sent, shown) {
+        (serde_json::Value::Object(sent), serde_json::Value::Object(shown)) => {
+            sent.iter().all(|(name, sent)| shown.get(name).is_none_or(|shown| agrees(sent, shown)))
+        }
+        _ => sent == shown || shown.is_null(),
+    }
+}
+
 /// A prompt that the log has as one that waits, and whose event the upstream has yet to show.
 #[derive(Debug, Clone)]
 pub struct Sought {
     /// Its id in the log.
     id: String,
     kind: String,
-    /// What a message says.
-    text: Option<String>,
+    said: Said,
     /// The upstream's id of it, once it has shown it; empty where it has none.
     theirs: Option<String>,
-    /// True when the log has it as one that was processed.
-    told: bool,
+    /// True when it was withdrawn: what arrives of it is stopped.
+    withdrawn: bool,
 }
 
 impl Sought {
@@ -59,8 +100,8 @@ impl Sought {
     #[must_use]
     pub fn new(id: &str, json: &str) -> Option<Self> {
         let kind = event::head(json).ok()?.kind.into_owned();
-        let text = (kind == "user.message").then(|| event::message_text(json).unwrap_or_default());
-        Some(Self { id: id.to_owned(), kind, text, theirs: None, told: false })
+        let said = Said::of(&kind, json);
+        Some(Self { id: id.to_owned(), kind, said, theirs: None, withdrawn: false })
     }
 
     /// Its id in the log.
@@ -75,9 +116,10 @@ impl Sought {
         self.theirs.as_deref()
     }
 
-    /// The log has it as one that was processed, by the host's own word: the upstream does not show prompts.
-    pub const fn tell(&mut self) {
-        self.told = true;
+    /// It was withdrawn, and may arrive still.
+    #[must_use]
+    pub fn withdrawn(self) -> Self {
+        Self { withdrawn: true, ..self }
     }
 
     /// True when the event is the upstream's echo of the prompt, and not of an earlier one with the same text.
@@ -85,34 +127,35 @@ impl Sought {
         head.kind == self.kind
             && !seen.contains_counterpart(head)
             && !seen.contains(head, json)
-            && self.text.as_ref().is_none_or(|text| event::message_text(json).is_some_and(|said| said == *text))
+            && self.said.is_in(json)
     }
 
-    /// Looks whether an event is the echo.
-    fn look(&mut self, head: &Head<'_>, json: &str, seen: &Seen) -> Echo {
+    /// What an event says of it.
+    fn echo(&self, head: &Head<'_>, json: &str, seen: &Seen) -> Echo {
         // One that says nothing of a time says nothing of waiting either.
         let begun = head.is_processed() || !head.timed;
-        match &self.theirs {
-            Some(theirs) if head.id.as_deref() == Some(theirs) => {
-                // The history shows again what the feed has shown.
-                if begun { Echo::Begun } else { Echo::Arrived }
-            }
-            None if self.is(head, json, seen) => {
-                self.theirs = Some(head.id.as_deref().unwrap_or_default().to_owned());
-                if begun { Echo::ArrivedAndBegun } else { Echo::Arrived }
-            }
+        let is_theirs = |theirs: &str| match head.id.as_deref() {
+            Some(id) => id == theirs,
+            None => theirs.is_empty() && head.kind == self.kind && self.said.is_in(json),
+        };
+        match (&self.theirs, begun) {
+            (Some(theirs), true) if is_theirs(theirs) => Echo::Begun,
+            // The history shows again what the feed has shown.
+            (Some(theirs), false) if is_theirs(theirs) => Echo::Arrived,
+            (None, true) if self.is(head, json, seen) => Echo::ArrivedAndBegun,
+            (None, false) if self.is(head, json, seen) => Echo::Arrived,
             _ => Echo::None,
         }
     }
 
-    /// The upstream's event of it, as the log will have it; nothing where the log says as much already.
-    fn line(&mut self, json: &str, begun: bool) -> Option<String> {
-        if self.told || !begun {
-            return None;
-        }
-        self.told = true;
-        let theirs = self.theirs.as_deref().filter(|theirs| !theirs.is_empty());
-        Some(event::of_own(json, theirs, &self.id))
+    /// Notes what the upstream calls it.
+    fn shown(&mut self, head: &Head<'_>) {
+        self.theirs.get_or_insert_with(|| head.id.as_deref().unwrap_or_default().to_owned());
+    }
+
+    /// The upstream's event of it, as the log will have it.
+    fn line(&self, json: &str) -> String {
+        event::of_own(json, self.theirs.as_deref().filter(|theirs| !theirs.is_empty()), &self.id)
     }
 }
 
@@ -127,6 +170,20 @@ pub enum Echo {
     ArrivedAndBegun,
     /// The upstream has come to it.
     Begun,
+    /// Another one that was withdrawn has arrived after all.
+    Stray {
+        /// The upstream has come to that.
+        begun: bool,
+    },
+}
+
+/// A prompt in an event of the upstream's.
+struct Recognised {
+    echo: Echo,
+    /// As the log has it, where it is to stand in it.
+    line: Option<String>,
+    /// True when that shows the end of the prompt that is looked for.
+    closes: bool,
 }
 
 /// An event to be stored.
@@ -143,6 +200,8 @@ pub struct New<'a> {
     pub echo: Echo,
     /// Why a placeholder stands for it.
     pub omitted: Option<Invalid>,
+    /// True when it shows the end of the prompt that is looked for.
+    pub closes: bool,
     /// What tells it from others.
     pub fingerprint: Fingerprint,
 }
@@ -191,42 +250,58 @@ impl Ingest {
         if head.id.as_deref().is_some_and(|id| self.ids.has(id)) {
             return Err(Skipped::OwnId);
         }
-        let (mut echo, mut own, mut through) = (Echo::None, None, None);
-        for (prompt, is_current) in
-            sought.into_iter().map(|sought| (sought, true)).chain(self.late.iter_mut().map(|late| (late, false)))
-        {
-            let said = prompt.look(&head, json, &self.seen);
-            if said != Echo::None {
-                echo = if is_current { said } else { Echo::None };
-                own = Some(prompt.line(json, said != Echo::Arrived));
-                through = (said != Echo::Arrived).then(|| prompt.id.clone());
-                break;
-            }
-        }
-        self.late.retain(|late| through.as_ref() != Some(&late.id));
+        let recognised = self.recognise(&head, json, sought);
         // An event that the log has has no effect either.
         let Some(fingerprint) = self.seen.insert(&head, json) else { return Err(Skipped::Known) };
         let input = self.input_of(effect, &head);
-        let own = match own {
-            // That it waits upstream is what the log says already.
-            Some(None) if input.is_none() => return Err(Skipped::Shown(echo)),
-            own => own.flatten(),
-        };
         if let Err(invalid) = event::storable(json) {
             let line = event::omitted(&self.ids.timed_id(seq), &rfc3339_of(now_ms), &head, json.len(), invalid);
-            let (kind, line) = (event::OMITTED.into(), line.into());
-            return Ok(New { head, kind, line, input, echo, omitted: Some(invalid), fingerprint });
+            let (kind, line, echo) = (event::OMITTED.into(), line.into(), recognised.map_or(Echo::None, |of| of.echo));
+            return Ok(New { head, kind, line, input, echo, omitted: Some(invalid), closes: false, fingerprint });
         }
-        let own = if head.kind == event::INTERRUPT { self.of_interrupt(&head, json)? } else { own };
+        let interrupt = || if head.kind == event::INTERRUPT { self.of_interrupt(&head, json) } else { None };
+        let Recognised { echo, line: own, closes } = match recognised.map_or_else(interrupt, Some) {
+            // It says no more than the log does, and does nothing.
+            Some(Recognised { echo, line: None, .. }) if input.is_none() => return Err(Skipped::Shown(echo)),
+            Some(recognised) => recognised,
+            None => Recognised { echo: Echo::None, line: None, closes: false },
+        };
+        let is_own = own.is_some();
         let mut line = own.map_or_else(|| event::on_one_line(json), Cow::Owned);
         if !head.timed {
             line = event::with_time(&line, &rfc3339_of(now_ms)).into();
         }
+        let id = || if head.timed { self.ids.id(seq) } else { self.ids.timed_id(seq) };
         if head.id.is_none() && event::head(&line).is_ok_and(|head| head.id.is_none()) {
-            let id = if head.timed { self.ids.id(seq) } else { self.ids.timed_id(seq) };
-            line = event::with_id(&line, &id).into();
+            line = event::with_id(&line, &id()).into();
+        } else if let Some(theirs) = head.message_id().filter(|_| !is_own) {
+            line = event::of_own(&line, Some(theirs), &id()).into();
         }
-        Ok(New { kind: head.kind.clone(), head, line, input, echo, omitted: None, fingerprint })
+        Ok(New { kind: head.kind.clone(), head, line, input, echo, omitted: None, closes, fingerprint })
+    }
+
+    /// Looks whether an event is the upstream's of a prompt: of the one that is looked for, or of one that may come late.
+    fn recognise(&mut self, head: &Head<'_>, json: &str, sought: Option<&mut Sought>) -> Option<Recognised> {
+        if let Some(sought) = sought {
+            let echo = sought.echo(head, json, &self.seen);
+            if echo != Echo::None {
+                sought.shown(head);
+                let begun = echo != Echo::Arrived;
+                return Some(Recognised { echo, line: begun.then(|| sought.line(json)), closes: begun });
+            }
+        }
+        let echoes = |late: &Sought| Some(late.echo(head, json, &self.seen)).filter(|echo| *echo != Echo::None);
+        let (place, echo) = self.late.iter().enumerate().find_map(|(place, late)| Some((place, echoes(late)?)))?;
+        let begun = echo != Echo::Arrived;
+        let late = if begun { self.late.remove(place)? } else { self.late[place].clone() };
+        let mut late = late;
+        late.shown(head);
+        let line = begun.then(|| late.line(json));
+        let echo = if late.withdrawn { Echo::Stray { begun } } else { Echo::None };
+        if !begun {
+            self.late[place] = late;
+        }
+        Some(Recognised { echo, line, closes: false })
     }
 
     /// A client's wish to stop the turn stands in the log under this id, and the upstream will show one of its own.
@@ -243,17 +318,23 @@ impl Ingest {
 
     /// The upstream's event of a wish to stop the turn, under the id that the wish has in the log. Nothing where no such
     /// wish is there.
-    fn of_interrupt(&mut self, head: &Head<'_>, json: &str) -> Result<Option<String>, Skipped> {
+    fn of_interrupt(&mut self, head: &Head<'_>, json: &str) -> Option<Recognised> {
         let theirs = head.id.as_deref();
         let known = self.shown.as_ref().filter(|(id, _)| Some(id.as_str()) == theirs).map(|(_, own)| own.clone());
-        let Some(own) = known.or_else(|| self.interrupts.front().cloned()) else { return Ok(None) };
-        let Some(line) = event::of_interrupt(json, theirs, &own) else { return Ok(None) };
+        let own = known.or_else(|| self.interrupts.front().cloned())?;
+        let line = event::of_interrupt(json, theirs, &own)?;
         if self.interrupts.front() == Some(&own) {
             self.interrupts.pop_front();
         }
         self.shown = theirs.map(|theirs| (theirs.to_owned(), own));
         // That it waits there is what the log says already; one that says nothing of a time does not wait.
-        if head.is_processed() || !head.timed { Ok(Some(line)) } else { Err(Skipped::Shown(Echo::None)) }
+        let line = (head.is_processed() || !head.timed).then_some(line);
+        Some(Recognised { echo: Echo::None, line, closes: false })
+    }
+
+    /// Nobody waits for a turn to be stopped any more: the upstream's next event of such a wish is of another one.
+    pub fn forget_interrupts(&mut self) {
+        self.interrupts.clear();
     }
 
     /// The session waits for this prompt no more, and the upstream may show it still.
@@ -262,22 +343,27 @@ impl Ingest {
             return;
         }
         self.late.push_back(prompt);
-        if self.late.len() > LATE_MAX {
-            self.late.pop_front();
-        }
+        self.bound_late();
     }
 
-    /// Notes an event of the log, which comes in order from the first, and says what it tells of the prompt that is looked for.
+    fn bound_late(&mut self) {
+        self.late.drain(..self.late.len().saturating_sub(LATE_MAX));
+    }
+
+    /// Notes an event of the log, which comes in order, and says what it tells of the prompt that is looked for.
     pub fn recall(&mut self, seq: u64, json: &str, sought: Option<&mut Sought>) -> Echo {
         let Ok(head) = event::head(json) else {
             self.index.recalled(seq, None);
             return Echo::None;
         };
-        let echo = match head.id.as_deref().filter(|id| event::is_message_id(id)) {
+        let echo = match head.message_id() {
             Some(id) => self.recall_own(id, &head, json, sought),
             // A log of before prompts stood in it at once has the upstream's event of one that waits.
             None => sought.map_or(Echo::None, |sought| {
-                let echo = sought.look(&head, json, &self.seen);
+                let echo = sought.echo(&head, json, &self.seen);
+                if echo != Echo::None {
+                    sought.shown(&head);
+                }
                 if let (Echo::Arrived, Some(id)) = (echo, &head.id) {
                     sought.id = id.clone().into_owned();
                 }
@@ -298,27 +384,31 @@ impl Ingest {
         echo
     }
 
+    /// Notes an event that has the id of a message. What the log shows no end of is looked for, too.
+    fn recall_own(&mut self, id: &str, head: &Head<'_>, json: &str, sought: Option<&mut Sought>) -> Echo {
+        if sought.is_some_and(|sought| sought.id == id) {
+            return if head.is_processed() { Echo::ArrivedAndBegun } else { Echo::None };
+        }
+        self.late.retain(|late| late.id != id);
+        let (told, withdrawn) = (head.is_processed(), event::withdrawn_as(json));
+        let is_over = (told && event::is_the_upstream_s(json)) || withdrawn == Some(Arrived::No);
+        if !is_over && let Some(late) = Sought::new(id, json) {
+            let theirs = event::upstream_id(json);
+            self.late.push_back(Sought { theirs, withdrawn: withdrawn.is_some(), ..late });
+        }
+        Echo::None
+    }
+
+    /// All that is to be recalled was: these prompts wait here still.
+    pub fn recalled<'a>(&mut self, waiting: impl Iterator<Item = &'a str>) {
+        waiting.for_each(|id| self.late.retain(|late| late.id != id));
+        self.bound_late();
+    }
+
     /// Notes a segment of the log's index. They come in order, and before the events behind them.
     pub fn recall_segment(&mut self, segment: &Segment) {
         self.seen.recall_fingerprints(segment.secret, &segment.fingerprints);
         self.index.recall_segment(segment);
-    }
-
-    /// Notes an event that has the id of a message.
-    fn recall_own(&mut self, id: &str, head: &Head<'_>, json: &str, sought: Option<&mut Sought>) -> Echo {
-        let is_sought = sought.is_some_and(|sought| sought.id == id);
-        if head.is_processed() {
-            self.late.retain(|late| late.id != id);
-            return if is_sought { Echo::ArrivedAndBegun } else { Echo::None };
-        }
-        if !is_sought
-            && event::may_have_arrived(json)
-            && let Some(mut late) = Sought::new(id, json)
-        {
-            late.theirs = event::upstream_id(json);
-            self.later(late);
-        }
-        Echo::None
     }
 
     /// The log is about to be recalled: its index, and what that does not cover.
@@ -425,9 +515,9 @@ mod tests {
         let json = r#"{"type":"user.message","content":[{"type":"text","text":"go on"}]}"#;
         let withdrawn = |arrived, theirs| event::withdrawn(json, OWN, theirs, event::Reason::Failed, arrived);
         for (line, id) in [
-            (withdrawn(event::Arrived::Unknown, None), OWN),
-            (withdrawn(event::Arrived::Yes, Some("b")), OWN),
-            (withdrawn(event::Arrived::No, None), "b"),
+            (withdrawn(Arrived::Unknown, None), OWN),
+            (withdrawn(Arrived::Yes, Some("b")), OWN),
+            (withdrawn(Arrived::No, None), "b"),
         ] {
             let mut ingest = ingest();
             ingest.forget();
@@ -440,6 +530,64 @@ mod tests {
     }
 
     #[test]
+    fn prompts_with_other_images_are_other_prompts() {
+        let image = |data: &str| {
+            format!(
+                r#"[{{"type":"text","text":"go on"}},{{"type":"image","source":{{"type":"base64","data":"{data}"}}}}]"#
+            )
+        };
+        let event =
+            |content: &str| format!(r#"{{"type":"user.message","id":"b","content":{content},"processed_at":{AT}}}"#);
+        let sent = format!(r#"{{"type":"user.message","content":{}}}"#, image("cat"));
+        let without_bytes = image("cat").replace(r#","data":"cat""#, "");
+        for (content, expected) in [
+            (image("cat"), Echo::ArrivedAndBegun),
+            (without_bytes, Echo::ArrivedAndBegun),
+            (image("dog"), Echo::None),
+            (r#"[{"type":"text","text":"go on"}]"#.to_owned(), Echo::None),
+        ] {
+            let mut sought = Sought::new(OWN, &sent).unwrap();
+            assert_eq!(echo(&mut ingest(), &event(&content), &mut sought), expected, "{content}");
+        }
+        let outcome =
+            |text: &str| format!(r#"{{"type":"user.define_outcome","description":"{text}","max_iterations":null}}"#);
+        for (text, expected) in [("a", Echo::ArrivedAndBegun), ("b", Echo::None)] {
+            let mut sought = Sought::new(OWN, &outcome("a")).unwrap();
+            let shown = outcome(text).replace("}", &format!(r#","id":"b","processed_at":{AT}}}"#));
+            assert_eq!(echo(&mut ingest(), &shown, &mut sought), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_that_is_such_a_host_itself_is_told_apart_from_this_one() {
+        let theirs = "msg_0000000000000000000000000000000a";
+        let (mut ingest, mut sought) = (ingest(), go_on());
+        let more = r#""upstream_id":"c","withdrawn":{"reason":"killed","arrived":"no"},"content""#;
+        let shown = message(theirs, "go on", AT).replace(r#""content""#, more);
+        let line = ingest.admit(&shown, Effect::None, Some(&mut sought), 5, 0).unwrap().line.into_owned();
+        assert_eq!((event::upstream_id(&line), event::withdrawn_as(&line)), (Some(theirs.to_owned()), None), "{line}");
+        // Somebody else's there.
+        let other = message("msg_0000000000000000000000000000000b", "never mind", AT);
+        let foreign = ingest.admit(&other, Effect::None, None, 6, 0).unwrap().line.into_owned();
+        assert_eq!(event::head(&foreign).unwrap().id.as_deref(), Some("evt_a_6"), "{foreign}");
+        let mut later = Ingest::new(OwnIds::of("ses_a"), [7; 16], None);
+        later.forget();
+        for line in [&line, &foreign] {
+            later.recall(1, line, None);
+        }
+        for known in [&shown, &other] {
+            assert_eq!(later.admit(known, Effect::None, None, 7, 0).err(), Some(Skipped::Known), "{known}");
+        }
+        // An id in a member of the upstream's own says nothing of other events.
+        let named = r#"{"type":"agent.message","id":"x","upstream_id":"y","processed_at":"t"}"#;
+        later.recall(1, named, None);
+        assert_eq!(later.admit(named, Effect::None, None, 8, 0).err(), Some(Skipped::Known));
+        assert!(
+            later.admit(r#"{"type":"agent.message","id":"y","processed_at":"t"}"#, Effect::None, None, 8, 0).is_ok()
+        );
+    }
+
+    #[test]
     fn what_waits_in_a_log_is_no_sign_that_the_upstream_has_it() {
         let (mut ingest, mut sought) = (ingest(), go_on());
         let json = r#"{"type":"user.message","content":[{"type":"text","text":"go on"}]}"#;
@@ -449,6 +597,20 @@ mod tests {
         }
         let done = event::of_own(&message("b", "go on", AT), Some("b"), OWN);
         assert_eq!(ingest.recall(1, &done, Some(&mut sought)), Echo::ArrivedAndBegun);
+    }
+
+    #[test]
+    fn a_prompt_whose_end_the_log_shows_is_looked_for_no_more() {
+        let json = r#"{"type":"user.message","content":[{"type":"text","text":"go on"}]}"#;
+        let done = event::of_own(&message("b", "go on", AT), Some("b"), OWN);
+        let mut ingest = ingest();
+        for _ in 0..2 {
+            ingest.forget();
+            ingest.recall(1, &event::waiting(json, OWN), None);
+            ingest.recall(2, &done, None);
+            ingest.recalled(std::iter::empty());
+        }
+        assert_eq!(in_log(&mut ingest, &message("c", "go on", AT), None).unwrap().0, "c", "another one");
     }
 
     #[test]

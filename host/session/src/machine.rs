@@ -17,7 +17,7 @@ use crate::{
     failure::{Cause, Failure, Verdict, Waiting},
     history::Page,
     index::Segment,
-    ingest::{Ingest, Sought},
+    ingest::{Echo, Ingest, Sought},
     interface::{Action, Call, Done, Event, Kept, Now, Opened, Prompt, Reply, Start, Ticket},
     journal::{Commit, Journal},
     state::{Input, State, Stop},
@@ -82,10 +82,10 @@ pub struct Machine {
     pub(crate) current: Option<Prompt>,
     /// What the upstream's event of the current prompt looks like.
     pub(crate) sought: Option<Sought>,
-    /// True when that is one that was withdrawn and may arrive still.
-    pub(crate) unwanted: bool,
     /// Why it is not known whether it has arrived.
     pub(crate) doubt: Option<Failure>,
+    /// Why the upstream was not reached last, or did not take what was sent.
+    hindrance: Option<Failure>,
     pub(crate) ingest: Ingest,
     pub(crate) journal: Journal,
     pub(crate) connection: Connection,
@@ -137,8 +137,8 @@ impl Machine {
             queue_bytes,
             current,
             sought,
-            unwanted: false,
             doubt: None,
+            hindrance: None,
             ingest: Ingest::new(OwnIds::of(&session), secret, fresh.then_some(next_seq - 1)),
             journal: Journal::default(),
             connection: Connection::new(fresh, seed),
@@ -252,6 +252,17 @@ impl Machine {
         let sought = if seq > self.kept.state.sent_after() { self.sought.as_mut() } else { None };
         let echo = self.ingest.recall(seq, json, sought);
         self.heard(echo);
+        if matches!(echo, Echo::Begun | Echo::ArrivedAndBegun) {
+            self.close_prompt();
+        }
+    }
+
+    fn recalled(&mut self) {
+        self.ingest.index.end_recall(self.next_seq - 1);
+        self.ingest.recalled(self.queue.iter().chain(&self.current).map(|prompt| &*prompt.id));
+        if self.state().stop() == Stop::None {
+            self.ingest.forget_interrupts();
+        }
     }
 
     /// When the machine is to be told of [`Event::Time`], if nothing happens before.
@@ -302,7 +313,11 @@ impl Machine {
     /// Lets the state decide.
     pub(crate) fn decide(&mut self, input: Input) {
         // Only wishes are refused, and those are asked about before.
-        self.kept.state = self.kept.state.apply(input).unwrap_or(self.kept.state);
+        let next = self.kept.state.apply(input).unwrap_or(self.kept.state);
+        if next.stop() == Stop::None && self.kept.state.stop() != Stop::None {
+            self.ingest.forget_interrupts();
+        }
+        self.kept.state = next;
     }
 
     pub(crate) const fn state(&self) -> State {
@@ -408,6 +423,7 @@ impl Machine {
             || self.tell_ending()
             || self.look_again()
             || self.connect()
+            || self.tell_of_wait()
             || self.settle_doubts()
             || self.send_prompt()
             || self.give_up_quiet_turn()
@@ -466,7 +482,7 @@ impl Machine {
             self.quiet_look = self.now.at;
         }
         if planned || quiet {
-            self.connection.look();
+            self.connection.look(self.now.at);
         }
         planned || quiet
     }
@@ -479,6 +495,19 @@ impl Machine {
             return self.recall_log();
         }
         self.call(Calling::Connect, Call::Connect)
+    }
+
+    /// Says what a new prompt waits for, where that is what another one waited for before it was withdrawn.
+    fn tell_of_wait(&mut self) -> bool {
+        let now = self.now.at;
+        if self.state().is_cut() || self.state().sendable().is_none() {
+            return false;
+        }
+        let ready = self.connection.is_ready() || self.state().sends_first();
+        let until = if ready { self.sending.until() } else { self.connection.retry_at() };
+        let Some(failure) = self.hindrance.clone().filter(|_| until > now) else { return false };
+        self.lost(&failure, until);
+        true
     }
 
     fn recall_log(&mut self) -> bool {
@@ -518,9 +547,8 @@ impl Machine {
         self.queue_bytes -= prompt.json.len();
         self.decide(Input::Send(self.next_seq - 1));
         self.news = self.now.at;
-        self.seek_later(Arrived::Unknown);
         self.sought = Sought::new(&prompt.id, &prompt.json);
-        (self.unwanted, self.doubt) = (false, None);
+        self.doubt = None;
         self.current = Some(prompt);
         self.to_send = Some(Sending::Prompt);
         true
@@ -574,7 +602,7 @@ impl Machine {
             (Calling::Connect, Ok(Done::Connected(opened))) => self.connected(opened),
             (Calling::CatchUp, Ok(Done::Page(page))) => self.paged(page),
             (Calling::Connect | Calling::CatchUp | Calling::Recall, Err(failure)) => self.not_connected(&failure),
-            (Calling::Recall, Ok(_)) => self.ingest.index.end_recall(self.next_seq - 1),
+            (Calling::Recall, Ok(_)) => self.recalled(),
             (Calling::OnFrames | Calling::OnEnd, Ok(Done::Outcome { outcome, frames })) => {
                 let grown = self.take(outcome, &frames, call);
                 if call == Calling::OnFrames && !grown {
@@ -616,6 +644,10 @@ impl Machine {
         if self.stale {
             return self.reopen();
         }
+        if self.connection.is_looking_for_too_long(self.now.at) {
+            let message = "the upstream's history had no end within a quarter of an hour";
+            return self.fail(&Failure::of(ErrorKind::Upstream, message), Input::Fail);
+        }
         match self.connection.take_page(page, &self.ingest.seen) {
             Ok(true) => {
                 self.connection.looked(self.now.at);
@@ -635,6 +667,7 @@ impl Machine {
         if self.state().sendable().is_some() && !self.sending.is_due(self.now.at) {
             return;
         }
+        self.hindrance = None;
         if self.state().is_cut() || self.state().sends_first() {
             self.decide(Input::Found);
         }
@@ -734,6 +767,7 @@ impl Machine {
             return;
         }
         self.decide(Input::Lost);
+        self.hindrance = Some(failure.clone());
         let wait_ms = u64::try_from(until.saturating_sub(self.now.at).as_millis()).unwrap_or(u64::MAX);
         let next_try_ms = self.now.unix_ms.saturating_add(wait_ms);
         self.kept.waiting = Some(Waiting { reason: failure.message.clone(), next_try_ms });
@@ -759,7 +793,9 @@ impl Machine {
             }
             Calling::Connect | Calling::CatchUp => {
                 // An interrupt that the upstream does not take now lets others try until its own next try.
-                let stopping = stop.map(|stop| stop.since.max(stop.next_try()));
+                // One that waits until it is known of its prompt whether it has arrived lets them find out.
+                let waits = if self.state().in_doubt().is_some() { HELD_UP } else { Duration::ZERO };
+                let stopping = stop.map(|stop| (stop.since + waits).max(stop.next_try()));
                 [deleting, ending, stopping].into_iter().flatten().min()
             }
         }
@@ -791,8 +827,9 @@ impl Machine {
     pub(crate) fn forget_current(&mut self) {
         if !self.state().has_current() {
             self.current = None;
-            if !self.unwanted {
-                self.seek_later(Arrived::Unknown);
+            // The upstream may show it still.
+            if let Some(sought) = self.sought.take().filter(|_| !self.state().has_begun()) {
+                self.ingest.later(sought);
             }
         }
     }

@@ -709,3 +709,110 @@ fn a_withdrawn_prompt_is_no_sign_that_another_one_with_its_text_has_arrived() {
     play.machine.recall(2, &json.replace("\"content\"", "\"id\":\"m\",\"content\""));
     assert_eq!(play.state().phase(), Phase::Taken);
 }
+
+#[test]
+fn the_end_of_a_turn_is_no_sign_that_a_prompt_in_doubt_has_arrived() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.fails("send", ErrorKind::Upstream);
+    play.looked();
+    // What an upstream says of where the session stands, whenever a stream opens.
+    play.brings(&status("a", "idle"), Effect::Ended);
+    assert_eq!((play.state().phase(), play.kinds()), (Phase::Sent, vec!["session.status_idle".to_owned()]));
+    for _ in 0..2 {
+        play.pass(2 * SECOND);
+        play.looked();
+    }
+    play.pass(31 * SECOND);
+    play.taken("send");
+    play.brings(&status("b", "running"), Effect::Started);
+    play.brings(&status("c", "idle"), Effect::Ended);
+    assert!(play.state().settled() && play.kinds().len() == 4, "{:?}", play.kinds());
+}
+
+#[test]
+fn there_is_nothing_to_stop_of_a_prompt_that_was_refused() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.fails("send", ErrorKind::BadRequest);
+    let before = play.log.len();
+    assert_eq!((play.interrupt(), play.calls(), play.log.len()), (Some(Reply::Done), "nothing", before));
+    play.prompt("more");
+    play.connected_again();
+    play.taken("send");
+}
+
+#[test]
+fn a_prompt_says_what_it_waits_for_also_when_another_one_waited_for_it_before() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.fails("send", ErrorKind::Throttled);
+    assert!(play.state().is_cut() && play.machine.kept().waiting.is_some());
+    play.interrupt();
+    assert!(play.state().settled() && play.machine.kept().waiting.is_none());
+    play.prompt("more");
+    let waiting = play.machine.kept().waiting.clone();
+    assert!(play.state().is_cut() && waiting.is_some_and(|waiting| waiting.reason.contains("Throttled")));
+}
+
+#[test]
+fn an_interrupt_waits_until_it_is_known_whether_its_prompt_has_arrived() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.interrupt();
+    play.fails("send", ErrorKind::Upstream);
+    play.looked();
+    for _ in 0..2 {
+        play.pass(2 * SECOND);
+        play.looked();
+    }
+    assert_eq!(play.kinds(), ["user.interrupt", "user.message", "session.status_idle"]);
+    assert_eq!(play.calls(), "nothing", "there is nothing to stop");
+}
+
+#[test]
+fn a_withdrawn_prompt_that_arrives_is_stopped_over_a_restart_too() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.interrupt();
+    play.fails("send", ErrorKind::Upstream);
+    play.looked();
+    for _ in 0..2 {
+        play.pass(2 * SECOND);
+        play.looked();
+    }
+    let theirs = r#"{"type":"user.message","id":"m","content":[{"type":"text","text":"go"}],"processed_at":"2026-01-01T00:00:00Z"}"#;
+    let mut later = Play::of(play.state());
+    (later.log, later.segments) = (play.log, play.segments);
+    later.machine.next_seq = later.log.len() as u64 + 1;
+    later.machine.connection = crate::connection::Connection::new(false, 7);
+    later.prompt("more");
+    later.connected();
+    let page = Page {
+        frames: vec![lap_model::contract::Frame { name: String::new(), data: theirs.to_owned() }],
+        newest_first: true,
+        next: None,
+    };
+    later.ends("catch-up", Ok(Done::Page(page)));
+    let Some(Call::OnFrames(frames)) = &later.call else { panic!("{}", later.calls()) };
+    let frames = frames.clone();
+    later.ends("on-frames", Ok(outcome(vec![Reported { body: Body::Frame(0), effect: Effect::None }], frames)));
+    assert_eq!(later.calls(), "interrupt", "before the next prompt is sent");
+    assert_eq!(event::head(later.last()).unwrap().id.as_deref(), Some(&*message_id("go")));
+}
+
+#[test]
+fn an_end_that_is_no_event_fails_the_turn_that_waits_for_it() {
+    let mut play = Play::running();
+    play.brings(r#"{"type":"session.status_idle","type":"session.status_idle","id":"b"}"#, Effect::Ended);
+    assert_eq!(play.state().phase(), Phase::Failed);
+    let mut play = Play::running();
+    play.brings(r#"{"type":"session.status_idle","id":5,"processed_at":"2026-01-01T00:00:00Z"}"#, Effect::Ended);
+    assert_eq!(play.state().phase(), Phase::Idle, "what is no text is no id");
+    assert_eq!(event::head(play.last()).unwrap().id.as_deref(), Some("evt_a_4"), "{}", play.last());
+}

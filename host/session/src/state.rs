@@ -1,6 +1,6 @@
 //! Where a session stands: the part of the machine that outlives a process, as a pure function of what happens.
 //!
-//! `machine.rs` feeds inputs in. No other file changes a state. It is stored with the session's record, so its members have
+//! Only `Machine::decide` changes a state. It is stored with the session's record, so its members have
 //! defaults for records that were written before they existed.
 
 use serde::{Deserialize, Serialize};
@@ -66,9 +66,12 @@ pub struct State {
     /// of the one before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     shows: bool,
-    /// The upstream has come to it.
+    /// The upstream has come to the prompt sent last.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     begun: bool,
+    /// The log shows the end of the prompt sent last: that it was processed, or withdrawn.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    closed: bool,
     /// The version of the credential under which the upstream said that it has no such session any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     gone: Option<u64>,
@@ -118,7 +121,9 @@ pub enum Input {
     NotStopped,
     /// The upstream shows the prompt sent last.
     Shown,
-    /// The prompt sent last was withdrawn, and has arrived after all.
+    /// The log shows the end of the prompt sent last.
+    Closed,
+    /// A prompt that was withdrawn has arrived after all.
     Unwanted,
     /// The upstream has come to the prompt sent last: what it says of turns from now on is of this one.
     Begun,
@@ -192,6 +197,7 @@ impl State {
         asked: false,
         shows: false,
         begun: false,
+        closed: false,
         gone: None,
     };
 
@@ -228,6 +234,7 @@ impl State {
                     sent_after,
                     wanted: true,
                     begun: false,
+                    closed: false,
                     asked: self.phase == Phase::Waiting,
                     ..self
                 }),
@@ -251,8 +258,13 @@ impl State {
             Input::Answer if self.phase == Phase::Waiting => phase(Phase::Answering),
             Input::NotAnswered if self.phase == Phase::Answering => phase(Phase::Waiting),
             Input::Unwanted if matches!(self.phase, Phase::Idle | Phase::Failed) => {
-                Ok(Self { phase: Phase::Taken, stop: Stop::Wanted, ..self })
+                Ok(Self { phase: Phase::Taken, stop: Stop::Wanted, begun: false, closed: true, ..self })
             }
+            // Its turn comes before that of the prompt that is wanted.
+            Input::Unwanted if matches!(self.phase, Phase::Sent | Phase::Taken) && !self.begun => {
+                Ok(Self { abandoned: self.abandoned.max(1), ..self })
+            }
+            Input::Closed => Ok(Self { closed: true, ..self }),
             // Once the upstream speaks of the turn, what was sent has arrived, whatever became of the answer.
             Input::Taken
             | Input::NotArrived
@@ -298,11 +310,18 @@ impl State {
         let of_a_turn =
             matches!(news, Input::Started | Input::Waits | Input::Rescheduled | Input::Ended | Input::Failed);
         let before = match self.phase {
-            Phase::Sent => true,
-            Phase::Taken => self.abandoned > 0 || self.asked,
+            // What begins a turn may be all that there is to tell that a prompt has arrived.
+            Phase::Sent => self.shows || !matches!(news, Input::Started),
+            Phase::Taken => self.shows && (self.abandoned > 0 || self.asked),
             _ => false,
         };
-        self.shows && of_a_turn && before
+        of_a_turn && before
+    }
+
+    /// True when news of a turn are of the one that is under way here.
+    #[must_use]
+    pub const fn heeds(self, news: Input) -> bool {
+        !self.is_of_the_turn_before(news)
     }
 
     /// The upstream works on the prompt, or waits for the client. One that nobody wants any more is stopped.
@@ -427,10 +446,10 @@ impl State {
         self.gone.is_some() && self.gone == credential
     }
 
-    /// True while the prompt sent last may be the one that the turn is about.
+    /// True while the prompt sent last is to be shown as processed or withdrawn.
     #[must_use]
     pub const fn has_current(self) -> bool {
-        matches!(self.phase, Phase::Sent | Phase::Taken | Phase::Running | Phase::Rescheduling)
+        matches!(self.phase, Phase::Sent | Phase::Taken | Phase::Running | Phase::Rescheduling) && !self.closed
     }
 
     /// True while the turn waits for the client, also when a prompt waits behind it, here or upstream.

@@ -139,7 +139,8 @@ impl Machine {
             }
             Err(Skipped::Invalid(reason)) => {
                 self.actions.push(Action::Note(format!("something that is no event is left out: {reason}")));
-                return None;
+                let ends = matches!(effect, Effect::Waiting | Effect::Ended | Effect::Failed | Effect::Terminated);
+                return ends.then_some(reason);
             }
             Err(Skipped::OwnId) => {
                 self.actions.push(Action::Note("an event under an id of the host's own is left out".to_owned()));
@@ -147,7 +148,10 @@ impl Machine {
             }
         };
         self.heard(new.echo);
-        if matches!(new.input, Some(Input::Waits | Input::Ended | Input::Failed)) {
+        if let Some(news @ (Input::Waits | Input::Ended | Input::Failed)) = new.input
+            && self.state().heeds(news)
+            && !new.closes
+        {
             self.tell_of_prompt();
         }
         if new.input == Some(Input::Terminated) {
@@ -167,6 +171,9 @@ impl Machine {
         }
         self.count(&new.head, json);
         let (input, omitted) = (new.input, new.omitted);
+        if new.closes {
+            self.close_prompt();
+        }
         if let Some(input) = input {
             self.decide(input);
         }
@@ -193,17 +200,27 @@ impl Machine {
         }
     }
 
-    /// The turn is over, or waits for the client: a prompt that its runtime does not show was processed.
+    /// The turn is over, or waits for the client: the host says that its prompt was processed, where the upstream has not shown
+    /// that. What it shows later follows under the same id.
     fn tell_of_prompt(&mut self) {
         let state = self.state();
-        if state.shows_prompts() || !state.has_current() {
+        if !state.has_current() {
             return;
         }
-        let (Some(prompt), Some(mut sought)) = (self.current.take(), self.sought.take()) else { return };
-        let line = event::processed(&prompt.json, sought.id(), &self.now_text());
+        let Some(prompt) = self.current.take() else { return };
+        let id = self.sought.as_ref().map_or(&*prompt.id, Sought::id);
+        let line = event::processed(&prompt.json, id, &self.now_text());
         self.push_prompt(&prompt.json, &line);
-        sought.tell();
-        self.ingest.later(sought);
+        if let Some(sought) = self.sought.take().filter(|_| !state.has_begun()) {
+            self.ingest.later(sought);
+        }
+        self.decide(Input::Closed);
+    }
+
+    /// The log shows that the current prompt was processed.
+    pub(crate) fn close_prompt(&mut self) {
+        (self.current, self.sought) = (None, None);
+        self.decide(Input::Closed);
     }
 
     /// Puts an event of a prompt's into the log.
@@ -212,18 +229,19 @@ impl Machine {
         self.push_own(&kind, line);
     }
 
-    /// The session waits for its prompt no more; the upstream may show it still, as far as is known.
-    pub(crate) fn seek_later(&mut self, arrived: Arrived) {
-        let sought = self.sought.take();
-        if let Some(sought) = sought.filter(|_| arrived != Arrived::No && !self.state().has_begun()) {
-            self.ingest.later(sought);
-        }
-    }
-
-    /// What an event says of the current prompt.
+    /// What an event says of the current prompt, or of one that was withdrawn.
     pub(crate) fn heard(&mut self, echo: Echo) {
-        if matches!(echo, Echo::Arrived | Echo::ArrivedAndBegun) && std::mem::take(&mut self.unwanted) {
+        if let Echo::Stray { begun } = echo {
+            #[cfg(test)]
+            if self.mutant == Some(crate::simulation::Mutant::Lenient) {
+                return;
+            }
             self.decide(Input::Unwanted);
+            // Unless another prompt is on its way: what the upstream says until it comes to that is not of that.
+            if begun && self.state().phase() == Phase::Taken && !self.state().has_current() {
+                self.decide(Input::Begun);
+            }
+            return;
         }
         if matches!(echo, Echo::Arrived | Echo::ArrivedAndBegun) && self.state().in_doubt().is_some() {
             self.decide(Input::Taken);
@@ -255,18 +273,16 @@ impl Machine {
             self.queue_bytes += prompt.json.len();
             self.queue.push_front(prompt);
         }
-        self.current = None;
-        // What nobody wants and may arrive still is stopped when it does.
-        self.unwanted = !wanted && arrived == Arrived::Unknown;
-        if !self.unwanted {
-            self.sought = None;
-        }
+        (self.current, self.sought) = (None, None);
     }
 
     /// Shows the current prompt as one that will not be answered, unless the upstream has come to it. `arrived` is what is
     /// known of it while nothing is known from the upstream.
     pub(crate) fn withdraw_current(&mut self, reason: Reason, arrived: Arrived) {
-        let Some(prompt) = self.current.take().filter(|_| !self.state().has_begun()) else { return };
+        if self.state().has_begun() {
+            return self.tell_of_prompt();
+        }
+        let Some(prompt) = self.current.take() else { return };
         let number = self.state().sent();
         let shown_as = self.sought.as_ref().and_then(Sought::shown_as);
         let arrived = match self.state().phase() {
@@ -277,6 +293,12 @@ impl Machine {
         let id = self.sought.as_ref().map_or(&*prompt.id, Sought::id);
         let line = event::withdrawn(&prompt.json, id, shown_as.filter(|theirs| !theirs.is_empty()), reason, arrived);
         self.show_withdrawn(&prompt, &line, (arrived != Arrived::Yes).then_some(number));
+        // What nobody waits for and may arrive still is stopped when it does.
+        let may_arrive = arrived != Arrived::No && matches!(reason, Reason::Interrupted | Reason::Failed);
+        if let Some(sought) = self.sought.take().filter(|_| may_arrive) {
+            self.ingest.later(sought.withdrawn());
+        }
+        self.decide(Input::Closed);
     }
 
     /// Withdraws what waits.
@@ -326,6 +348,10 @@ impl Machine {
         self.actions.push(Action::CloseFeed);
         self.withdraw_current(Reason::Failed, arrived);
         self.withdraw_queue(Reason::Failed);
+        if arrived == Arrived::No && self.state().in_doubt().is_some() {
+            // Nothing of it goes on upstream.
+            self.decide(Input::NotArrived);
+        }
         self.decide(input);
         self.push_idle("retries_exhausted");
         #[cfg(test)]
@@ -335,8 +361,7 @@ impl Machine {
         self.connection.put_back(behind);
         self.sending.reset();
         (self.stop, self.to_send, self.relistens) = (None, None, 0);
-        (self.current, self.kept.waiting) = (None, None);
-        self.seek_later(arrived);
+        (self.current, self.sought, self.kept.waiting) = (None, None, None);
         self.journal.next().record = true;
         self.unreachable();
     }

@@ -8,6 +8,9 @@ use lap_model::time::parse_us;
 
 use crate::event::Head;
 
+/// The largest sum of a runtime's own that is kept: it is written with each change of the session's record.
+const REPORTED_BYTES_MAX: usize = 16 * 1024;
+
 /// The sum over all turns.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Usage {
@@ -66,8 +69,11 @@ impl Usage {
             }
             "session.usage" => {
                 let Ok(Reported { usage }) = serde_json::from_str(json) else { return false };
-                self.reported = Some(usage);
-                true
+                let fits = usage.get().len() <= REPORTED_BYTES_MAX;
+                if fits {
+                    self.reported = Some(usage);
+                }
+                fits
             }
             "session.status_running" if self.since_us.is_none() => {
                 self.since_us = Some(at);

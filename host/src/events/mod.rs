@@ -17,6 +17,8 @@
 //! | `sessions` | session | the sealed record that the session module keeps |
 //! | `messages` | session, number | a sealed user message |
 //! | `segments` | session, number | a sealed part of the index of the session's events |
+//! | `facts` | session | what is large about it and seldom changes, sealed |
+//! | `orphans` | session | what is needed to end it upstream, where it may go on there, sealed |
 //! | `unsettled` | session | nothing: that it is here says that it has something to do |
 //! | `reservations` | digest of a client's key | the sealed id of what is made under that key |
 //! | `reservation_expiries` | time, digest of a client's key | nothing: finds what has expired |

@@ -4,6 +4,7 @@
 //! nothing when it ends: the session's record and the log are all that the next one needs.
 
 use std::{
+    cmp::Ordering,
     collections::{HashMap, VecDeque},
     future::pending,
     panic::AssertUnwindSafe,
@@ -45,6 +46,10 @@ use crate::{
 const RECALL_EVENTS: u64 = 4096;
 const RECALL_BYTES: usize = 1024 * 1024;
 const RECALL_SEGMENTS: Limit = Limit { rows: 64, bytes: 4 * 1024 * 1024 };
+
+/// How many lines of a session the operator's log has in this time.
+const NOTES_MAX: u32 = 20;
+const NOTES_TIME: Duration = Duration::from_mins(1);
 
 /// How many failures are kept in mind for those who are told of them later.
 const FAILURES_MAX: usize = 8;
@@ -125,6 +130,11 @@ struct Driver {
     credential: Option<u64>,
     /// True when the guest of the call under way is of another credential: the next call gets a new one.
     outdated: bool,
+    /// True when the runtime's version has changed behind a call that was given up, and the record does not say so yet.
+    pinned: bool,
+    /// Lines for the operator, and since when they are counted.
+    notes: u32,
+    notes_since: Instant,
     committing: Option<BoxFuture<'static, Stored>>,
     began: Instant,
     /// What was behind the latest failures, for those who are told of them.
@@ -246,6 +256,9 @@ impl Driver {
             calling: None,
             credential,
             outdated: false,
+            pinned: false,
+            notes: 0,
+            notes_since: began,
             committing: None,
             failures: VecDeque::new(),
             sending: None,
@@ -271,20 +284,16 @@ impl Driver {
                     self.committing = None;
                     self.writer = Some(writer);
                     stored.map_err(Stop::Store)?;
-                    if self.calling.is_none() {
-                        self.sending = None;
-                    }
                     if let Some(changed) = changed {
                         self.core.changes.announce(changed);
                     }
                     self.tell(Event::Committed).await?;
+                    self.is_durable();
                 }
                 called = ready(&mut self.calling) => {
                     self.calling = None;
                     self.called(called).await?;
-                    if self.calling.is_none() && self.committing.is_none() {
-                        self.sending = None;
-                    }
+                    self.is_durable();
                 }
                 item = self.feed.next(), if self.reading => {
                     self.reading = false;
@@ -304,6 +313,13 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// What came of a call that sends is durable once nothing is under way any more: the host may end.
+    fn is_durable(&mut self) {
+        if self.calling.is_none() && self.committing.is_none() {
+            self.sending = None;
+        }
     }
 
     fn now(&self) -> Now {
@@ -326,7 +342,12 @@ impl Driver {
         if self.guest.is_none() && self.calling.is_none() && self.pin() {
             self.act_on(Event::RecordChanged).await?;
         }
-        self.act_on(event).await
+        self.act_on(event).await?;
+        // A call that was begun behind one that was given up has a guest of its own.
+        if std::mem::take(&mut self.pinned) {
+            self.act_on(Event::RecordChanged).await?;
+        }
+        Ok(())
     }
 
     async fn act_on(&mut self, event: Event) -> Result<(), Stop> {
@@ -336,7 +357,11 @@ impl Driver {
             match action {
                 Action::Commit(commit) => self.commit(commit)?,
                 Action::Call(call) => self.call(call),
-                Action::Abandon => (self.calling, self.guest, self.sending) = (None, None, None),
+                Action::Abandon => {
+                    (self.calling, self.guest, self.sending) = (None, None, None);
+                    self.outdated = false;
+                    self.pinned |= self.pin();
+                }
                 Action::CloseFeed => (self.feed, self.reading) = (Feed::Closed, false),
                 Action::Read => self.reading = true,
                 Action::Amend(ticket) => self.amend(ticket)?,
@@ -349,14 +374,28 @@ impl Driver {
                         self.note_unended().await?;
                     }
                 }
-                Action::Note(text) => {
-                    tracing::warn!(session = %self.session.id, runtime = %self.session.runtime, "{text}");
-                }
+                Action::Note(text) => self.note(&text),
                 Action::Shown { .. } => {}
                 Action::Leave => self.leave(),
             }
         }
         Ok(())
+    }
+
+    /// A line for the operator, of which an upstream can cause as many as it likes: so many in a minute at the most.
+    fn note(&mut self, text: &str) {
+        if self.notes_since.elapsed() >= NOTES_TIME {
+            (self.notes_since, self.notes) = (Instant::now(), 0);
+        }
+        self.notes += 1;
+        let (session, runtime) = (self.session.id, &self.session.runtime);
+        match self.notes.cmp(&NOTES_MAX) {
+            Ordering::Less => tracing::warn!(%session, %runtime, "{text}"),
+            Ordering::Equal => {
+                tracing::warn!(%session, %runtime, "{text}; no more of it for a minute");
+            }
+            Ordering::Greater => {}
+        }
     }
 
     async fn read(&mut self, item: Item) -> Result<(), Stop> {
@@ -632,7 +671,7 @@ impl Driver {
             self.calling = reader.map(|reader| recalling(reader, Some(0)));
             return;
         }
-        if matches!(call, Call::SendPrompt(_) | Call::SendInput(_)) {
+        if matches!(call, Call::SendPrompt(_) | Call::SendInput(_) | Call::SendInterrupt) {
             let Some(send) = self.core.sends.begin() else {
                 // The host ends, and the next start sends it.
                 self.guest = guest;
@@ -672,7 +711,8 @@ impl Driver {
 
     async fn called(&mut self, called: Called) -> Result<(), Stop> {
         let Called { guest, done, feed, recalled } = called;
-        if guest.is_some() && !std::mem::take(&mut self.outdated) {
+        let outdated = std::mem::take(&mut self.outdated);
+        if guest.is_some() && !outdated {
             self.guest = guest;
         }
         if let Some((mut reader, recalled)) = recalled {

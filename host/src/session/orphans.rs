@@ -1,13 +1,16 @@
 //! Sessions that are over or gone here and may go on upstream, because nobody could end them there: they are listed, and it is
 //! tried again.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::{
     select,
-    task::spawn_blocking,
+    task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
@@ -20,7 +23,7 @@ use crate::{
     access::Stretch,
     clock,
     events::AppendError,
-    id::SessionId,
+    id::{RuntimeId, SessionId},
     runtime::{CallError, ErrorKind},
 };
 
@@ -35,8 +38,8 @@ const WAIT_MAX: Duration = Duration::from_hours(6);
 /// For how long one try may take.
 const TRY: Duration = Duration::from_secs(30);
 
-/// Orphans that are tried at once.
-const AT_ONCE: usize = 16;
+/// Orphans of one runtime that are tried at once.
+const AT_ONCE: usize = 8;
 
 /// Orphans that are read at once.
 const PAGE: usize = 64;
@@ -117,43 +120,69 @@ impl Sessions {
         Ok(true)
     }
 
-    /// Tries to end orphans upstream, now and again and again, and whenever a credential changes.
+    /// Tries to end orphans upstream, now and again and again, and whenever a credential changes. One runtime's do not wait for
+    /// those of another, whose upstream may hang.
     pub async fn end_orphans(self) {
         let mut changes = self.core.upstreams.changes();
+        let (mut workers, mut busy) = (JoinSet::new(), HashSet::new());
         loop {
-            if let Err(error) = self.try_orphans().await {
-                tracing::error!(%error, "sessions that may go on upstream cannot be ended there");
+            match self.due_orphans().await {
+                Ok(due) => {
+                    for (runtime, orphans) in due {
+                        if busy.insert(runtime.clone()) {
+                            let sessions = self.clone();
+                            workers.spawn(async move { (runtime, sessions.try_orphans(orphans).await) });
+                        }
+                    }
+                }
+                Err(error) => unendable(&error),
             }
             select! {
                 () = sleep(EVERY) => {}
                 changed = changes.changed() => if changed.is_err() { return },
+                Some(worked) = workers.join_next() => match worked {
+                    Ok((runtime, tried)) => {
+                        busy.remove(&runtime);
+                        tried.unwrap_or_else(|error| unendable(&error));
+                    }
+                    // It crashed, and nobody knows which one it was.
+                    Err(_) => busy.clear(),
+                },
             }
         }
     }
 
-    /// Tries each that is due, several of them at once: one whose upstream hangs does not hold up the others.
-    async fn try_orphans(&self) -> Result<(), ForgetError> {
-        let mut after = None;
-        loop {
-            let sessions = self.clone();
-            let page = spawn_blocking(move || sessions.orphans(after, PAGE)).await;
-            // A look that crashed has found nothing.
-            let page = page.unwrap_or_else(|_| Ok(Stretch { found: Vec::new(), next: None }))?;
-            after = page.next;
-            let tried = stream::iter(page.found).map(|orphan| self.try_one(orphan)).buffer_unordered(AT_ONCE);
-            tried.try_collect::<Vec<()>>().await?;
-            if after.is_none() {
-                return Ok(());
+    /// Those that are due, by their runtime.
+    async fn due_orphans(&self) -> Result<HashMap<RuntimeId, Vec<Orphan>>, ForgetError> {
+        let sessions = self.clone();
+        let read = spawn_blocking(move || -> Result<_, ReadError> {
+            let (mut due, mut after) = (HashMap::<RuntimeId, Vec<Orphan>>::new(), None);
+            loop {
+                let page = sessions.orphans(after, PAGE)?;
+                for orphan in page.found {
+                    if orphan.is_due(sessions.core.credential_of(&orphan.session), clock::unix_ms()) {
+                        due.entry(orphan.session.runtime.clone()).or_default().push(orphan);
+                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    return Ok(due);
+                }
             }
-        }
+        });
+        // A look that crashed has found nothing.
+        Ok(read.await.unwrap_or_else(|_| Ok(HashMap::new()))?)
+    }
+
+    /// Tries those of one runtime, several at once.
+    async fn try_orphans(&self, orphans: Vec<Orphan>) -> Result<(), ForgetError> {
+        let tried = stream::iter(orphans).map(|orphan| self.try_one(orphan)).buffer_unordered(AT_ONCE);
+        tried.try_collect::<Vec<()>>().await.map(drop)
     }
 
     async fn try_one(&self, mut orphan: Orphan) -> Result<(), ForgetError> {
         let id = orphan.session.id;
         let credential = self.core.credential_of(&orphan.session);
-        if !orphan.is_due(credential, clock::unix_ms()) {
-            return Ok(());
-        }
         match self.core.end(&orphan.session).await {
             Ok(how) => {
                 tracing::info!(session = %id, "an orphan is none any more: {how}");
@@ -167,6 +196,10 @@ impl Sessions {
         }
         Ok(())
     }
+}
+
+fn unendable(error: &ForgetError) {
+    tracing::error!(%error, "sessions that may go on upstream cannot be ended there");
 }
 
 /// Why an orphan was not forgotten.

@@ -308,17 +308,17 @@ fn history(response: &Response) -> Result<History, Error> {
         times.extend(head.processed_at);
         frames.push(Frame::new(head.kind, event.get()));
     }
-    let newest_first = page.next_page.is_some() || newest_first(&times);
+    let newest_first = newest_first(&times).unwrap_or(page.next_page.is_some());
     Ok(History { frames, newest_first, next: page.next_page })
 }
 
-/// Whether the only page of a listing is in the order that was asked for. Harnesses know no order: some list oldest
-/// first, and give no times.
-fn newest_first(times: &[String]) -> bool {
-    let (Some(first), Some(last)) = (times.first(), times.last()) else { return false };
+/// Whether a page of a listing is in the order that was asked for, as far as its times tell. Harnesses know no order: some list
+/// oldest first, and some give no times.
+fn newest_first(times: &[String]) -> Option<bool> {
+    let (first, last) = (times.first()?, times.last()?);
     // RFC 3339 sorts as text only where both have as many digits; else down to the second.
     let digits = if first.len() == last.len() { first.len() } else { "2026-01-01T00:00:00".len() };
-    first.get(..digits) >= last.get(..digits)
+    Some(first.get(..digits) >= last.get(..digits))
 }
 
 /// Stops what runs, and deletes the session. The upstream may refuse to delete one that has not come to rest yet: then
@@ -542,6 +542,16 @@ mod tests {
         let mut script = Script::default().then(too_large()).then(too_large()).then(too_large());
         assert_eq!(catch_up(&mut script, STATE, None).unwrap_err().kind, ErrorKind::Upstream);
         assert_eq!(asked_for(&script), PAGES);
+    }
+
+    #[test]
+    fn the_first_of_several_pages_may_be_in_the_wrong_order_too() {
+        for (times, newest_first) in [(["2", "1"], true), (["1", "2"], false), (["1", "1"], true)] {
+            let event = |second| format!(r#"{{"type":"a","processed_at":"2026-11-23T14:00:0{second}Z"}}"#);
+            let body = format!(r#"{{"data":[{},{}],"next_page":"p2"}}"#, event(times[0]), event(times[1]));
+            let page = history(&Response { status: 200, headers: Vec::new(), body }).unwrap();
+            assert_eq!(page.newest_first, newest_first, "{times:?}");
+        }
     }
 
     #[test]

@@ -57,10 +57,9 @@ impl World {
     }
 
     pub(super) fn start(&mut self) {
-        use crate::Phase::{Rescheduling, Running, Sent, Taken};
         let state = self.disk.kept.state;
         let row = |number: u64| self.disk.rows[usize::try_from(number).unwrap()].prompt.clone();
-        let current = matches!(state.phase(), Sent | Taken | Running | Rescheduling).then(|| row(state.sent()));
+        let current = state.has_current().then(|| row(state.sent()));
         let start = Start {
             session: SESSION.to_owned(),
             kept: self.disk.kept.clone(),

@@ -124,6 +124,7 @@ impl Faults {
             deep: some(200, 30),
             deadly: some(60, 20),
             forgetful: some(60, 20),
+            mute: false,
         };
         let sometimes = |dice: &mut Dice, share: u64, least: u64, more: u64| {
             if dice.permille(share) { Duration::from_mins(least + dice.below(more)) } else { NEVER }
@@ -170,6 +171,13 @@ impl Faults {
 
     pub(super) fn with_lag(self, lag: Duration) -> Self {
         Self { lag, ..self }
+    }
+
+    /// An upstream that shows nobody's prompts, and is all right otherwise: what has arrived cannot be told from what has not.
+    pub(super) fn mute(dice: &mut Dice) -> Self {
+        let Self { crash, feed, replay, newest_first, named, takes, .. } = Self::any(dice);
+        let habits = Habits { mute: true, asks: 300, ..Habits::default() };
+        Self { habits, crash, feed, replay, newest_first, named, takes, ..Self::none() }
     }
 
     pub(super) fn with(self, mutant: Mutant) -> Self {

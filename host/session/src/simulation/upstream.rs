@@ -47,6 +47,8 @@ pub(super) struct Habits {
     pub(super) deadly: u64,
     /// How many sessions are lost when a turn ends.
     pub(super) forgetful: u64,
+    /// It does not show what clients say.
+    pub(super) mute: bool,
 }
 
 /// A message that has arrived.
@@ -144,8 +146,10 @@ impl Upstream {
         let number = self.arrived.len() as u64;
         self.arrived.push(Arrival { text: text.to_owned(), ended: None });
         let told = Told { at: now, json: message(number, text, "null"), name: None, place: self.place() };
-        self.shown.push(told.clone());
-        self.history.push(told);
+        if !self.habits.mute {
+            self.shown.push(told.clone());
+            self.history.push(told);
+        }
         self.queue.push_back(number);
         self.begin(now);
     }

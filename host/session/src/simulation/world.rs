@@ -114,6 +114,8 @@ pub(super) struct World {
     pub(super) steps: u64,
     pub(super) trace: bool,
     pub(super) disordered: bool,
+    /// True where the upstream shows nobody's prompts.
+    pub(super) mute: bool,
     pub(super) checks: Checks,
     pub(super) tally: Tally,
 }
@@ -156,6 +158,7 @@ impl World {
             steps: 0,
             trace: std::env::var_os("LAP_TRACE").is_some(),
             disordered: faults.disorder(),
+            mute: faults.habits.mute,
             checks: Checks::default(),
             tally: Tally::default(),
             dice,
@@ -203,6 +206,7 @@ impl World {
         let (mutant, endless) = (self.faults.mutant, self.faults.habits.endless > 0);
         self.faults =
             Faults { mutant, newest_first: self.faults.newest_first, named: self.faults.named, ..Faults::none() };
+        self.faults.habits.mute = self.mute;
         self.upstream.habits = self.faults.habits;
         (self.outage, self.hang, self.full) = (Window::NONE, Window::NONE, Window::NONE);
         (self.next_crash, self.next_keys, self.next_prompt) = (NEVER, NEVER, NEVER);

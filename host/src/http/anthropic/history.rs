@@ -1,6 +1,7 @@
 //! A session's events as a list, in either order, of some kinds, of some time.
 //!
-//! The log keeps an event that waited and the same event once it was processed. A list shows it once, in its last form.
+//! The log keeps an event that waited and the same event once it was processed or withdrawn. A list shows it once, in its last
+//! form.
 
 use std::{
     collections::HashSet,
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     clock,
     events::{ReadError, Reader},
+    id::MessageId,
 };
 
 /// How many events a page has, and at the most.
@@ -59,13 +61,15 @@ impl Wish {
         (self.kinds.is_empty() || self.kinds.contains(&row.kind)) && self.is_in_time(row)
     }
 
-    /// What waits still has no time, and is not in any.
+    /// What waits, or was withdrawn, is of the time when it came, where its id tells that; otherwise it is in no time.
     fn is_in_time(&self, row: &Row) -> bool {
         if self.times == (Bound::Unbounded, Bound::Unbounded) {
             return true;
         }
-        let at = row.head().processed_at.and_then(|at| clock::parse_us(&at));
-        at.and_then(|us| u64::try_from(us).ok()).is_some_and(|us| self.times.contains(&us))
+        let Head { id, processed_at } = row.head();
+        let came = || Some(id.parse::<MessageId>().ok()?.created_ms().saturating_mul(1000));
+        let at = processed_at.and_then(|at| clock::parse_us(&at)).and_then(|us| u64::try_from(us).ok());
+        at.or_else(came).is_some_and(|us| self.times.contains(&us))
     }
 }
 
@@ -184,7 +188,7 @@ impl<'a, O: Fn(u64) -> Result<Reader, Error>> Shelf<'a, O> {
 
     /// Puts an event on the page if it is wanted; false when the page is full.
     fn put(&mut self, row: Row) -> Result<bool, Error> {
-        if !self.wish.wants(&row) || is_processed_later(&row, self.open)? {
+        if !self.wish.wants(&row) || is_shown_later(&row, self.open)? {
             return Ok(true);
         }
         if self.rows.len() >= self.wish.limit || self.bytes >= PAGE_BYTES {
@@ -211,8 +215,8 @@ fn next(reader: &mut Reader, end: u64) -> Result<Vec<Row>, ReadError> {
     Ok(page.events().map(row).collect())
 }
 
-/// True for an event that waited and that the log has a second time, processed: mostly a few events later.
-fn is_processed_later(row: &Row, open: &impl Fn(u64) -> Result<Reader, Error>) -> Result<bool, Error> {
+/// True for an event that waited and that the log has once more, processed or withdrawn: mostly a few events later.
+fn is_shown_later(row: &Row, open: &impl Fn(u64) -> Result<Reader, Error>) -> Result<bool, Error> {
     let Some(waiting) = row.waiting() else { return Ok(false) };
     let mut reader = open(row.seq)?;
     loop {
@@ -221,8 +225,7 @@ fn is_processed_later(row: &Row, open: &impl Fn(u64) -> Result<Reader, Error>) -
             return Ok(false);
         }
         for later in found.iter().filter(|later| later.kind == row.kind) {
-            let Head { id, processed_at } = later.head();
-            if id == waiting && processed_at.is_some() {
+            if later.head().id == waiting {
                 return Ok(true);
             }
         }

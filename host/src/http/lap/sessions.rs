@@ -335,7 +335,7 @@ impl Prompt {
 /// Takes a prompt that was not taken yet. True when it was taken before.
 async fn take(sessions: &Sessions, attempt: Attempt, id: SessionId, prompt: Prompt) -> Result<bool, Error> {
     if attempt.is_replay() {
-        return Ok(true);
+        return sessions.get(id)?.map(|_| true).ok_or_else(Error::session_not_found);
     }
     let text = prompt.text()?;
     let look = sessions.clone();
@@ -382,7 +382,7 @@ pub(in super::super) async fn interrupt(
     let id = named(&id)?;
     let answer = StatusCode::NO_CONTENT.into_response();
     if attempt.is_replay() {
-        return Ok(replayed(answer));
+        return sessions.get(id)?.map(|_| replayed(answer)).ok_or_else(Error::session_not_found);
     }
     sessions.interrupt(id).await?;
     Ok(answer)
