@@ -30,7 +30,8 @@ pub struct Page {
 /// A look under way.
 pub(crate) struct Look {
     news: Vec<Frame>,
-    newest_first: bool,
+    /// The order of the listing, as the first page with something on it has it: what a runtime guesses of one event says nothing.
+    newest_first: Option<bool>,
     hasher: RandomState,
     cursors: HashSet<u64>,
     room: Room,
@@ -56,7 +57,7 @@ impl Default for Look {
     fn default() -> Self {
         Self {
             news: Vec::new(),
-            newest_first: false,
+            newest_first: None,
             hasher: RandomState::new(),
             cursors: HashSet::new(),
             room: Room::WHOLE,
@@ -70,8 +71,10 @@ impl Look {
     /// # Errors
     /// When there is more than the host takes, or no end of it.
     pub(crate) fn take(&mut self, page: Page, seen: &Seen) -> Result<Option<String>, Failure> {
-        self.newest_first |= page.newest_first;
         let (listed, known) = (page.frames.len(), self.news.len());
+        if listed > 0 {
+            self.newest_first.get_or_insert(page.newest_first);
+        }
         let unknown = |frame: &Frame| event::head(&frame.data).map_or(true, |head| !seen.contains(&head, &frame.data));
         self.news.extend(page.frames.into_iter().filter(unknown));
         let mut news = self.news[known..].iter();
@@ -83,7 +86,7 @@ impl Look {
             return Err(Failure::of(ErrorKind::Internal, message));
         }
         // Behind a page without news lies only what is older still.
-        let old = self.newest_first && listed > 0 && self.news.len() == known;
+        let old = self.newest_first == Some(true) && listed > 0 && self.news.len() == known;
         let Some(next) = page.next.filter(|_| !old) else { return Ok(None) };
         if !self.cursors.insert(self.hasher.hash_one(&next)) || self.cursors.len() > PAGES_MAX {
             let message = "the upstream's history has no end: its pages lead back to each other";
@@ -94,7 +97,7 @@ impl Look {
 
     /// The news, oldest first, each batch for one call.
     pub(crate) fn news(mut self) -> Vec<Frames> {
-        if self.newest_first {
+        if self.newest_first == Some(true) {
             self.news.reverse();
         }
         Frames::pack(self.news.iter().map(Frame::pieces))
@@ -131,6 +134,19 @@ mod tests {
         let news = look.news();
         let data: Vec<_> = news[0].pieces().map(|(_, data)| data.to_owned()).collect();
         assert_eq!(data, [r#"{"type":"a","id":"2"}"#, r#"{"type":"a","id":"3"}"#]);
+    }
+
+    #[test]
+    fn the_order_of_a_listing_is_that_of_its_first_page_with_something_on_it() {
+        let (mut look, seen) = (Look::default(), Seen::new([7; 16]));
+        for (names, newest_first, next) in
+            [(&[][..], true, Some("p")), (&["1", "2"], false, Some("q")), (&["3"], true, None)]
+        {
+            assert!(look.take(page(names, newest_first, next), &seen).is_ok());
+        }
+        let news = look.news();
+        let data: Vec<_> = news[0].pieces().map(|(_, data)| data.to_owned()).collect();
+        assert_eq!(data, ["1", "2", "3"].map(|name| format!(r#"{{"type":"a","id":"{name}"}}"#)));
     }
 
     #[test]
