@@ -130,6 +130,11 @@ impl Sought {
             && self.said.is_in(json)
     }
 
+    /// True for an event under the id that the upstream has shown it by.
+    fn is_named_by(&self, head: &Head<'_>) -> bool {
+        head.id.is_some() && self.theirs.as_deref() == head.id.as_deref()
+    }
+
     /// What an event says of it.
     fn echo(&self, head: &Head<'_>, json: &str, seen: &Seen) -> Echo {
         // One that says nothing of a time says nothing of waiting either.
@@ -280,9 +285,11 @@ impl Ingest {
         Ok(New { kind: head.kind.clone(), head, line, input, echo, omitted: None, closes, fingerprint })
     }
 
-    /// Looks whether an event is the upstream's of a prompt: of the one that is looked for, or of one that may come late.
+    /// Looks whether an event is the upstream's of a prompt: of the one that is looked for, or of one that may come late. What
+    /// the upstream has named before is known by that; the rest by what it says.
     fn recognise(&mut self, head: &Head<'_>, json: &str, sought: Option<&mut Sought>) -> Option<Recognised> {
-        if let Some(sought) = sought {
+        let named = self.late.iter().position(|late| late.is_named_by(head));
+        if let Some(sought) = sought.filter(|sought| named.is_none() || sought.is_named_by(head)) {
             let echo = sought.echo(head, json, &self.seen);
             if echo != Echo::None {
                 sought.shown(head);
@@ -290,18 +297,13 @@ impl Ingest {
                 return Some(Recognised { echo, line: begun.then(|| sought.line(json)), closes: begun });
             }
         }
-        let echoes = |late: &Sought| Some(late.echo(head, json, &self.seen)).filter(|echo| *echo != Echo::None);
-        let (place, echo) = self.late.iter().enumerate().find_map(|(place, late)| Some((place, echoes(late)?)))?;
-        let begun = echo != Echo::Arrived;
+        let is_shown = |late: &Sought| late.echo(head, json, &self.seen) != Echo::None;
+        let place = named.or_else(|| self.late.iter().position(is_shown))?;
+        let begun = self.late[place].echo(head, json, &self.seen) != Echo::Arrived;
+        self.late[place].shown(head);
         let late = if begun { self.late.remove(place)? } else { self.late[place].clone() };
-        let mut late = late;
-        late.shown(head);
-        let line = begun.then(|| late.line(json));
         let echo = if late.withdrawn { Echo::Stray { begun } } else { Echo::None };
-        if !begun {
-            self.late[place] = late;
-        }
-        Some(Recognised { echo, line, closes: false })
+        Some(Recognised { echo, line: begun.then(|| late.line(json)), closes: false })
     }
 
     /// A client's wish to stop the turn stands in the log under this id, and the upstream will show one of its own.
@@ -620,6 +622,20 @@ mod tests {
         assert_eq!(ingest.recall(1, &message("b", "go on", "null"), Some(&mut sought)), Echo::Arrived);
         let second = ("b".to_owned(), String::new(), true);
         assert_eq!(in_log(&mut ingest, &message("b", "go on", AT), Some(&mut sought)), Some(second));
+    }
+
+    #[test]
+    fn a_prompt_that_the_upstream_has_named_is_known_by_that_and_not_by_its_text() {
+        let json = r#"{"type":"user.message","content":[{"type":"text","text":"go on"}]}"#;
+        let mut ingest = ingest();
+        ingest.forget();
+        ingest.recall(1, &event::withdrawn(json, OWN, Some("b"), event::Reason::Failed, Arrived::Yes), None);
+        ingest.recalled(std::iter::empty());
+        let other = "msg_00000000000000000000000000000002";
+        let mut sought = Sought::new(other, json).unwrap();
+        for (id, own) in [("b", OWN), ("c", other)] {
+            assert_eq!(in_log(&mut ingest, &message(id, "go on", AT), Some(&mut sought)).unwrap().0, own);
+        }
     }
 
     #[test]

@@ -272,9 +272,9 @@ mod tests {
             kinds.iter().map(input).collect::<Vec<_>>()
         };
         let (message, interrupt) = ("user.message", "user.interrupt");
-        assert_eq!(shown_soon(Status::Idle, &inputs(&[message, message, interrupt])), [0, 2]);
+        assert_eq!(shown_soon(Status::Idle, &inputs(&[message, message, interrupt])), [2]);
         assert_eq!(shown_soon(Status::Running, &inputs(&[message, interrupt])), [1]);
-        assert_eq!(shown_soon(Status::Error, &inputs(&[interrupt, message])), [1]);
+        assert!(shown_soon(Status::Error, &inputs(&[interrupt, message])).is_empty());
         assert_eq!(shown_soon(Status::RequiresAction, &inputs(&[interrupt])), [0]);
     }
 
