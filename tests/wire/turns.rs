@@ -70,7 +70,11 @@ async fn a_second_prompt_in_the_same_session() {
     tape.turn(client, &session, before).await;
     tape.note("A prompt that is answered with all messages");
     let before = head(&world, &session).await;
+    // A turn that is held: otherwise the prompt waits, or does not any more, as it happens.
+    client.prompt(&session, "/hold").await;
+    while client.list(&session).await.last().unwrap()["type"] != "agent.message" {}
     tape.post(client, &format!("/session/{session}/message"), &parts("/short third")).await;
+    world.simulator.release(&world.upstream_id(&session).await);
     tape.turn(client, &session, before).await;
     tape.note("A prompt of several parts, some of which are no text");
     let before = head(&world, &session).await;
