@@ -120,13 +120,13 @@ impl Machine {
             Ok(_) if self.archived => Err(Reply::Refused(Refused::Archived)),
             Ok(_) if self.state().is_gone(self.credential) => Err(Reply::Refused(Refused::Gone)),
             Ok(_) if full => Err(Reply::QueueFull),
-            Ok(state) => Ok(state),
+            Ok(_) => Ok(()),
         };
         match taken {
             Err(reply) => self.reply(ticket, reply),
-            Ok(state) => {
+            Ok(()) => {
                 let number = self.state().prompts();
-                self.kept.state = state;
+                self.decide(Input::Prompt);
                 self.show_waiting(&prompt);
                 self.queue_bytes += size;
                 self.queue.push_back(prompt);

@@ -458,12 +458,6 @@ impl State {
         matches!(self.phase, Phase::Waiting) || (self.asked && matches!(self.phase, Phase::Sent | Phase::Taken))
     }
 
-    /// True once the runtime has shown a prompt as the upstream's.
-    #[must_use]
-    pub const fn shows_prompts(self) -> bool {
-        self.shows
-    }
-
     /// True once the upstream has come to the prompt sent last.
     #[must_use]
     pub const fn has_begun(self) -> bool {

@@ -1,5 +1,7 @@
 //! One authenticated cipher with random nonces: what every sealed value of this module rests on.
 
+use std::cell::RefCell;
+
 use ring::{
     aead::{self, Aad, LessSafeKey, Nonce, UnboundKey},
     hkdf::Prk,
@@ -69,10 +71,10 @@ impl Key {
 
     /// Appends nonce, ciphertext and tag.
     ///
-    /// The nonce is random and not a counter: a failed commit leaves a counter's old value for another plaintext.
+    /// The nonce is random and not a counter: a failed commit, a restored backup and another host would use a counter's value
+    /// for another plaintext.
     pub(super) fn seal(&self, aad: &[u8], plain: &[u8], out: &mut Vec<u8>) {
-        let mut nonce = [0; NONCE_BYTES];
-        random(&mut nonce);
+        let nonce = NONCES.with_borrow_mut(Nonces::take);
         out.reserve_exact(NONCE_BYTES + plain.len() + TAG_BYTES);
         out.extend_from_slice(&nonce);
         let start = out.len();
@@ -96,10 +98,53 @@ impl Key {
     }
 }
 
+/// Nonces that are fetched from the system together: a call of the kernel for each batch of events costs as much as sealing it.
+const NONCES_AT_ONCE: usize = 256;
+
+thread_local! {
+    /// Of this thread: nobody waits for another one. Each is used once and overwritten by the next fetch; none is a secret.
+    static NONCES: RefCell<Nonces> = const { RefCell::new(Nonces { fetched: [[0; NONCE_BYTES]; NONCES_AT_ONCE], used: NONCES_AT_ONCE }) };
+}
+
+struct Nonces {
+    fetched: [[u8; NONCE_BYTES]; NONCES_AT_ONCE],
+    used: usize,
+}
+
+impl Nonces {
+    fn take(&mut self) -> [u8; NONCE_BYTES] {
+        if self.used == NONCES_AT_ONCE {
+            random(self.fetched.as_flattened_mut());
+            self.used = 0;
+        }
+        self.used += 1;
+        self.fetched[self.used - 1]
+    }
+}
+
 /// Fills with random bytes of the system.
 pub(super) fn random(bytes: &mut [u8]) {
     // The source fails only where the platform has none, and then nothing here may go on.
     if SystemRandom::new().fill(bytes).is_err() {
         std::process::abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, thread};
+
+    use super::*;
+
+    #[test]
+    fn no_nonce_comes_twice_on_any_thread() {
+        let take = || {
+            let take = |_| NONCES.with_borrow_mut(Nonces::take);
+            (0..3 * NONCES_AT_ONCE + 1).map(take).collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..4).map(|_| thread::spawn(take)).collect();
+        let all: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect();
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 4 * (3 * NONCES_AT_ONCE + 1));
+        assert!(!all.contains(&[0; NONCE_BYTES]));
     }
 }
