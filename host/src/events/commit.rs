@@ -16,6 +16,8 @@ use crate::id::SessionId;
 
 /// How much one commit takes at the most; more waits for the next.
 const OPS_MAX: usize = 1024;
+/// How long it is waited for something to commit before some more of a deleted session is removed.
+const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 /// From this size on the batches of a session get a row of their own at once.
 const ROW_BYTES: usize = 16 * 1024;
 /// What a channel keeps in memory for readers close behind, beyond what the journal needs; the latest batch in any case.
@@ -96,6 +98,8 @@ struct Committer {
     oldest: VecDeque<(Instant, SessionId)>,
     /// For each journal row, how many of its batches are pending still.
     journal: VecDeque<(u64, usize)>,
+    /// Deleted sessions that have rows still.
+    doomed: VecDeque<SessionId>,
 }
 
 /// What a commit will do once it holds.
@@ -115,6 +119,7 @@ pub(super) fn spawn(
     limits: JournalLimits,
     ops: mpsc::Receiver<Op>,
     next_commit: u64,
+    doomed: Vec<SessionId>,
 ) -> io::Result<()> {
     let committer = Committer {
         shared,
@@ -124,6 +129,7 @@ pub(super) fn spawn(
         pending_bytes: 0,
         oldest: VecDeque::new(),
         journal: VecDeque::new(),
+        doomed: doomed.into(),
     };
     #[cfg(test)]
     let forgetful = table::FORGETFUL.get();
@@ -147,6 +153,7 @@ impl Committer {
     fn run(mut self, ops: &mpsc::Receiver<Op>) {
         loop {
             let first = match self.oldest.front() {
+                _ if !self.doomed.is_empty() => ops.recv_timeout(SWEEP_PAUSE),
                 None => ops.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
                 Some((since, _)) => ops.recv_timeout(self.limits.age.saturating_sub(since.elapsed())),
             };
@@ -196,11 +203,20 @@ impl Committer {
         }
         self.move_old(journaled, &mut changes, &mut outcome);
         self.drop_settled(&mut changes);
+        changes.swept = self.doomed.front().copied();
         let fenced = *shared.fenced.borrow();
         let result = if fenced { Err(()) } else { table::write(&shared.db, &changes).map_err(|error| report(&error)) };
         match result {
-            Ok(found) => outcome.publish(shared, found),
+            Ok(written) => {
+                if written.is_swept {
+                    self.doomed.pop_front();
+                }
+                self.doomed.extend(written.doomed);
+                outcome.publish(shared, written.found);
+            }
             Err(()) => {
+                // The next start reads what is left to be removed.
+                self.doomed.clear();
                 shared.fenced.send_replace(true);
                 outcome.fail();
             }
@@ -223,6 +239,10 @@ impl Committer {
                 return;
             }
             channel.accepted.store(batch.last(), Ordering::Relaxed);
+            if self.doomed.contains(&channel.session) {
+                self.doomed.retain(|session| *session != channel.session);
+                changes.cleared.push(channel.session);
+            }
             let framed = table::frame(batch, sealed);
             let waiting = self.pending.get(&channel.session).map_or(0, |pending| pending.framed.len());
             if waiting + framed.len() >= ROW_BYTES {

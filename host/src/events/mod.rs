@@ -19,6 +19,7 @@
 //! | `segments` | session, number | a sealed part of the index of the session's events |
 //! | `facts` | session | what is large about it and seldom changes, sealed |
 //! | `orphans` | session | what is needed to end it upstream, where it may go on there, sealed |
+//! | `doomed` | session | nothing: that it is here says that it is deleted and that rows of it are left |
 //! | `unsettled` | session | nothing: that it is here says that it has something to do |
 //! | `reservations` | digest of a client's key | the sealed id of what is made under that key |
 //! | `reservation_expiries` | time, digest of a client's key | nothing: finds what has expired |
@@ -155,6 +156,7 @@ impl EventLog {
 
     fn start(db: Database, sealer: Sealer, limits: JournalLimits) -> Result<Self, StartError> {
         let next_commit = table::settle_journal(&db)?;
+        let doomed = table::doomed(&db)?;
         let (queue, ops) = mpsc::channel();
         let shared = Arc::new(Shared {
             db,
@@ -164,7 +166,7 @@ impl EventLog {
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             fenced: watch::Sender::new(false),
         });
-        commit::spawn(Arc::downgrade(&shared), limits, ops, next_commit).map_err(StartError::Thread)?;
+        commit::spawn(Arc::downgrade(&shared), limits, ops, next_commit, doomed).map_err(StartError::Thread)?;
         Ok(Self { shared })
     }
 
@@ -431,13 +433,70 @@ mod tests {
     use super::*;
     use crate::vault::{Vault, VaultKey};
 
+    fn log(directory: &Path) -> EventLog {
+        let key = VaultKey::generate();
+        Vault::init(directory, &key).unwrap();
+        let sealer = Vault::open(directory, key).unwrap().sealer();
+        EventLog::create(&directory.join("log"), sealer).unwrap()
+    }
+
+    /// A session with so many events, each of which has a row of its own.
+    async fn large(log: &EventLog, events: usize) -> SessionId {
+        let session = SessionId::fresh();
+        let mut writer = log.writer(session, true).unwrap();
+        let record = Record::Session { version: 1, bytes: b"{}".to_vec() };
+        writer.append(Draft::default(), vec![record], true).await.unwrap();
+        let json = format!(r#"{{"type":"a","x":"{}"}}"#, "x".repeat(20_000));
+        for _ in 0..events {
+            let mut draft = Draft::default();
+            draft.push("a", &json);
+            writer.append(draft, Vec::new(), true).await.unwrap();
+        }
+        session
+    }
+
+    #[tokio::test]
+    async fn a_large_session_is_gone_at_once_and_its_rows_go_over_a_restart_and_without_holding_up_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log(directory.path());
+        let (deleted, kept) = (large(&log, 300).await, large(&log, 3).await);
+        log.delete(deleted, None).await.unwrap();
+        assert_eq!((log.session(deleted).unwrap(), log.session_count().unwrap()), (None, 1));
+        assert!(table::rows_of(&log.shared.db, deleted) > 0, "all of it went in one commit");
+        // Its id may be used again before the last row is gone.
+        let mut writer = log.writer(deleted, true).unwrap();
+        assert_eq!(writer.next_seq(), 1);
+        let mut draft = Draft::default();
+        draft.push("b", r#"{"type":"b"}"#);
+        let record = Record::Session { version: 1, bytes: b"{}".to_vec() };
+        writer.append(draft, vec![record], true).await.unwrap();
+        let page = writer.reader(0).next_page(10, 1024).unwrap();
+        assert_eq!(page.events().map(|event| event.kind.to_owned()).collect::<Vec<_>>(), ["b"]);
+        drop(writer);
+
+        let again = large(&log, 300).await;
+        log.delete(again, None).await.unwrap();
+        let sealer = log.shared.sealer.clone();
+        let path = directory.path().join("log");
+        drop((page, log));
+        let log = loop {
+            match EventLog::open(&path, sealer.clone()) {
+                // The committer is just ending.
+                Err(StartError::InUse) => tokio::task::yield_now().await,
+                opened => break opened.unwrap(),
+            }
+        };
+        while table::rows_of(&log.shared.db, again) > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(table::doomed(&log.shared.db).unwrap().is_empty());
+        assert_eq!(log.reader(kept, true, 0).unwrap().head().seq, 3);
+    }
+
     #[tokio::test]
     async fn what_came_of_another_try_is_not_kept_of_an_orphan_that_was_forgotten() {
         let directory = tempfile::tempdir().unwrap();
-        let key = VaultKey::generate();
-        Vault::init(directory.path(), &key).unwrap();
-        let sealer = Vault::open(directory.path(), key).unwrap().sealer();
-        let log = EventLog::create(&directory.path().join("log"), sealer).unwrap();
+        let log = log(directory.path());
         let session = SessionId::fresh();
         log.set_orphan(session, Some(b"first".to_vec())).await.unwrap();
         log.renew_orphan(session, b"second".to_vec()).await.unwrap();

@@ -41,6 +41,8 @@ const FACTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("facts
 const ORPHANS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("orphans");
 /// How many of those are kept in mind; the one that was made first is forgotten for one more.
 const ORPHANS_MAX: u64 = 10_000;
+/// Deleted sessions whose events are not all removed yet.
+const DOOMED: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("doomed");
 /// The sessions that have something to do: few, however many sessions there are.
 const UNSETTLED: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("unsettled");
 
@@ -123,6 +125,7 @@ fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
     transaction.open_table(FACTS)?;
     transaction.open_table(ORPHANS)?;
     transaction.open_table(UNSETTLED)?;
+    transaction.open_table(DOOMED)?;
     reservation::make_tables(transaction)
 }
 
@@ -274,6 +277,10 @@ pub enum Span {
 pub(super) struct Changes {
     /// Deleted before anything else is written.
     pub(super) deleted: Vec<SessionId>,
+    /// Deleted before, and to be removed to the last row before anything else is written: its id is used again.
+    pub(super) cleared: Vec<SessionId>,
+    /// Deleted before: some more rows of it are removed.
+    pub(super) swept: Option<SessionId>,
     pub(super) journal: Option<(u64, Vec<u8>)>,
     /// Journal rows up to this number are in `events` with this commit.
     pub(super) journal_settled: Option<u64>,
@@ -282,11 +289,31 @@ pub(super) struct Changes {
     pub(super) reservations: Vec<reservation::Change>,
 }
 
-/// Writes all of it or nothing. Returns what [`reservation::write`] found.
-pub(super) fn write(db: &Database, changes: &Changes) -> DatabaseResult<Vec<Option<reservation::Row>>> {
+/// What a commit has come to.
+#[derive(Default)]
+pub(super) struct Written {
+    /// What [`reservation::write`] found.
+    pub(super) found: Vec<Option<reservation::Row>>,
+    /// Sessions that it has deleted, and that have rows still.
+    pub(super) doomed: Vec<SessionId>,
+    /// True when the session that was to be swept has no rows any more.
+    pub(super) is_swept: bool,
+}
+
+/// Writes all of it or nothing.
+pub(super) fn write(db: &Database, changes: &Changes) -> DatabaseResult<Written> {
     let transaction = begin(db)?;
+    let mut written = Written::default();
+    for &session in &changes.cleared {
+        sweep(&transaction, session, usize::MAX)?;
+    }
     for &session in &changes.deleted {
-        delete(&transaction, session)?;
+        if !delete(&transaction, session)? {
+            written.doomed.push(session);
+        }
+    }
+    if let Some(session) = changes.swept {
+        written.is_swept = sweep(&transaction, session, SWEEP_ROWS)?;
     }
     if changes.journal.is_some() || changes.journal_settled.is_some() {
         let mut journal = transaction.open_table(JOURNAL)?;
@@ -304,9 +331,9 @@ pub(super) fn write(db: &Database, changes: &Changes) -> DatabaseResult<Vec<Opti
         }
     }
     write_records(&transaction, &changes.records)?;
-    let found = reservation::write(&transaction, &changes.reservations)?;
+    written.found = reservation::write(&transaction, &changes.reservations)?;
     transaction.commit()?;
-    Ok(found)
+    Ok(written)
 }
 
 fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> DatabaseResult<()> {
@@ -361,15 +388,59 @@ fn write_orphan(transaction: &WriteTransaction, key: &[u8; 16], orphan: Option<&
     Ok(())
 }
 
-fn delete(transaction: &WriteTransaction, session: SessionId) -> DatabaseResult<()> {
-    let all = key(session, 0)..=key(session, u64::MAX);
-    transaction.open_table(EVENTS)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
-    transaction.open_table(MESSAGES)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
-    transaction.open_table(SEGMENTS)?.retain_in::<&Key, _>(&all.start()..=&all.end(), |_, _| false)?;
+/// How many rows of a deleted session one commit removes: a session of gigabytes must not hold up the commits of others.
+const SWEEP_ROWS: usize = 64;
+
+/// Deletes a session for everybody who asks for it. True when it has no rows any more; otherwise they are swept later.
+fn delete(transaction: &WriteTransaction, session: SessionId) -> DatabaseResult<bool> {
     transaction.open_table(SESSIONS)?.remove(&session.to_bytes())?;
     transaction.open_table(FACTS)?.remove(&session.to_bytes())?;
     transaction.open_table(UNSETTLED)?.remove(&session.to_bytes())?;
-    Ok(())
+    let is_swept = sweep(transaction, session, SWEEP_ROWS)?;
+    if !is_swept {
+        transaction.open_table(DOOMED)?.insert(&session.to_bytes(), ())?;
+    }
+    Ok(is_swept)
+}
+
+/// Removes rows of a deleted session, at most so many. True when none is left.
+fn sweep(transaction: &WriteTransaction, session: SessionId, rows_max: usize) -> DatabaseResult<bool> {
+    let (first, last) = (key(session, 0), key(session, u64::MAX));
+    let mut removed = 0;
+    for table in [EVENTS, MESSAGES, SEGMENTS] {
+        for row in transaction.open_table(table)?.extract_from_if::<&Key, _>(&first..=&last, |_, _| true)? {
+            row?;
+            removed += 1;
+            if removed >= rows_max {
+                return Ok(false);
+            }
+        }
+    }
+    transaction.open_table(DOOMED)?.remove(&session.to_bytes())?;
+    Ok(true)
+}
+
+/// Deleted sessions whose events are not all removed yet.
+pub(super) fn doomed(db: &Database) -> Result<Vec<SessionId>, StartError> {
+    let read = || -> DatabaseResult<Vec<SessionId>> {
+        let doomed = db.begin_read()?.open_table(DOOMED)?;
+        doomed.iter()?.map(|row| Ok(SessionId::from_bytes(*row?.0.value()))).collect()
+    };
+    Ok(read()?)
+}
+
+/// How many rows there are of a session.
+#[cfg(test)]
+pub(super) fn rows_of(db: &Database, session: SessionId) -> usize {
+    let read = || -> DatabaseResult<usize> {
+        let (transaction, mut rows) = (db.begin_read()?, 0);
+        for table in [EVENTS, MESSAGES, SEGMENTS] {
+            let table = transaction.open_table(table)?;
+            rows += table.range::<&Key>(&key(session, 0)..=&key(session, u64::MAX))?.count();
+        }
+        Ok(rows)
+    };
+    read().unwrap_or(usize::MAX)
 }
 
 /// Moves what the journal holds into `events`, and says which number the next journal row takes.
@@ -465,7 +536,14 @@ pub(crate) fn batches_in(row: &[u8]) -> (usize, usize) {
 
 /// The seq of a session's last event in `events`; 0 when there is none.
 pub(super) fn head(db: &Database, session: SessionId) -> Result<u64, ReadError> {
-    let read = || -> DatabaseResult<u64> { head_in(&db.begin_read()?.open_table(EVENTS)?, session) };
+    let read = || -> DatabaseResult<u64> {
+        let transaction = db.begin_read()?;
+        // What is left of a deleted session is no part of another one under its id.
+        if transaction.open_table(DOOMED)?.get(&session.to_bytes())?.is_some() {
+            return Ok(0);
+        }
+        head_in(&transaction.open_table(EVENTS)?, session)
+    };
     Ok(read()?)
 }
 

@@ -5,8 +5,9 @@ use std::{collections::HashMap, path::Path};
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableHandle};
 
 use super::{
-    DatabaseError, DatabaseResult, EVENTS, FACTS, JOURNAL, MESSAGES, Numbered, ORPHANS, PerSession, SEGMENTS, SESSIONS,
-    UNSETTLED, framed_first, head_in, journaled, new_file, next_framed, numbered_place, open, row_place, split_key,
+    DOOMED, DatabaseError, DatabaseResult, EVENTS, FACTS, JOURNAL, MESSAGES, Numbered, ORPHANS, PerSession, SEGMENTS,
+    SESSIONS, UNSETTLED, framed_first, head_in, journaled, new_file, next_framed, numbered_place, open, row_place,
+    split_key,
 };
 use crate::{
     events::{
@@ -27,6 +28,7 @@ static TABLES: &[&dyn StoredTable] = &[
     &FACTS,
     &ORPHANS,
     &UNSETTLED,
+    &DOOMED,
     &RESERVATIONS,
     &RESERVATION_EXPIRIES,
 ];
