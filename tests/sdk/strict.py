@@ -32,6 +32,9 @@ MODULES = {
     EVENTS: "sessions/events",
 }
 
+# What the platform adds to a client's event: docs/wire.md, "How a prompt ends".
+ADDED = {"upstream_id"}
+
 # The keys of a page beside its entries.
 PAGES = {"SyncPageCursor": {"next_page"}, "SyncBidirectionalPageCursor": {"next_page", "prev_page"}}
 
@@ -41,13 +44,20 @@ def entries(line):
     wrong = []
     page = re.fullmatch(r"(\w+)\[(\w+)\]", line["class"])
     if not page:
-        return [(line["class"], line["body"])], wrong
+        return [(line["class"], as_the_vendor_s(line["class"], line["body"]))], wrong
     keys = set(line["body"]) - {"data"}
     if keys != PAGES[page[1]]:
         wrong.append(f"{line['class']}: the page has {sorted(keys)}, expected {sorted(PAGES[page[1]])}")
     # The union of all events has no name of its own.
     kind = EVENTS if page[2] == "Annotated" else page[2]
-    return [(kind, entry) for entry in line["body"]["data"]], wrong
+    return [(kind, as_the_vendor_s(kind, entry)) for entry in line["body"]["data"]], wrong
+
+
+def as_the_vendor_s(kind, body):
+    """A client's event without what the platform adds to it; everything else as it is."""
+    if kind != EVENTS or not body["type"].startswith("user."):
+        return body
+    return {key: value for key, value in body.items() if key not in ADDED}
 
 
 def model(kind):
