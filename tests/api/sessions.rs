@@ -277,4 +277,8 @@ async fn messages_come_in_pages_and_a_new_one_is_answered_with_the_latest() {
     let (count, next) = (texts(&page.ok()).len(), page.header("x-next-page").to_owned());
     assert!((16..=17).contains(&count), "as many as fit into some 8 MiB: {count}");
     assert_eq!(next, count.to_string());
+    let answered = world.client.post(&path, &json!({"parts": [{"type": "text", "text": "p8"}]})).await;
+    let latest = texts(&answered.ok());
+    assert_eq!((latest.last(), latest.len()), (Some(&"p8".to_owned()), 10), "the latest, as many as fit");
+    assert!(!answered.headers.contains_key("x-next-page"));
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lap::{
-    events::{AppendError, Draft, EventLog, Limit, Reader, Record, ReserveError, Span, Stage},
+    events::{AppendError, Draft, EventLog, Limit, Reader, Record, ReserveError, Run, Span, Stage},
     id::SessionId,
     vault::{Sealer, Vault, VaultKey},
 };
@@ -160,9 +160,12 @@ async fn a_deleted_session_is_gone_after_a_restart_too_though_the_journal_had_it
     drop(log);
     let log = store.open();
     assert_eq!(rest(&mut log.reader(kept, true, 0).unwrap()).len(), 1);
-    assert_eq!(log.messages(kept, 0, Limit::NONE).unwrap(), [(0, b"hello".to_vec())]);
+    assert_eq!(log.messages(kept, Run::From(0), Limit::NONE).unwrap(), [(0, b"hello".to_vec())]);
     assert_eq!(rest(&mut log.reader(deleted, true, 0).unwrap()), []);
-    assert_eq!((log.session(deleted).unwrap(), log.messages(deleted, 0, Limit::NONE).unwrap()), (None, vec![]));
+    assert_eq!(
+        (log.session(deleted).unwrap(), log.messages(deleted, Run::From(0), Limit::NONE).unwrap()),
+        (None, vec![])
+    );
     let listed: Vec<_> = log.sessions(Span::Before(None), 10).unwrap().into_iter().map(|(id, _)| id).collect();
     assert_eq!(listed, [kept]);
 }

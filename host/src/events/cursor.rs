@@ -60,7 +60,7 @@ impl Reader {
     /// When one cannot be read, or is missing.
     pub fn segments(&self, from: u64, limit: Limit) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
         let session = self.channel.session;
-        let found = table::segments(&self.shared, session, from, limit)?;
+        let found = table::segments(&self.shared, session, table::Run::From(from), limit)?;
         if found.iter().zip(from..).any(|((number, _), expected)| *number != expected) {
             return Err(ReadError::Damaged { session });
         }

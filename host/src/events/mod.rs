@@ -51,7 +51,7 @@ pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
     reservation::{Reservation, ReservationKey, Reservations, ReserveError, Stage},
-    table::{Counts, Limit, Moment, Record, Span, StartError, VerifyError},
+    table::{Counts, Limit, Moment, Record, Run, Span, StartError, VerifyError},
 };
 use crate::{
     id::SessionId,
@@ -232,12 +232,12 @@ impl EventLog {
         table::unsettled(&self.shared.db)
     }
 
-    /// Numbered user messages of a session, from number `from` on.
+    /// Numbered user messages of a session.
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn messages(&self, session: SessionId, from: u64, limit: Limit) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
-        table::messages(&self.shared, session, from, limit)
+    pub fn messages(&self, session: SessionId, run: Run, limit: Limit) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+        table::messages(&self.shared, session, run, limit)
     }
 
     /// Removes a session: its events, its messages and its record, in one commit. With an `orphan` it may go on upstream,

@@ -685,19 +685,28 @@ pub(super) fn unsettled(db: &Database) -> Result<Vec<SessionId>, ReadError> {
 pub(super) fn messages(
     shared: &Shared,
     session: SessionId,
-    from: u64,
+    run: Run,
     limit: Limit,
 ) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
-    numbered(shared, MESSAGES, session, from, limit)
+    numbered(shared, MESSAGES, session, run, limit)
 }
 
 pub(super) fn segments(
     shared: &Shared,
     session: SessionId,
-    from: u64,
+    run: Run,
     limit: Limit,
 ) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
-    numbered(shared, SEGMENTS, session, from, limit)
+    numbered(shared, SEGMENTS, session, run, limit)
+}
+
+/// Some of a session's numbered rows, as many as a [`Limit`] allows. They come by number either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// The first from this number on.
+    From(u64),
+    /// The last before this number.
+    Before(u64),
 }
 
 /// How much is read at once: never more rows, and no more once so many bytes are reached.
@@ -714,24 +723,31 @@ impl Limit {
     pub const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
 }
 
-/// A session's rows from a number on.
 fn numbered(
     shared: &Shared,
     table: Numbered,
     session: SessionId,
-    from: u64,
+    run: Run,
     limit: Limit,
 ) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
     let read = || -> DatabaseResult<Vec<(u64, Vec<u8>)>> {
         let rows = shared.db.begin_read()?.open_table(table)?;
+        let (start, end) = match run {
+            Run::From(from) => (Bound::Included(key(session, from)), Bound::Included(key(session, u64::MAX))),
+            Run::Before(end) => (Bound::Included(key(session, 0)), Bound::Excluded(key(session, end))),
+        };
+        let mut rows = rows.range::<&Key>((start.as_ref(), end.as_ref()))?;
         let (mut found, mut bytes) = (Vec::new(), 0);
-        for row in rows.range::<&Key>(&key(session, from)..=&key(session, u64::MAX))? {
-            if found.len() >= limit.rows || bytes >= limit.bytes {
-                break;
-            }
+        while found.len() < limit.rows
+            && bytes < limit.bytes
+            && let Some(row) = if matches!(run, Run::From(_)) { rows.next() } else { rows.next_back() }
+        {
             let (key, value) = row?;
             bytes += value.value().len();
             found.push((split_key(key.value()).1, value.value().to_vec()));
+        }
+        if matches!(run, Run::Before(_)) {
+            found.reverse();
         }
         Ok(found)
     };

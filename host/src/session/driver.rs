@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     clock,
-    events::{self, AppendError, Limit, ReadError, Reader, Record, Writer, WriterError},
+    events::{self, AppendError, Limit, ReadError, Reader, Record, Run, Writer, WriterError},
     id::SessionId,
     runtime::{self, CallError, Frames, Instance, Listen},
     upstream::Framing,
@@ -288,12 +288,12 @@ impl Driver {
                         self.core.changes.announce(changed);
                     }
                     self.tell(Event::Committed).await?;
-                    self.is_durable();
+                    self.sent_durably();
                 }
                 called = ready(&mut self.calling) => {
                     self.calling = None;
                     self.called(called).await?;
-                    self.is_durable();
+                    self.sent_durably();
                 }
                 item = self.feed.next(), if self.reading => {
                     self.reading = false;
@@ -316,7 +316,7 @@ impl Driver {
     }
 
     /// What came of a call that sends is durable once nothing is under way any more: the host may end.
-    fn is_durable(&mut self) {
+    fn sent_durably(&mut self) {
         if self.calling.is_none() && self.committing.is_none() {
             self.sending = None;
         }
@@ -638,7 +638,7 @@ impl Driver {
     /// The messages of these numbers, which are in order, with a word that they will not be sent.
     fn withdrawn(&self, numbers: &[u64]) -> Result<Vec<Record>, ReadError> {
         let (Some(first), id) = (numbers.first(), self.session.id) else { return Ok(Vec::new()) };
-        let stored = self.core.log.messages(id, *first, Limit::NONE)?;
+        let stored = self.core.log.messages(id, Run::From(*first), Limit::NONE)?;
         let wanted = stored.into_iter().filter(|(number, _)| numbers.binary_search(number).is_ok());
         let withdrawn = wanted.map(|(number, bytes)| {
             let message = Message { withdrawn: true, ..Message::read(id, &bytes)? };
@@ -839,7 +839,7 @@ fn unanswered(
         return Ok((None, Vec::new()));
     };
     let (mut sent, mut queue) = (None, Vec::new());
-    for (number, bytes) in core.log.messages(session.id, from, Limit::NONE)? {
+    for (number, bytes) in core.log.messages(session.id, Run::From(from), Limit::NONE)? {
         let prompt = Message::read(session.id, &bytes)?.prompt();
         if Some(number) == current {
             sent = Some(prompt);

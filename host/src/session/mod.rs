@@ -65,7 +65,7 @@ use crate::{
     access::{OwnerId, Scope, Stretch},
     agents::{Provision, Provisions},
     clock,
-    events::{AppendError, EventLog, Limit, ReadError, Reader, Span, Writer, WriterError},
+    events::{AppendError, EventLog, Limit, ReadError, Reader, Run, Span, Writer, WriterError},
     id::{AgentId, ComponentDigest, EnvironmentId, MessageId, RuntimeId, SessionId},
     registry::Registry,
     runtime::{
@@ -76,7 +76,7 @@ use crate::{
 };
 
 /// Messages that are looked at together for one of them.
-const LOOK_BACK: u64 = 256;
+const LOOK_BACK: Limit = Limit { rows: 256, bytes: 4 * 1024 * 1024 };
 
 /// For how long who ends a session is kept waiting for what is known of its end upstream.
 pub const KILL_ANSWER: Duration = Duration::from_millis(60);
@@ -276,15 +276,15 @@ impl Sessions {
         self.core.log.facts(id)?.map(|bytes| Facts::read(id, &bytes)).transpose()
     }
 
-    /// The user's messages in order, from number `from` on; none where there is no such session.
+    /// The user's messages in order; none where there is no such session.
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn messages(&self, id: SessionId, from: u64, limit: Limit) -> Result<Vec<(u64, Message)>, ReadError> {
+    pub fn messages(&self, id: SessionId, run: Run, limit: Limit) -> Result<Vec<(u64, Message)>, ReadError> {
         if self.get(id)?.is_none() {
             return Ok(Vec::new());
         }
-        let stored = self.core.log.messages(id, from, limit)?;
+        let stored = self.core.log.messages(id, run, limit)?;
         stored.into_iter().map(|(number, bytes)| Ok((number, Message::read(id, &bytes)?))).collect()
     }
 
@@ -295,13 +295,11 @@ impl Sessions {
     pub fn message(&self, id: SessionId, message: MessageId) -> Result<Option<Message>, ReadError> {
         let mut end = self.get(id)?.map_or(0, |session| session.messages());
         while end > 0 {
-            let from = end.saturating_sub(LOOK_BACK);
-            let rows = usize::try_from(end - from).unwrap_or(usize::MAX);
-            let page = self.messages(id, from, Limit { rows, ..Limit::NONE })?;
+            let page = self.messages(id, Run::Before(end), LOOK_BACK)?;
+            end = page.first().map_or(0, |(number, _)| *number);
             if let Some((_, found)) = page.into_iter().find(|(_, known)| known.id == message) {
                 return Ok(Some(found));
             }
-            end = from;
         }
         Ok(None)
     }

@@ -178,7 +178,9 @@ fn state(log: &EventLog, story: &Story) -> Result<State, Verdict> {
     if reader.head().seq != head {
         return mixed("the head");
     }
-    let messages = log.messages(*id, 0, crate::events::Limit::NONE).map_err(|error| unreadable(&error))?;
+    let messages = log
+        .messages(*id, crate::events::Run::From(0), crate::events::Limit::NONE)
+        .map_err(|error| unreadable(&error))?;
     let as_sent = |(place, (number, bytes)): (u64, &(u64, Vec<u8>))| {
         *number == place && *bytes == message_text(*id, place).into_bytes()
     };

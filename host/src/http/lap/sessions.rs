@@ -29,7 +29,7 @@ use super::super::{
 };
 use crate::{
     agents::{Agent, Agents, Status},
-    events::Limit,
+    events::{Limit, Run},
     id::{MessageId, SessionId},
     registry::Registry,
     runtime::Profile,
@@ -265,23 +265,11 @@ pub(in super::super) struct MessageWish {
     after: Option<String>,
 }
 
-/// Where a list of messages begins.
-enum From {
-    /// Behind so many.
-    Behind(u64),
-    /// So that it ends with the latest.
-    Latest,
-}
-
-async fn message_list(sessions: Sessions, id: SessionId, from: From, limit: Limit) -> Result<Response, Error> {
+async fn message_list(sessions: Sessions, id: SessionId, run: Run, limit: Limit) -> Result<Response, Error> {
     on_disk(move || {
         let session = sessions.get(id)?.ok_or_else(Error::session_not_found)?;
         let (waiting, count) = (session.waiting(), session.messages());
-        let from = match from {
-            From::Behind(before) => before,
-            From::Latest => count.saturating_sub(limit.rows as u64),
-        };
-        let messages = sessions.messages(id, from, limit)?;
+        let messages = sessions.messages(id, run, limit)?;
         let item = |(number, message)| MessageItem::new(id, message, waiting.contains(number));
         let items: Vec<_> = messages.iter().map(|row| (&row.0, &row.1)).map(item).collect();
         let mut response = json::json(StatusCode::OK, &items);
@@ -306,7 +294,7 @@ pub(in super::super) async fn messages(
         Error::new(StatusCode::BAD_REQUEST, "cursor_invalid", message)
     })?;
     let rows = wish.limit.unwrap_or(MESSAGES_MAX.rows).clamp(1, MESSAGES_MAX.rows);
-    message_list(sessions, named(&id)?, From::Behind(before), Limit { rows, ..MESSAGES_MAX }).await
+    message_list(sessions, named(&id)?, Run::From(before), Limit { rows, ..MESSAGES_MAX }).await
 }
 
 /// A prompt. The model that clients send with it is the session's own choice, made when it began.
@@ -369,7 +357,7 @@ pub(in super::super) async fn message(
 ) -> Result<Response, Error> {
     let id = named(&id)?;
     let before = take(&sessions, attempt, id, prompt).await?;
-    let answer = message_list(sessions, id, From::Latest, MESSAGES_MAX).await?;
+    let answer = message_list(sessions, id, Run::Before(u64::MAX), MESSAGES_MAX).await?;
     Ok(if before { replayed(answer) } else { answer })
 }
 
