@@ -16,7 +16,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("rustix::time", &["clock.rs"]),
     ("wasmtime", &["runtime/"]),
     ("unsafe {", &["runtime/cache.rs", "runtime/lane.rs"]),
-    ("redb::", &["events/", "vault/"]),
+    ("redb::", &["events/", "vault/", "disk/"]),
     ("ring::aead", &["vault/"]),
     ("ring::hkdf", &["vault/"]),
     ("reqwest", &["upstream/", "demo.rs"]),

@@ -29,6 +29,7 @@ pub use self::{
 };
 
 use crate::{
+    disk::Probe,
     runtime::{COMPILE_COMMAND, GUESTS_MAX},
     session::Retention,
     upstream::{NetworkPolicy, NetworkPolicyError},
@@ -43,6 +44,8 @@ const DATA_DIR: &str = "./data";
 const CONNECTIONS_MAX: usize = 16_384;
 /// A team behind one proxy or one office's address has hundreds of streams open; whoever holds this many and does harm
 /// leaves fifteen of sixteen to others.
+/// What is kept of the disk for what runs already, in MiB.
+const DISK_RESERVE_MIB: u32 = 256;
 const CONNECTIONS_PER_IP_MAX: usize = 1024;
 /// The runtime that has always been there, whose API that dialect is.
 const DEFAULT_RUNTIME: &str = "claude_managed_agents";
@@ -191,6 +194,10 @@ struct Settings {
     /// [default: keep them]
     #[arg(long, env = "LAP_RETAIN_MIB", value_name = "MIB")]
     retain_mib: Option<u32>,
+    /// Take nothing new when less than so much is free on the disk of the data directory, or less than a tenth of it;
+    /// what runs goes on [default: 256]
+    #[arg(long, env = "LAP_DISK_RESERVE_MIB", value_name = "MIB")]
+    disk_reserve_mib: Option<u32>,
     /// A directory in which every call of a session's runtime is recorded, with all that people and agents say, for `lap
     /// runtime replay` [default: nothing is recorded]
     #[arg(long, env = "LAP_RECORD_DIR", value_name = "DIRECTORY")]
@@ -218,6 +225,7 @@ impl Settings {
             guests_max: self.guests_max.or(other.guests_max),
             retain_days: self.retain_days.or(other.retain_days),
             retain_mib: self.retain_mib.or(other.retain_mib),
+            disk_reserve_mib: self.disk_reserve_mib.or(other.disk_reserve_mib),
             record_dir: self.record_dir.or(other.record_dir),
             log_format: self.log_format.or(other.log_format),
             log_level: self.log_level.or(other.log_level),
@@ -270,6 +278,10 @@ pub struct Config {
     pub guests_max: u32,
     /// For how long sessions are kept.
     pub retention: Retention,
+    /// What is kept of the disk for what runs already, in bytes.
+    pub disk_reserve_bytes: u64,
+    /// How it is learnt what is free. No setting; a test says it itself.
+    pub disk_probe: Probe,
     /// The program that compiles components of strangers, as a child process: this one. No setting; a test, which is
     /// another program, names the real one.
     pub program: PathBuf,
@@ -349,6 +361,8 @@ impl Config {
             default_runtime: DEFAULT_RUNTIME.to_owned(),
             guests_max: GUESTS_MAX_OF_A_DEMO,
             retention: Retention::default(),
+            disk_reserve_bytes: mib(DISK_RESERVE_MIB),
+            disk_probe: Probe::default(),
             program: PROGRAM.into(),
             record_dir: None,
             log: Log { format: LogFormat::Text, level: LOG_LEVEL.to_owned() },
@@ -376,10 +390,8 @@ impl Config {
         if settings.retain_days == Some(0) || settings.retain_mib == Some(0) {
             return Err(ConfigError::NothingKept);
         }
-        let retention = Retention {
-            age: settings.retain_days.map(|days| DAY * days),
-            bytes: settings.retain_mib.map(|mib| u64::from(mib) * 1024 * 1024),
-        };
+        let retention =
+            Retention { age: settings.retain_days.map(|days| DAY * days), bytes: settings.retain_mib.map(mib) };
         Ok(Self {
             listen: settings.listen.unwrap_or(LISTEN),
             master_key: key.unwrap_or_else(|| MasterKeySource::Own(data_dir.join("master.key"))),
@@ -391,6 +403,8 @@ impl Config {
             default_runtime: settings.default_runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
             guests_max: settings.guests_max.unwrap_or(GUESTS_MAX),
             retention,
+            disk_reserve_bytes: mib(settings.disk_reserve_mib.unwrap_or(DISK_RESERVE_MIB)),
+            disk_probe: Probe::default(),
             program: PROGRAM.into(),
             record_dir: settings.record_dir,
             log: Log {
@@ -400,6 +414,10 @@ impl Config {
             data_dir,
         })
     }
+}
+
+fn mib(number: u32) -> u64 {
+    u64::from(number) * 1024 * 1024
 }
 
 fn console_host(name: String) -> Result<String, ConfigError> {
@@ -454,6 +472,12 @@ mod tests {
         let names = merged(Settings::default(), Some("console_hosts = [\"Lap.Example\"]"), &[]).unwrap().console_hosts;
         assert_eq!(names, ["lap.example"]);
         assert_eq!((config.vault_key_file, config.log.format), ("/d/vault.key".into(), LogFormat::Json));
+    }
+
+    #[test]
+    fn a_part_of_the_disk_is_kept() {
+        let reserve = |file| merged(Settings::default(), file, &[]).unwrap().disk_reserve_bytes;
+        assert_eq!((reserve(None), reserve(Some("disk_reserve_mib = 7"))), (268_435_456, 7_340_032));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpSocket},
     runtime::{Builder, Handle, Runtime as Executor},
-    sync::{oneshot, watch},
+    sync::oneshot,
     task::JoinHandle,
 };
 
@@ -21,6 +21,7 @@ use crate::{
     backup::Backups,
     clock,
     config::{Config, MasterKeyError},
+    disk::{Disk, Frozen},
     events::{self, EventLog},
     http::{self, App, ConsoleHosts, Services, StoreFiles},
     registry::Registry,
@@ -100,6 +101,14 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// Nothing of a new store can be written.
+    #[error("a new store cannot be made in {}: {reason}", .path.display())]
+    NoRoom {
+        /// The data directory.
+        path: PathBuf,
+        /// Why not.
+        reason: Frozen,
+    },
     /// The master key cannot be used.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
@@ -120,27 +129,53 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// What the process ends with: 69 when something else has what it needs, 78 when the operator must look.
+    /// What the process ends with: 69 when something else has what it needs, 74 when the disk or the system fails and another
+    /// start may find it otherwise, 78 when the operator must look.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Vault(OpenError::AlreadyOpen(_))
             | Self::Log { source: events::StartError::InUse, .. }
             | Self::Listen { .. } => 69,
+            Self::NoRoom { .. } | Self::Threads(_) => 74,
+            Self::DataDirectory { source, .. }
+            | Self::Log { source: events::StartError::Io(source), .. }
+            | Self::Vault(OpenError::Io { source, .. })
+                if may_pass(source) =>
+            {
+                74
+            }
             _ => 78,
         }
     }
+}
+
+/// True of what the system may do at one time and not at another; not of what is missing, or somebody else's.
+fn may_pass(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::InvalidFilename
+    )
 }
 
 /// A running host. Dropping it ends it at once, as a crash would: nothing that was acknowledged is lost.
 pub struct Host {
     address: SocketAddr,
     log: EventLog,
+    vault: Vault,
+    disk: Disk,
+    looks: Task,
     stop: oneshot::Sender<()>,
     server: Task,
     sessions: Sessions,
     retention: Option<Task>,
-    orphans: Task,
+    orphans: Option<Task>,
     keys: ClientKeys,
     notes: Task,
     guests: Guests,
@@ -194,6 +229,15 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Why a host should not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The disk has failed under a write: the next start reads what it holds.
+    Failed(&'static str),
+    /// Nothing could be written, and now it can be: another start takes up what this one could not.
+    Thawed,
+}
+
 impl Host {
     /// Starts a host; it serves when this returns. The first start in an empty data directory makes a store.
     ///
@@ -209,11 +253,17 @@ impl Host {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_with(config: Config, runtimes: &[(&str, &[u8])]) -> Result<Self, StartError> {
-        let vault = open_vault(&config)?;
+        let files = StoreFiles { events: config.data_dir.join(EVENTS_FILE), vault: Vault::file(&config.data_dir) };
+        let disk = look_at_disk(&config, &files)?;
+        let vault = open_vault(&config, &disk)?;
         let keys = ClientKeys::open(&vault, &config.master_key.load()?).map_err(StartError::ClientKeys)?;
-        let log = open_log(&config.data_dir, &vault)?;
+        let log = open_log(&config.data_dir, &vault, &disk)?;
         let cache = config.data_dir.join("cache");
-        make_directory(&cache).map_err(|source| StartError::DataDirectory { path: cache.clone(), source })?;
+        if let Err(source) = make_directory(&cache)
+            && disk.frozen().is_none()
+        {
+            return Err(StartError::DataDirectory { path: cache, source });
+        }
         let loader = Loader::start(LoaderSettings {
             cache: &cache,
             key: CacheKey::new(vault.sealer().mac_key("compiled code")),
@@ -234,24 +284,29 @@ impl Host {
             Provisions::new(&vault),
             upstreams,
             guests.handle.clone(),
+            disk.clone(),
             recordings(config.record_dir.as_deref())?,
         );
         let listening = |source| StartError::Listen { address: config.listen, source };
         let listener = listen(config.listen).map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
-        resume(&sessions);
+        let is_frozen = disk.frozen().is_some();
+        if !is_frozen {
+            resume(&sessions);
+        }
         guests.handle.spawn(registry.clone().load_all());
-        let limited = config.retention.is_limited();
+        let limited = config.retention.is_limited() && !is_frozen;
         let retention = limited.then(|| Task(tokio::spawn(sessions.clone().retain(config.retention))));
-        let orphans = Task(tokio::spawn(sessions.clone().end_orphans()));
-        let files = StoreFiles { events: config.data_dir.join(EVENTS_FILE), vault: Vault::file(&config.data_dir) };
+        let orphans = (!is_frozen).then(|| Task(tokio::spawn(sessions.clone().end_orphans())));
+        let looks = Task(tokio::spawn(disk.clone().watch()));
         let app = App::new(Services {
             sessions: sessions.clone(),
             agents: Agents::new(&vault),
             environments: Environments::new(&vault),
             reservations: log.reservations(),
-            backups: Backups::new(config.data_dir, log.clone(), vault.clone()),
-            vault: Arc::new(vault),
+            backups: Backups::new(config.data_dir, disk.clone(), log.clone(), vault.clone()),
+            disk: disk.clone(),
+            vault: Arc::new(vault.clone()),
             registry,
             keys: keys.clone(),
             console_hosts: ConsoleHosts::new(config.console_hosts),
@@ -268,7 +323,7 @@ impl Host {
         let stopped = async { drop(stopped.await) };
         let server = Task(tokio::spawn(http::serve(listener, app, stopped)));
         let notes = Task(tokio::spawn(keys.clone().keep_notes()));
-        Ok(Self { address, log, sessions, stop, server, retention, orphans, keys, notes, guests })
+        Ok(Self { address, log, vault, disk, looks, sessions, stop, server, retention, orphans, keys, notes, guests })
     }
 
     /// Where it listens.
@@ -277,17 +332,25 @@ impl Host {
         self.address
     }
 
-    /// Turns true when the log has failed and the process should end.
-    #[must_use]
-    pub fn fenced(&self) -> watch::Receiver<bool> {
-        self.log.fenced()
+    /// Done when the host should not go on: says why.
+    pub fn ended(&self) -> impl Future<Output = Ended> + Send + 'static {
+        let (mut log, mut vault, disk) = (self.log.fenced(), self.vault.failed(), self.disk.clone());
+        async move {
+            tokio::select! {
+                // An error would say that the log or the vault is gone, which is no better.
+                _ = log.wait_for(|failed| *failed) => Ended::Failed("the event log failed to commit"),
+                _ = vault.wait_for(|failed| *failed) => Ended::Failed("the vault failed to commit"),
+                () = disk.thawed() => Ended::Thawed,
+            }
+        }
     }
 
     /// Stops: takes no more connections, ends streams after a word on when to come back, lets requests finish. What
     /// runs upstream runs on, and the next start goes on with it.
     pub async fn shutdown(self) {
-        let Self { log, sessions, stop, mut server, retention, orphans, keys, notes, mut guests, .. } = self;
-        drop((stop, retention, orphans, notes));
+        let Self { log, vault, sessions, stop, mut server, retention, orphans, looks, keys, notes, mut guests, .. } =
+            self;
+        drop((stop, retention, orphans, looks, notes));
         if (&mut server.0).await.is_err() {
             tracing::error!("the server crashed");
         }
@@ -304,7 +367,23 @@ impl Host {
                 tracing::error!("the guests' threads did not stop");
             }
         }
-        drop(log);
+        drop((log, vault));
+    }
+}
+
+/// How the disk of a data directory is. One that does not exist yet is that of the nearest directory above it.
+fn look_at_disk(config: &Config, files: &StoreFiles) -> Result<Disk, StartError> {
+    let path = &config.data_dir;
+    let presence = Vault::presence(path).map_err(|source| StartError::DataDirectory { path: path.clone(), source })?;
+    let is_new = presence == Presence::Empty;
+    if is_new {
+        make_directory(path).map_err(|source| StartError::DataDirectory { path: path.clone(), source })?;
+    }
+    let files = if is_new { Vec::new() } else { vec![files.events.clone(), files.vault.clone()] };
+    let disk = Disk::look(path.clone(), config.disk_reserve_bytes, config.disk_probe.clone(), &files);
+    match disk.frozen() {
+        Some(reason) if is_new => Err(StartError::NoRoom { path: path.clone(), reason }),
+        _ => Ok(disk),
     }
 }
 
@@ -326,7 +405,7 @@ fn resume(sessions: &Sessions) {
     });
 }
 
-fn open_vault(config: &Config) -> Result<Vault, StartError> {
+fn open_vault(config: &Config, disk: &Disk) -> Result<Vault, StartError> {
     let directory = config.data_dir.as_path();
     let unusable = |source| StartError::DataDirectory { path: directory.to_owned(), source };
     let damaged = |reason: &str| Err(StartError::Damaged { path: directory.to_owned(), reason: reason.to_owned() });
@@ -337,13 +416,13 @@ fn open_vault(config: &Config) -> Result<Vault, StartError> {
             // Looked at before anything is opened, and with that perhaps written.
             match fs::metadata(directory.join(EVENTS_FILE)).map(|events| events.len()) {
                 Ok(0) => damaged("events.redb is empty"),
+                Ok(_) if disk.frozen().is_some() => Ok(Vault::open_frozen(directory, key)?),
                 Ok(_) => Ok(Vault::open(directory, key)?),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => damaged("events.redb is missing"),
                 Err(error) => Err(unusable(error)),
             }
         }
         Presence::Empty => {
-            make_directory(directory).map_err(unusable)?;
             let key = first_key(&config.vault_key_file)?;
             Vault::init(directory, &key)?;
             let vault = Vault::open(directory, key)?;
@@ -367,9 +446,13 @@ fn first_key(path: &Path) -> Result<VaultKey, StartError> {
     }
 }
 
-fn open_log(directory: &Path, vault: &Vault) -> Result<EventLog, StartError> {
+fn open_log(directory: &Path, vault: &Vault, disk: &Disk) -> Result<EventLog, StartError> {
     let path = directory.join(EVENTS_FILE);
-    EventLog::open(&path, vault.sealer()).map_err(|source| StartError::Log { path, source })
+    let opened = match disk.frozen() {
+        Some(_) => EventLog::open_frozen(&path, vault.sealer()),
+        None => EventLog::open(&path, vault.sealer()),
+    };
+    opened.map_err(|source| StartError::Log { path, source })
 }
 
 /// A directory that only its owner may enter. One that exists keeps its mode, with a word about it.

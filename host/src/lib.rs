@@ -17,6 +17,7 @@
 //! * [`upstream`]: the only HTTP client
 //! * [`events`]: the log
 //! * [`vault`]: credentials, and the keys that everything at rest is sealed with
+//! * [`disk`]: how much room there is, and what that means
 //! * [`backup`]: all of `events` and `vault` in one file, and back
 //! * [`conformance`]: what authors of runtimes ask of them, offline; [`manage`]: what operators do with those of a running
 //!   host; [`commands`] calls both
@@ -25,7 +26,7 @@
 //!
 //! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
 //! environment · only `clock` asks the time · only `runtime` names wasmtime, and only its `cache.rs` and
-//! `lane.rs` are unsafe · only `events` and `vault` name redb · only `vault` does cryptography, digests and MACs aside · only
+//! `lane.rs` are unsafe · only `events`, `vault` and `disk` name redb · only `vault` does cryptography, digests and MACs aside · only
 //! `session` appends to the log · only `upstream` opens a secret · only `main`, `demo` and `simulate` use `anyhow`. Code points downwards: `session` never names
 //! `http`, and nobody names a vendor.
 
@@ -37,6 +38,7 @@ pub mod commands;
 pub mod config;
 pub mod conformance;
 pub mod demo;
+pub mod disk;
 pub mod events;
 pub mod http;
 pub mod id;
@@ -56,4 +58,4 @@ pub mod fuzz;
 mod host;
 
 pub use fetch::{FetchError, Fetched, fetch};
-pub use host::{Host, StartError, bundled};
+pub use host::{Ended, Host, StartError, bundled};

@@ -2,14 +2,14 @@
 //!
 //! Exit codes: 0 after an orderly end, 1 when a task failed (`demo`, `healthcheck`, `backup`, `restore`, `key`) or something
 //! is wrong with a runtime (`runtime`), 2 for arguments and for files of a runtime that cannot be read, 69 when another
-//! process uses the store or the port, 74 when the event log failed to commit, 78 for settings and keys that cannot be
-//! used.
+//! process uses the store or the port, 74 when the disk or the system failed and another start may do, 78 for what a
+//! start cannot mend: settings, keys, a damaged store.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use lap::{
-    Host, backup,
+    Ended, Host, backup,
     config::{Args, BackupArgs, Command, Config, RestoreArgs, ServeArgs},
     http, runtime, telemetry,
 };
@@ -59,19 +59,22 @@ async fn serve(args: ServeArgs) -> Result<(), ExitCode> {
     telemetry::start(&config.log).map_err(|error| failed(EX_CONFIG, error))?;
     let ended = ended_by_signal().map_err(|error| failed(EX_FAILED, error))?;
     let (data_dir, key) = (config.data_dir.clone(), config.master_key.clone());
-    let host = Host::start(config).await.map_err(|error| failed(error.exit_code(), error))?;
-    println!("lap: http://{} · data in {} · master key in {key}", host.address(), data_dir.display());
-    let mut fenced = host.fenced();
-    let clean = tokio::select! {
-        () = ended => true,
-        // An error would say that the log is gone, which is no better.
-        _ = fenced.wait_for(|fenced| *fenced) => false,
-    };
-    host.shutdown().await;
-    if clean {
-        Ok(())
-    } else {
-        Err(failed(EX_IOERR, "the event log failed to commit: start again to read what the disk has"))
+    tokio::pin!(ended);
+    loop {
+        let host = Host::start(config.clone()).await.map_err(|error| failed(error.exit_code(), error))?;
+        println!("lap: http://{} · data in {} · master key in {key}", host.address(), data_dir.display());
+        let why = tokio::select! {
+            () = &mut ended => None,
+            why = host.ended() => Some(why),
+        };
+        host.shutdown().await;
+        match why {
+            None => return Ok(()),
+            Some(Ended::Failed(what)) => {
+                return Err(failed(EX_IOERR, format_args!("{what}: start again to read what the disk has")));
+            }
+            Some(Ended::Thawed) => tracing::info!("the data directory can be written to again: starting anew"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod aliases;
 mod arbitrary;
 mod credentials;
 mod dialect;
+mod disk;
 mod flow;
 mod forward;
 mod idempotency;

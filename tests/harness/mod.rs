@@ -17,7 +17,7 @@ use std::{
     path::Path,
 };
 
-use lap::{Host, config::Config};
+use lap::{Ended, Host, config::Config};
 use lap_simulator::{Options, Script, Simulator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -133,6 +133,15 @@ impl World {
         };
         self.client = Client::new(host.address(), MASTER_KEY);
         self.host = Some(host);
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Done when the host says that it should not go on.
+    pub async fn ended(&self) -> Ended {
+        self.host.as_ref().unwrap().ended().await
     }
 
     pub async fn agent(&self) -> String {

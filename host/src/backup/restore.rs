@@ -301,7 +301,8 @@ mod tests {
         let mut writer = log.writer(SessionId::fresh(), true).unwrap();
         writer.append(draft, vec![session, message], true).await.unwrap();
         let mut bytes = Vec::new();
-        Backups::new(data, log, vault).spool(&Cancel::default()).unwrap().read_to_end(&mut bytes).unwrap();
+        let disk = Disk::look(data.clone(), 0, Probe::default(), &[]);
+        Backups::new(data, disk, log, vault).spool(&Cancel::default()).unwrap().read_to_end(&mut bytes).unwrap();
         (directory, bytes)
     }
 

@@ -4,7 +4,7 @@
 //! a slow one would make the files grow, and with them the time of every commit. Between rows and client lies the
 //! spool, a file in the data directory that nobody else can open and that is gone with this process. It takes as much
 //! room as the rows do, for as long as the client reads; a disk that is full would end the log, so the spool never takes
-//! the last [`RESERVE_BYTES`]. There is one at a time.
+//! the disk's reserve. There is one at a time.
 
 use std::{
     fs::File,
@@ -21,12 +21,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::format::{Head, Part, Writer};
 use crate::{
     clock,
+    disk::{Disk, Seen},
     events::EventLog,
     vault::{CopyError, StoreFile, Vault},
 };
 
-/// What a backup leaves free on the disk: enough for the log to go on for as long as an operator needs to look.
-const RESERVE_BYTES: u64 = 256 * 1024 * 1024;
 /// How much is written between two looks at what is free.
 const LOOK_BYTES: u64 = 16 * 1024 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -72,7 +71,7 @@ struct Shared {
     directory: PathBuf,
     log: EventLog,
     vault: Vault,
-    reserve_bytes: u64,
+    disk: Disk,
     turn: Arc<Semaphore>,
 }
 
@@ -100,12 +99,8 @@ impl io::Read for Spooled {
 impl Backups {
     /// Of the store in `directory`, whose parts these are.
     #[must_use]
-    pub fn new(directory: PathBuf, log: EventLog, vault: Vault) -> Self {
-        Self::leaving(RESERVE_BYTES, directory, log, vault)
-    }
-
-    fn leaving(reserve_bytes: u64, directory: PathBuf, log: EventLog, vault: Vault) -> Self {
-        Self(Arc::new(Shared { directory, log, vault, reserve_bytes, turn: Arc::new(Semaphore::new(1)) }))
+    pub fn new(directory: PathBuf, disk: Disk, log: EventLog, vault: Vault) -> Self {
+        Self(Arc::new(Shared { directory, log, vault, disk, turn: Arc::new(Semaphore::new(1)) }))
     }
 
     /// Makes a backup of all that was acknowledged before. Blocks while the rows are copied; `cancel` can end that.
@@ -171,9 +166,8 @@ impl Spool<'_> {
         }
         if self.unchecked >= LOOK_BYTES {
             self.unchecked = 0;
-            let disk = rustix::fs::statvfs(&self.shared.directory).map_err(|error| SpoolError::Io(error.into()))?;
-            let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-            if free_bytes < self.shared.reserve_bytes.saturating_add(LOOK_BYTES) {
+            let Seen { free_bytes, reserve_bytes, .. } = self.shared.disk.measure().map_err(SpoolError::Io)?;
+            if free_bytes < reserve_bytes.saturating_add(LOOK_BYTES) {
                 return Err(SpoolError::Full { free_bytes });
             }
         }
@@ -200,9 +194,15 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{backup::check, vault::VaultKey};
+    use crate::{
+        backup::check,
+        disk::{Capacity, Probe},
+        vault::VaultKey,
+    };
 
-    fn backups(reserve_bytes: u64) -> (TempDir, Backups) {
+    const RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+
+    fn backups(free: u64) -> (TempDir, Backups) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let key = || VaultKey::load(&path.join("vault.key")).unwrap();
@@ -210,13 +210,15 @@ mod tests {
         Vault::init(path, &key()).unwrap();
         let vault = Vault::open(path, key()).unwrap();
         let log = EventLog::create(&path.join("events.redb"), vault.sealer()).unwrap();
-        let backups = Backups::leaving(reserve_bytes, path.to_owned(), log, vault);
+        let probe = Probe::new(move |_| Ok(Capacity { free, total: u64::MAX }));
+        let disk = Disk::look(path.to_owned(), RESERVE_BYTES, probe, &[]);
+        let backups = Backups::new(path.to_owned(), disk, log, vault);
         (directory, backups)
     }
 
     #[test]
     fn one_backup_at_a_time_is_made_and_is_whole_and_leaves_no_file() {
-        let (directory, backups) = backups(0);
+        let (directory, backups) = backups(u64::MAX);
         let before = std::fs::read_dir(directory.path()).unwrap().count();
         let spooled = backups.spool(&Cancel::default()).unwrap();
         assert!(matches!(backups.spool(&Cancel::default()), Err(SpoolError::Busy)));
@@ -228,14 +230,14 @@ mod tests {
 
     #[test]
     fn the_last_room_of_the_disk_is_for_the_log() {
-        let (_directory, backups) = backups(u64::MAX);
+        let (_directory, backups) = backups(RESERVE_BYTES + LOOK_BYTES - 1);
         assert!(matches!(backups.spool(&Cancel::default()), Err(SpoolError::Full { .. })));
         assert!(matches!(backups.spool(&Cancel::default()), Err(SpoolError::Full { .. })), "its place is free again");
     }
 
     #[test]
     fn a_backup_that_nobody_waits_for_ends() {
-        let (_directory, backups) = backups(0);
+        let (_directory, backups) = backups(u64::MAX);
         let cancel = Cancel::default();
         let spooling = backups.spooling(&cancel);
         drop(cancel);

@@ -68,6 +68,9 @@ pub enum AppendError {
     /// reads what the disk has.
     #[error("the event log failed to commit; whether the write holds is unknown until the host restarts")]
     OutcomeUnknown,
+    /// Nothing can be written to this log. The write did not happen.
+    #[error("the event log can only be read")]
+    Frozen,
     /// Another writer has appended to the session. The write did not happen.
     #[error("another writer owns this session")]
     Fenced,
@@ -109,6 +112,8 @@ struct Shared {
     sealer: Sealer,
     channels: Mutex<HashMap<SessionId, Weak<Channel>>>,
     queue: mpsc::Sender<commit::Op>,
+    /// True when nothing can be written.
+    frozen: bool,
     room: Arc<Semaphore>,
     fenced: watch::Sender<bool>,
 }
@@ -143,7 +148,7 @@ impl EventLog {
     /// # Errors
     /// When the file exists or cannot be made.
     pub fn create(path: &Path, sealer: Sealer) -> Result<Self, StartError> {
-        Self::start(table::create(path)?, sealer, JournalLimits::NORMAL)
+        Self::start(table::create(path)?, sealer, JournalLimits::NORMAL, false)
     }
 
     /// Opens the log in the file `path` and puts away what the last process left in the journal.
@@ -151,10 +156,18 @@ impl EventLog {
     /// # Errors
     /// When the file is missing, is in use by another process, or cannot be read.
     pub fn open(path: &Path, sealer: Sealer) -> Result<Self, StartError> {
-        Self::start(table::open(path)?, sealer, JournalLimits::NORMAL)
+        Self::start(table::open(path)?, sealer, JournalLimits::NORMAL, false)
     }
 
-    fn start(db: Database, sealer: Sealer, limits: JournalLimits) -> Result<Self, StartError> {
+    /// The same where nothing can be written: nothing is taken, either.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_frozen(path: &Path, sealer: Sealer) -> Result<Self, StartError> {
+        Self::start(table::open_frozen(path)?, sealer, JournalLimits::NORMAL, true)
+    }
+
+    fn start(db: Database, sealer: Sealer, limits: JournalLimits, frozen: bool) -> Result<Self, StartError> {
         let next_commit = table::settle_journal(&db)?;
         let doomed = table::doomed(&db)?;
         let (queue, ops) = mpsc::channel();
@@ -163,6 +176,7 @@ impl EventLog {
             sealer,
             channels: Mutex::default(),
             queue,
+            frozen,
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             fenced: watch::Sender::new(false),
         });
@@ -330,6 +344,9 @@ impl EventLog {
 
 impl Shared {
     fn submit(&self, op: commit::Op) -> Result<(), AppendError> {
+        if self.frozen {
+            return Err(AppendError::Frozen);
+        }
         self.queue.send(op).map_err(|_| AppendError::OutcomeUnknown)
     }
 }

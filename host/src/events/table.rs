@@ -19,6 +19,7 @@ use redb::{
 pub use self::copy::{Counts, Moment, VerifyError};
 use super::{ReadError, Shared, record::Batch, reservation};
 use crate::{
+    disk::Overlay,
     id::SessionId,
     vault::{Place, Sealer, StreamKey},
 };
@@ -141,6 +142,15 @@ pub(super) fn open_on(disk: impl StorageBackend) -> Result<Database, StartError>
     }
     // It panics over some files that something else has written to.
     panic::catch_unwind(AssertUnwindSafe(|| database_on(disk))).map_err(|_| StartError::Damaged)?
+}
+
+/// The log in a file that cannot be written to.
+pub(super) fn open_frozen(path: &Path) -> Result<Database, StartError> {
+    match Overlay::open(path) {
+        Ok(overlay) => open_on(overlay),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(StartError::InUse),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn database_on(disk: impl StorageBackend) -> Result<Database, StartError> {

@@ -13,6 +13,7 @@ use super::{browser::ConsoleHosts, error::Error, idempotency::Underway, principa
 use crate::{
     agents::{Agents, Environments},
     backup::Backups,
+    disk::Disk,
     events::{ReadError, Reservations, Span},
     id::RuntimeId,
     registry::Registry,
@@ -43,6 +44,8 @@ pub struct Services {
     pub console_hosts: ConsoleHosts,
     /// Which base URLs a credential may be stored for.
     pub networks: NetworkPolicy,
+    /// The disk of the data directory.
+    pub disk: Disk,
     /// Turns true when the event log takes no more writes.
     pub fenced: watch::Receiver<bool>,
     /// The runtime of what is made without naming one.
@@ -115,9 +118,13 @@ impl App {
         (self.services.connections_max, self.services.connections_per_ip_max)
     }
 
-    /// True when the log takes no more writes.
+    /// True when log or vault take no more writes.
     pub(super) fn is_fenced(&self) -> bool {
-        *self.services.fenced.borrow()
+        *self.services.fenced.borrow() || *self.services.vault.failed().borrow()
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        &self.services.disk
     }
 
     pub(super) fn started_ms(&self) -> u64 {

@@ -13,6 +13,7 @@ use crate::{
     access::Role,
     agents,
     backup::SpoolError,
+    disk::{Frozen, NoRoom},
     events::{AppendError, ReadError, ReserveError},
     registry::{AddError, AliasError, ChangeError, RemoveAliasError, RemoveError},
     runtime::{self, CallError, ErrorKind, Fault},
@@ -31,6 +32,9 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// When a backup is under way already.
 const BACKUP_RETRY: Duration = Duration::from_secs(10);
+
+/// When the disk has no room.
+const DISK_RETRY: Duration = Duration::from_secs(30);
 
 /// When something is to be removed on which a turn runs. A driver stays for half a minute after it.
 const IN_USE_RETRY: Duration = Duration::from_secs(30);
@@ -199,6 +203,7 @@ impl From<AppendError> for Error {
                 "outcome_unknown",
                 "the disk failed while this was stored: it may or may not have happened; look before you send it again",
             ),
+            AppendError::Frozen => Self::from(NoRoom::Frozen(Frozen::Full)),
             AppendError::Fenced => {
                 let message = "the session was busy elsewhere and nothing was stored; send the request again";
                 unavailable("session_busy", message).with_retry(Retry::After(BUSY_RETRY))
@@ -270,6 +275,16 @@ impl From<agents::StoreError> for Error {
                 internal("store_unreadable", message).because(format!("{error}: {source}"))
             }
         }
+    }
+}
+
+impl From<NoRoom> for Error {
+    fn from(error: NoRoom) -> Self {
+        let code = match error {
+            NoRoom::Frozen(Frozen::ReadOnly) => "disk_read_only",
+            NoRoom::Little { .. } | NoRoom::Frozen(Frozen::Full) => "disk_full",
+        };
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, code, error.to_string()).with_retry(Retry::After(DISK_RETRY))
     }
 }
 

@@ -76,7 +76,7 @@ pub use self::{
     probe::{ProbeError, probe},
     serve::serve,
 };
-use crate::{access::Role, registry::Registry, runtime::Profile};
+use crate::{access::Role, disk::NoRoom, registry::Registry, runtime::Profile};
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +85,25 @@ pub enum Access {
     Anyone,
     /// Whoever shows a valid key, or what a browser got for one, of this role or a higher one.
     Key(Role),
+}
+
+/// What a request needs of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomWish {
+    /// Nothing is stored that must last.
+    Nothing,
+    /// It ends something, or changes a little of what there is: the disk's reserve is for that, too.
+    Reserve,
+    /// It adds to what is stored.
+    More,
+}
+
+const fn room_wish(method: &Method) -> RoomWish {
+    match *method {
+        Method::GET => RoomWish::Nothing,
+        Method::DELETE => RoomWish::Reserve,
+        _ => RoomWish::More,
+    }
 }
 
 /// One way in.
@@ -99,7 +118,17 @@ pub struct RouteInfo {
     pub speaks: Speaks,
     /// True when what it asks for is done upstream and not here.
     pub elsewhere: bool,
+    /// What it needs of the disk.
+    pub room: RoomWish,
     handler: fn(MethodFilter) -> MethodRouter<App>,
+}
+
+impl RouteInfo {
+    /// The same, which may use the disk's reserve.
+    const fn spared(mut self) -> Self {
+        self.room = RoomWish::Reserve;
+        self
+    }
 }
 
 type Handler = fn(MethodFilter) -> MethodRouter<App>;
@@ -109,11 +138,20 @@ const MEMBER: Role = Role::Member;
 const ADMIN: Role = Role::Admin;
 
 const fn route(role: Role, method: Method, path: &'static str, speaks: Speaks, handler: Handler) -> RouteInfo {
-    RouteInfo { method, path, access: Access::Key(role), speaks, elsewhere: false, handler }
+    let room = room_wish(&method);
+    RouteInfo { method, path, access: Access::Key(role), speaks, elsewhere: false, room, handler }
 }
 
 const fn open(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
-    RouteInfo { method, path, access: Access::Anyone, speaks: Speaks::Lap, elsewhere: false, handler }
+    RouteInfo {
+        method,
+        path,
+        access: Access::Anyone,
+        speaks: Speaks::Lap,
+        elsewhere: false,
+        room: RoomWish::Nothing,
+        handler,
+    }
 }
 
 const fn keyed(role: Role, method: Method, path: &'static str, handler: Handler) -> RouteInfo {
@@ -132,12 +170,28 @@ const fn page(role: Role, path: &'static str, handler: Handler) -> RouteInfo {
 
 /// The same for what shows nothing that is anybody's.
 const fn open_page(path: &'static str, handler: Handler) -> RouteInfo {
-    RouteInfo { method: Method::GET, path, access: Access::Anyone, speaks: Speaks::Browser, elsewhere: false, handler }
+    RouteInfo {
+        method: Method::GET,
+        path,
+        access: Access::Anyone,
+        speaks: Speaks::Browser,
+        elsewhere: false,
+        room: RoomWish::Nothing,
+        handler,
+    }
 }
 
 /// A form that somebody sends who need not have signed in. Its handler checks where it comes from.
 const fn open_form(path: &'static str, handler: Handler) -> RouteInfo {
-    RouteInfo { method: Method::POST, path, access: Access::Anyone, speaks: Speaks::Browser, elsewhere: false, handler }
+    RouteInfo {
+        method: Method::POST,
+        path,
+        access: Access::Anyone,
+        speaks: Speaks::Browser,
+        elsewhere: false,
+        room: RoomWish::Nothing,
+        handler,
+    }
 }
 
 /// A way in of the Anthropic dialect.
@@ -148,7 +202,15 @@ const fn beta(role: Role, method: Method, path: &'static str, handler: Handler) 
 /// A way through this host to the vendor's API.
 const fn onward(role: Role, method: Method, path: &'static str, betas: Betas, handler: Handler) -> RouteInfo {
     let access = Access::Key(role);
-    RouteInfo { method, path, access, speaks: Speaks::Anthropic { betas }, elsewhere: true, handler }
+    RouteInfo {
+        method,
+        path,
+        access,
+        speaks: Speaks::Anthropic { betas },
+        elsewhere: true,
+        room: RoomWish::Nothing,
+        handler,
+    }
 }
 
 /// The same for what belongs to the account as a whole: it has no owner here, so it is for admins.
@@ -206,12 +268,12 @@ static ROUTES: &[RouteInfo] = &[
     keyed(ADMIN, Method::POST, "/api/agent-runtimes", |m| on(m, versions::add)),
     keyed(READER, Method::GET, "/api/agent-runtimes/{id}", |m| on(m, versions::get)),
     keyed(ADMIN, Method::DELETE, "/api/agent-runtimes/{id}", |m| on(m, versions::remove)),
-    keyed(ADMIN, Method::POST, "/api/agent-runtimes/{id}/rollback", |m| on(m, versions::roll_back)),
+    keyed(ADMIN, Method::POST, "/api/agent-runtimes/{id}/rollback", |m| on(m, versions::roll_back)).spared(),
     keyed(ADMIN, Method::DELETE, "/api/agent-runtimes/{id}/versions/{component}", |m| on(m, versions::remove_version)),
     keyed(ADMIN, Method::PUT, "/api/components/{digest}", |m| on(m, versions::upload)),
-    keyed(ADMIN, Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)),
+    keyed(ADMIN, Method::PUT, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::put_credential)).spared(),
     keyed(ADMIN, Method::DELETE, "/api/agent-runtimes/{id}/credentials", |m| on(m, runtimes::remove_credential)),
-    keyed(ADMIN, Method::POST, "/api/agent-runtimes/{id}/credentials/probe", |m| on(m, credential::probe)),
+    keyed(ADMIN, Method::POST, "/api/agent-runtimes/{id}/credentials/probe", |m| on(m, credential::probe)).spared(),
     keyed(READER, Method::GET, "/api/runtime-harnesses", |m| on(m, harnesses::list)),
     keyed(ADMIN, Method::POST, "/api/runtime-harnesses", |m| on(m, harnesses::create)),
     keyed(ADMIN, Method::PUT, "/api/runtime-harnesses/{id}", |m| on(m, harnesses::update)),
@@ -222,8 +284,8 @@ static ROUTES: &[RouteInfo] = &[
     keyed(READER, Method::GET, "/api/agents/{id}", |m| on(m, agents::get)),
     keyed(MEMBER, Method::PATCH, "/api/agents/{id}", |m| on(m, agents::update)),
     keyed(MEMBER, Method::DELETE, "/api/agents/{id}", |m| on(m, agents::delete)),
-    keyed(MEMBER, Method::POST, "/api/agents/{id}/pause", |m| on(m, agents::pause)),
-    keyed(MEMBER, Method::POST, "/api/agents/{id}/resume", |m| on(m, agents::resume)),
+    keyed(MEMBER, Method::POST, "/api/agents/{id}/pause", |m| on(m, agents::pause)).spared(),
+    keyed(MEMBER, Method::POST, "/api/agents/{id}/resume", |m| on(m, agents::resume)).spared(),
     keyed(READER, Method::GET, "/api/sessions/stream", |m| on(m, sessions::feed)),
     keyed(READER, Method::GET, "/api/orphans", |m| on(m, orphans::list)),
     keyed(ADMIN, Method::DELETE, "/api/orphans/{id}", |m| on(m, orphans::forget)),
@@ -234,31 +296,31 @@ static ROUTES: &[RouteInfo] = &[
     keyed(READER, Method::GET, "/session/{id}/message", |m| on(m, sessions::messages)),
     keyed(MEMBER, Method::POST, "/session/{id}/message", |m| on(m, sessions::message)),
     keyed(MEMBER, Method::POST, "/session/{id}/prompt_async", |m| on(m, sessions::prompt)),
-    keyed(MEMBER, Method::POST, "/session/{id}/kill", |m| on(m, sessions::kill)),
-    keyed(MEMBER, Method::POST, "/session/{id}/interrupt", |m| on(m, sessions::interrupt)),
-    keyed(MEMBER, Method::POST, "/session/{id}/abort", |m| on(m, sessions::interrupt)),
+    keyed(MEMBER, Method::POST, "/session/{id}/kill", |m| on(m, sessions::kill)).spared(),
+    keyed(MEMBER, Method::POST, "/session/{id}/interrupt", |m| on(m, sessions::interrupt)).spared(),
+    keyed(MEMBER, Method::POST, "/session/{id}/abort", |m| on(m, sessions::interrupt)).spared(),
     keyed(READER, Method::GET, "/session/{id}/runtime_events", |m| on(m, events::stream)),
     keyed(READER, Method::GET, "/session/{id}/runtime_events/list", |m| on(m, events::list)),
     beta(MEMBER, Method::POST, "/v1/agents", |m| on(m, anthropic::agents::create)),
     beta(READER, Method::GET, "/v1/agents", |m| on(m, anthropic::agents::list_all)),
     beta(READER, Method::GET, "/v1/agents/{id}", |m| on(m, anthropic::agents::retrieve)),
     beta(MEMBER, Method::POST, "/v1/agents/{id}", |m| on(m, anthropic::agents::update)),
-    beta(MEMBER, Method::POST, "/v1/agents/{id}/archive", |m| on(m, anthropic::agents::archive)),
+    beta(MEMBER, Method::POST, "/v1/agents/{id}/archive", |m| on(m, anthropic::agents::archive)).spared(),
     beta(READER, Method::GET, "/v1/agents/{id}/versions", |m| on(m, anthropic::agents::versions)),
     beta(MEMBER, Method::POST, "/v1/environments", |m| on(m, anthropic::environments::create)),
     beta(READER, Method::GET, "/v1/environments", |m| on(m, anthropic::environments::list)),
     beta(READER, Method::GET, "/v1/environments/{id}", |m| on(m, anthropic::environments::retrieve)),
     beta(MEMBER, Method::POST, "/v1/environments/{id}", |m| on(m, anthropic::environments::update)),
     beta(MEMBER, Method::DELETE, "/v1/environments/{id}", |m| on(m, anthropic::environments::delete)),
-    beta(MEMBER, Method::POST, "/v1/environments/{id}/archive", |m| on(m, anthropic::environments::archive)),
+    beta(MEMBER, Method::POST, "/v1/environments/{id}/archive", |m| on(m, anthropic::environments::archive)).spared(),
     beta(MEMBER, Method::POST, "/v1/sessions", |m| on(m, anthropic::sessions::create)),
     beta(READER, Method::GET, "/v1/sessions", |m| on(m, anthropic::sessions::list)),
     beta(READER, Method::GET, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::retrieve)),
     beta(MEMBER, Method::POST, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::update)),
     beta(MEMBER, Method::DELETE, "/v1/sessions/{id}", |m| on(m, anthropic::sessions::delete)),
-    beta(MEMBER, Method::POST, "/v1/sessions/{id}/archive", |m| on(m, anthropic::sessions::archive)),
+    beta(MEMBER, Method::POST, "/v1/sessions/{id}/archive", |m| on(m, anthropic::sessions::archive)).spared(),
     shared(READER, Method::GET, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::page)),
-    shared(MEMBER, Method::POST, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::send)),
+    shared(MEMBER, Method::POST, "/v1/sessions/{id}/events", |m| on(m, anthropic::events::send)).spared(),
     shared(READER, Method::GET, "/v1/sessions/{id}/events/stream", |m| on(m, anthropic::events::stream)),
     route(READER, Method::GET, "/v1/models/{id}", Speaks::Anthropic { betas: FREE }, |m| {
         on(m, anthropic::models::retrieve)
@@ -395,6 +457,11 @@ fn admit(app: &App, route: &RouteInfo, request: &Request) -> Result<Option<Princ
     route.speaks.check(headers).map_err(refused)?;
     if route.elsewhere {
         idempotency::refuse(request).map_err(refused)?;
+    }
+    match route.room {
+        RoomWish::Nothing => {}
+        RoomWish::Reserve => app.disk().writes().map_err(|frozen| refused(NoRoom::from(frozen).into()))?,
+        RoomWish::More => app.disk().admit().map_err(|little| refused(little.into()))?,
     }
     Ok(Some(principal))
 }

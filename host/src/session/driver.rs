@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     clock,
+    disk::Room,
     events::{self, AppendError, Limit, ReadError, Reader, Record, Run, Writer, WriterError},
     id::SessionId,
     runtime::{self, CallError, Frames, Instance, Listen},
@@ -271,9 +272,11 @@ impl Driver {
 
     async fn run(mut self) -> Result<(), Stop> {
         let mut credentials = self.core.upstreams.changes();
+        let mut room = self.core.disk.room();
         self.tell(Event::Time).await?;
         while !self.left {
             let armed = self.arm();
+            let has_room = *room.borrow_and_update() != Room::None;
             select! {
                 command = self.inbox.recv() => match command {
                     Some(command) => self.obey(command).await?,
@@ -295,7 +298,7 @@ impl Driver {
                     self.called(called).await?;
                     self.sent_durably();
                 }
-                item = self.feed.next(), if self.reading => {
+                item = self.feed.next(), if self.reading && has_room => {
                     self.reading = false;
                     self.read(item).await?;
                 }
@@ -309,6 +312,7 @@ impl Driver {
                     }
                     self.tell(Event::Credential(version)).await?;
                 }
+                _ = room.changed() => {}
                 () = &mut self.alarm, if armed => self.tell(Event::Time).await?,
             }
         }

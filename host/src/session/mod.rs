@@ -65,6 +65,7 @@ use crate::{
     access::{OwnerId, Scope, Stretch},
     agents::{Provision, Provisions},
     clock,
+    disk::Disk,
     events::{AppendError, EventLog, Limit, ReadError, Reader, Run, Span, Writer, WriterError},
     id::{AgentId, ComponentDigest, EnvironmentId, MessageId, RuntimeId, SessionId},
     registry::Registry,
@@ -131,6 +132,7 @@ struct Core {
     changes: Changes,
     /// Where drivers and guests run.
     executor: Handle,
+    disk: Disk,
     sends: Sends,
     /// Where guests' calls are written down, if the operator wants that.
     recordings: Option<Arc<Recordings>>,
@@ -176,6 +178,7 @@ impl Sessions {
         provisions: Provisions,
         upstreams: Upstreams,
         executor: Handle,
+        disk: Disk,
         recordings: Option<Arc<Recordings>>,
     ) -> Self {
         let core = Core {
@@ -187,6 +190,7 @@ impl Sessions {
             live: Live::default(),
             changes: Changes::default(),
             executor,
+            disk,
             recordings,
             chances: RandomState::new(),
         };

@@ -62,7 +62,7 @@ impl Vault {
     /// As for [`Vault::open`].
     #[allow(clippy::needless_pass_by_value, reason = "the key's memory is cleared here")]
     pub fn open_copy(directory: &Path, store: &StoreFile, key: VaultKey) -> Result<Self, OpenError> {
-        Self::open_as(directory, &store.identity, &key)
+        Self::open_as(directory, &store.identity, &key, |builder, file| builder.open(file))
     }
 }
 

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::{
     Vault, begin,
     manifest::{MANIFEST, Manifest},
-    probe,
+    note_failure, probe,
     seal::{IntegrityError, IntegrityFault, Place},
     secret::{Secret, UnusableSecret, masked},
     table::{Also, RowError},
@@ -259,6 +259,17 @@ impl Vault {
 
     /// One transaction: the manifest is read, changed together with the records, and written.
     fn change<T>(
+        &self,
+        apply: impl FnOnce(&mut Manifest, &WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let changed = self.try_change(apply);
+        if changed.is_err() {
+            note_failure(&self.db, &self.failed);
+        }
+        changed
+    }
+
+    fn try_change<T>(
         &self,
         apply: impl FnOnce(&mut Manifest, &WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {

@@ -70,6 +70,7 @@ pub use self::{
     seal::{IntegrityError, IntegrityFault, Place, Sealer, StreamKey, version},
     secret::{Secret, UnusableSecret},
 };
+use crate::disk::Overlay;
 
 const DATABASE_FILE: &str = "vault.redb";
 /// The event log's file, which belongs to another module and never stands alone.
@@ -187,6 +188,20 @@ pub struct Vault {
     key: KeyId,
     /// The generation of the credentials: how many changes this process has made to them.
     credential_changes: watch::Sender<u64>,
+    /// True once a write has failed: nothing is written any more.
+    failed: Failed,
+}
+
+/// Turns true when the disk has failed under a write.
+type Failed = watch::Sender<bool>;
+
+/// Keeps in mind whether a failed write was the disk's fault, after which the database takes no more.
+fn note_failure(db: &Database, failed: &Failed) {
+    if let Err(error) = db.begin_write() {
+        let error = redb::Error::from(error);
+        tracing::error!(%error, "a change of the vault failed; it takes no more until a restart");
+        failed.send_replace(true);
+    }
 }
 
 impl fmt::Debug for Vault {
@@ -258,6 +273,27 @@ impl Vault {
     // By value: who has opened the store needs its key no more, and dropping it clears the memory.
     #[allow(clippy::needless_pass_by_value, reason = "the key's memory is cleared here")]
     pub fn open(directory: &Path, key: VaultKey) -> Result<Self, OpenError> {
+        Self::open_in(directory, &key, |builder, file| builder.open(file))
+    }
+
+    /// The same where nothing can be written: what this process changes ends with it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    #[allow(clippy::needless_pass_by_value, reason = "the key's memory is cleared here")]
+    pub fn open_frozen(directory: &Path, key: VaultKey) -> Result<Self, OpenError> {
+        Self::open_in(directory, &key, |builder, file| match Overlay::open(file) {
+            Ok(overlay) => builder.create_with_backend(overlay),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(redb::DatabaseError::DatabaseAlreadyOpen),
+            Err(error) => Err(redb::StorageError::Io(error).into()),
+        })
+    }
+
+    fn open_in(
+        directory: &Path,
+        key: &VaultKey,
+        open: impl FnOnce(&mut redb::Builder, &Path) -> Result<Database, redb::DatabaseError>,
+    ) -> Result<Self, OpenError> {
         let path = || directory.to_owned();
         match Self::presence(directory).map_err(|source| OpenError::Io { path: path(), source })? {
             Presence::Store => {}
@@ -268,10 +304,15 @@ impl Vault {
             IdentityError::Io(source) => OpenError::Io { path: path(), source },
             other => OpenError::Damaged { path: path(), reason: other.to_string() },
         })?;
-        Self::open_as(directory, &identity, &key)
+        Self::open_as(directory, &identity, key, open)
     }
 
-    fn open_as(directory: &Path, identity: &Identity, key: &VaultKey) -> Result<Self, OpenError> {
+    fn open_as(
+        directory: &Path,
+        identity: &Identity,
+        key: &VaultKey,
+        open: impl FnOnce(&mut redb::Builder, &Path) -> Result<Database, redb::DatabaseError>,
+    ) -> Result<Self, OpenError> {
         let path = || directory.to_owned();
         check_key(directory, identity, key)?;
         let database = |source: redb::Error| match source {
@@ -281,13 +322,14 @@ impl Vault {
         let mut builder = Database::builder();
         // A plain open trusts the pages of a file that was closed properly, and may panic on altered ones.
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let db = builder.open(directory.join(DATABASE_FILE)).map_err(|error| database(error.into()))?;
+        let db = open(&mut builder, &directory.join(DATABASE_FILE)).map_err(|error| database(error.into()))?;
         let sealer = read_keys(&db, identity, key).map_err(|error| match error {
             KeysError::Database(source) => database(source),
             KeysError::WrongKey(needed) => OpenError::WrongKey { given: key.id(), needed },
             KeysError::Damaged(reason) => OpenError::Damaged { path: path(), reason },
         })?;
-        let vault = Self { db: Arc::new(db), sealer, key: key.id(), credential_changes: watch::Sender::default() };
+        let credential_changes = watch::Sender::default();
+        let vault = Self { db: Arc::new(db), sealer, key: key.id(), credential_changes, failed: Failed::default() };
         vault.verify().map_err(|error| match error {
             StoreError::Integrity(source) => OpenError::Integrity { path: path(), source },
             StoreError::Database(source) => OpenError::Database { path: path(), source },
@@ -312,6 +354,12 @@ impl Vault {
     #[must_use]
     pub fn sealer(&self) -> Sealer {
         self.sealer.clone()
+    }
+
+    /// Turns true when a change has failed and the process should end, so that the next one reads what the disk has.
+    #[must_use]
+    pub fn failed(&self) -> watch::Receiver<bool> {
+        self.failed.subscribe()
     }
 
     /// The database, for tables of other modules that belong into the same file.

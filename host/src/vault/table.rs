@@ -6,7 +6,7 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefini
 use zeroize::Zeroizing;
 
 use super::{
-    Vault,
+    Failed, Vault, note_failure,
     seal::{IntegrityError, Place, Sealer, version},
 };
 
@@ -51,6 +51,7 @@ impl RowError {
 pub(crate) struct Table {
     db: Arc<Database>,
     sealer: Sealer,
+    failed: Failed,
     definition: SealedRows,
 }
 
@@ -87,7 +88,7 @@ pub(crate) enum Also<'a> {
 
 impl Table {
     pub(crate) fn new(vault: &Vault, definition: SealedRows) -> Self {
-        Self { db: vault.database(), sealer: vault.sealer(), definition }
+        Self { db: vault.database(), sealer: vault.sealer(), failed: vault.failed.clone(), definition }
     }
 
     /// The table as it is now; nothing where it was never written to.
@@ -221,6 +222,17 @@ impl Table {
 
     /// One write transaction, which is given up when `work` fails or has nothing to write.
     fn transact<T, E: From<RowError>>(
+        &self,
+        work: impl FnOnce(&redb::WriteTransaction) -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        let done = self.try_transact(work);
+        if done.is_err() {
+            note_failure(&self.db, &self.failed);
+        }
+        done
+    }
+
+    fn try_transact<T, E: From<RowError>>(
         &self,
         work: impl FnOnce(&redb::WriteTransaction) -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {

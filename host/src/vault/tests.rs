@@ -474,13 +474,16 @@ fn a_failed_commit_is_an_unknown_outcome_and_the_last_change() {
     let identity = Identity::fresh(key.id());
     fill(&db, &identity, &key).unwrap();
     let Ok(sealer) = read_keys(&db, &identity, &key) else { unreachable!("it was just written") };
-    let vault = Vault { db: Arc::new(db), sealer, key: key.id(), credential_changes: watch::Sender::default() };
+    let credential_changes = watch::Sender::default();
+    let vault = Vault { db: Arc::new(db), sealer, key: key.id(), credential_changes, failed: watch::Sender::default() };
     let put = || vault.put_credential(&runtime("claude"), secret(KEY), "https://api.example.com".parse().unwrap());
     let changes = vault.credential_changes();
     assert_eq!(put().unwrap().version, 1);
+    assert!(!*vault.failed().borrow());
     fails.store(true, Ordering::Relaxed);
     assert!(matches!(put(), Err(StoreError::OutcomeUnknown(_))));
     assert_eq!(*changes.borrow(), 2, "what may have happened is announced");
+    assert!(*vault.failed().borrow(), "the host does not learn that it must be restarted");
     fails.store(false, Ordering::Relaxed);
     assert!(matches!(put(), Err(StoreError::Database(_))), "no change after one that is unknown");
     let removed = vault.remove_credential(&runtime("claude"));

@@ -210,7 +210,7 @@ impl<'a> Run<'a> {
     }
 
     fn start(&self, db: redb::Database) -> Result<EventLog, StartError> {
-        EventLog::start(db, self.sealer.clone(), self.limits)
+        EventLog::start(db, self.sealer.clone(), self.limits, false)
     }
 
     fn close(&self, log: EventLog) {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     super::{
+        App,
         app::Draining,
         dialect::Dialect,
         error::Error,
@@ -70,6 +71,7 @@ pub(in super::super) async fn send(
     _: Principal,
     attempt: Attempt,
     sessions: Sessions,
+    State(app): State<App>,
     Path(id): Path<String>,
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
@@ -78,6 +80,10 @@ pub(in super::super) async fn send(
         return Err(Error::invalid(format_args!("events: must be a list of 1 to {EVENTS_MAX}")));
     }
     let inputs = inputs("events", new.events)?;
+    // What goes on with a turn, or ends it, may use the disk's reserve.
+    if inputs.iter().any(|input| input.usage == Use::Prompt) {
+        app.disk().admit()?;
+    }
     let ids: Vec<MessageId> =
         (0..).map(|place| attempt.id::<Reserved>().plus(place)).map(MessageId::from).take(inputs.len()).collect();
     // Only what the upstream has taken is told as processed.

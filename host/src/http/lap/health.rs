@@ -11,6 +11,7 @@ use super::super::{
     error::{Error, Retry},
     json, on_disk,
 };
+use crate::disk::Room;
 
 /// The process lives.
 pub(in super::super) async fn health() -> Response {
@@ -25,6 +26,13 @@ pub(in super::super) async fn ready(State(app): State<App>) -> Response {
     }
     if app.is_fenced() {
         return not_ready("the event log failed to commit; the host must be restarted").into_response();
+    }
+    let disk = app.disk();
+    if let Err(frozen) = disk.writes() {
+        return not_ready(&frozen.to_string()).into_response();
+    }
+    if disk.seen().room == Room::None {
+        return not_ready("the disk of the data directory is full: nothing is read from upstreams").into_response();
     }
     match on_disk(move || app.reads()).await.and_then(|read| read.map_err(Error::from)) {
         Ok(_) => json::text(StatusCode::OK, r#"{"status":"ready"}"#),

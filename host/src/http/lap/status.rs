@@ -7,7 +7,11 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::super::{App, error::Error, json, on_disk, principal::Principal};
-use crate::{id::RuntimeId, session};
+use crate::{
+    disk::{self, Frozen, Room, Seen},
+    id::RuntimeId,
+    session,
+};
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -17,6 +21,7 @@ struct Status<'a> {
     sessions: Sessions,
     store: Store,
     vault: Vault,
+    disk: Disk,
     /// The runtime of what is made without naming one.
     default_runtime: &'a RuntimeId,
 }
@@ -33,6 +38,27 @@ struct Store {
     bytes: u64,
     /// True when the log takes no more writes until the host is restarted.
     fenced: bool,
+}
+
+#[derive(Serialize)]
+struct Disk {
+    free_bytes: u64,
+    reserve_bytes: u64,
+    /// What is taken of new things, and why not all of it.
+    room: &'static str,
+}
+
+impl Disk {
+    fn of(disk: &disk::Disk) -> Self {
+        let Seen { room, free_bytes, reserve_bytes } = disk.seen();
+        let room = match (disk.frozen(), room) {
+            (Some(Frozen::ReadOnly), _) => "read_only",
+            (Some(Frozen::Full), _) | (None, Room::None) => "none",
+            (None, Room::Little) => "little",
+            (None, Room::Enough) => "enough",
+        };
+        Self { free_bytes, reserve_bytes, room }
+    }
 }
 
 #[derive(Serialize)]
@@ -54,6 +80,7 @@ pub(in super::super) async fn get(
             sessions: Sessions { live: known.running(), stored: known.count()? },
             store: Store { bytes: bytes(&app.files().events)?, fenced: app.is_fenced() },
             vault: Vault { key_id: app.vault().key_id().to_string(), bytes: bytes(&app.files().vault)? },
+            disk: Disk::of(app.disk()),
             default_runtime: app.default_runtime(),
         };
         Ok(json::json(StatusCode::OK, &status))
