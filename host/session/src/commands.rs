@@ -8,7 +8,7 @@ use crate::{
     Moment, UpstreamEnd,
     backoff::Backoff,
     ending::EndOfSession,
-    event::{self, Arrived, Reason, RetryStatus},
+    event::{self, Arrived, Forwarded, Reason, RetryStatus},
     failure::{Cause, Failure, Verdict},
     interface::{Action, Call, Done, Prompt, Reply, Ticket},
     machine::{Calling, HELD_UP, Machine, QUEUE_BYTES_MAX, QUEUE_MAX, Sending, WITH_CREDENTIAL},
@@ -158,7 +158,7 @@ impl Machine {
         self.decide(Input::Interrupt);
         let stops = self.state().stop() == Stop::Wanted;
         let id = self.own_id();
-        if stops && told {
+        if stops && (told || self.ingest.has_interrupts_enough()) {
             // The wish stands in the log and is on its way: another one says nothing new.
             self.stop.get_or_insert_with(|| StopClock::beginning(self.now.at)).try_again();
             self.withdraw_queue(Reason::Interrupted);
@@ -230,7 +230,10 @@ impl Machine {
         match stop {
             // It does not overtake a prompt of which it is not known whether it has arrived.
             Stop::Wanted if in_doubt && now < clock.since + HELD_UP => false,
-            Stop::Wanted if clock.backoff.is_due(now) => self.call(Calling::Interrupt, Call::SendInterrupt),
+            Stop::Wanted if clock.backoff.is_due(now) => {
+                self.ingest.interrupts_sent(Forwarded::Unknown);
+                self.call(Calling::Interrupt, Call::SendInterrupt)
+            }
             Stop::Sent if STOP_LOOKS.get(clock.looks).is_some_and(|after| now >= clock.since + *after) => {
                 clock.looks += 1;
                 if self.connection.is_ready() && self.connection.looking().is_none() {
@@ -262,6 +265,7 @@ impl Machine {
     pub(crate) fn interrupt_sent(&mut self, result: Result<Done, Failure>) {
         let failure = match result {
             Ok(Done::Outcome { outcome, frames }) => {
+                self.ingest.interrupts_sent(Forwarded::Yes);
                 self.decide(Input::Stopped);
                 self.take(outcome, &frames, Calling::Interrupt);
                 return;
@@ -271,6 +275,7 @@ impl Machine {
         };
         // A guest that breaks off may have another try, too: until a minute is over.
         if failure.verdict() == Verdict::Final && failure.cause != Cause::Fault {
+            self.ingest.interrupts_sent(Forwarded::No);
             return self.not_stopped(&failure);
         }
         let chance = self.connection.chance();

@@ -315,6 +315,36 @@ pub fn interrupt(id: &str, forwarded: bool) -> String {
     event.to_string()
 }
 
+/// Whether a wish to stop a turn was given to the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// It was not, or the upstream has refused it.
+    No,
+    /// It is on its way, or was lost on it.
+    Unknown,
+    /// The upstream has taken it.
+    Yes,
+}
+
+/// What became of a wish to stop the turn when the turn is over and the upstream has not shown that it came to the wish: that
+/// it was taken there, at `at`; that it was not given to it; or that nobody knows.
+#[must_use]
+pub fn interrupt_over(id: &str, forwarded: Forwarded, at: &str) -> String {
+    let mut event = serde_json::json!({"type": INTERRUPT, "id": id, "processed_at": null});
+    match forwarded {
+        Forwarded::Yes => event["processed_at"] = at.into(),
+        Forwarded::Unknown => event["forwarded"] = "unknown".into(),
+        Forwarded::No => event["forwarded"] = false.into(),
+    }
+    event.to_string()
+}
+
+/// True when the turn of a wish to stop it was over before it was known whether the upstream has it.
+#[must_use]
+pub fn is_perhaps_forwarded(json: &str) -> bool {
+    memchr::memmem::find(json.as_bytes(), b"\"forwarded\":\"unknown\"").is_some()
+}
+
 /// True when a wish to stop the turn, as the log has it, was for the upstream.
 #[must_use]
 pub fn is_forwarded(json: &str) -> bool {

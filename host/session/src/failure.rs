@@ -84,7 +84,8 @@ impl Failure {
     /// True when what was to be sent may have arrived all the same.
     #[must_use]
     pub const fn leaves_doubt(&self) -> bool {
-        matches!(self.cause, Cause::Declared(ErrorKind::Upstream) | Cause::Slow)
+        // A gateway says that it is overloaded also where the answer of what is behind it was lost.
+        matches!(self.cause, Cause::Declared(ErrorKind::Upstream | ErrorKind::Overloaded) | Cause::Slow)
     }
 
     /// True when the upstream says that it has no such thing: what was asked for is over there.

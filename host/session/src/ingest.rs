@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::VecDeque};
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use lap_model::{
     contract::Effect,
     time::{parse_us, rfc3339_of},
@@ -9,14 +10,17 @@ use lap_model::{
 
 use crate::{
     dedup::{Fingerprint, Secret, Seen},
-    event::{self, Arrived, Head, Invalid, OwnIds},
+    event::{self, Arrived, Forwarded, Head, Invalid, OwnIds},
     index::{Index, Segment},
     state::Input,
 };
 
-/// Wishes to stop a turn of which the upstream's own event has not come yet. A runtime that never shows them has no more use
-/// for the older ones.
-const INTERRUPTS_MAX: usize = 8;
+/// Wishes to stop a turn that is over now, of which the upstream's own event has not come yet. What it shows of older ones is
+/// taken for events of its own.
+const LATE_INTERRUPTS_MAX: usize = 8;
+
+/// Wishes to stop one turn that stand in the log. More say nothing new.
+const INTERRUPTS_MAX: usize = 64;
 
 /// Prompts that the session waits for no more, and that the upstream may show still. What it shows of older ones is taken for
 /// events of its own.
@@ -32,18 +36,30 @@ pub struct Ingest {
     pub(crate) index: Index,
     /// When the upstream ended a turn last, in microseconds since the epoch.
     ended_us: Option<i64>,
-    /// The ids of wishes to stop a turn whose own event the upstream has yet to show.
-    interrupts: VecDeque<String>,
+    /// Wishes to stop a turn whose own event the upstream has yet to show.
+    interrupts: VecDeque<Wish>,
     /// What the upstream calls the latest of those that it has shown, and what the host does.
     shown: Option<(String, String)>,
     /// Prompts that were withdrawn, or whose turn is over, before the upstream has shown that it came to them.
     late: VecDeque<Sought>,
 }
 
+/// A client's wish to stop a turn, as far as the upstream has not shown that it came to it.
+struct Wish {
+    /// Its id in the log.
+    id: String,
+    /// The upstream's id of it, once that is known.
+    theirs: Option<String>,
+    forwarded: Forwarded,
+    /// True once the log says what became of it. What the upstream shows later follows under the same id.
+    told: bool,
+}
+
 /// What a client's event says, as far as the upstream shows it again.
 #[derive(Debug, Clone, PartialEq)]
 enum Said {
-    /// The text of a message, and what stands in it beside text: an upstream may write its content in another way.
+    /// The text of a message, and what stands in it beside text: an upstream may write its content in another way. The text is
+    /// in its [`spelling`].
     Message(String, Vec<serde_json::Value>),
     /// All that another event says.
     Members(serde_json::Map<String, serde_json::Value>),
@@ -52,7 +68,9 @@ enum Said {
 impl Said {
     fn of(kind: &str, json: &str) -> Self {
         match kind {
-            "user.message" => Self::Message(event::message_text(json).unwrap_or_default(), event::attachments(json)),
+            "user.message" => {
+                Self::Message(spelling(&event::message_text(json).unwrap_or_default()), event::attachments(json))
+            }
             _ => Self::Members(serde_json::from_str(json).unwrap_or_default()),
         }
     }
@@ -61,7 +79,7 @@ impl Said {
         match self {
             Self::Message(text, attachments) => {
                 let shown = event::attachments(json);
-                event::message_text(json).is_some_and(|said| said == *text)
+                event::message_text(json).is_some_and(|said| spelling(&said) == *text)
                     && attachments.len() == shown.len()
                     && attachments.iter().zip(&shown).all(|(sent, shown)| agrees(sent, shown))
             }
@@ -70,6 +88,12 @@ impl Said {
             }),
         }
     }
+}
+
+/// A text as it is compared: upstreams compose characters, and write line ends and blanks, in their own way.
+fn spelling(text: &str) -> String {
+    let composed = ComposingNormalizerBorrowed::new_nfc().normalize(text);
+    composed.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// True when nothing in what is shown contradicts what was sent. An upstream may leave out the bytes of an image.
@@ -309,13 +333,45 @@ impl Ingest {
     /// A client's wish to stop the turn stands in the log under this id, and the upstream will show one of its own.
     pub fn interrupts(&mut self, id: String) {
         // The log may be recalled while a wish comes into it.
-        if self.interrupts.contains(&id) {
+        if self.interrupts.iter().any(|wish| wish.id == id) {
             return;
         }
-        self.interrupts.push_back(id);
-        if self.interrupts.len() > INTERRUPTS_MAX {
-            self.interrupts.pop_front();
-        }
+        self.interrupts.push_back(Wish { id, theirs: None, forwarded: Forwarded::No, told: false });
+        self.bound_interrupts();
+    }
+
+    /// Those of which the log shows an end are late; the others are bounded where they are made.
+    fn bound_interrupts(&mut self) {
+        let mut late = self.interrupts.iter().filter(|wish| wish.told).count();
+        self.interrupts.retain(|wish| {
+            let goes = wish.told && late > LATE_INTERRUPTS_MAX;
+            late -= usize::from(goes);
+            !goes
+        });
+    }
+
+    /// True when so many wishes to stop the turn stand in the log that another one says nothing new.
+    pub(crate) fn has_interrupts_enough(&self) -> bool {
+        self.interrupts.iter().filter(|wish| !wish.told).count() >= INTERRUPTS_MAX
+    }
+
+    /// Of all that the log has no end of yet, this is known.
+    pub(crate) fn interrupts_sent(&mut self, forwarded: Forwarded) {
+        self.interrupts.iter_mut().filter(|wish| !wish.told).for_each(|wish| wish.forwarded = forwarded);
+    }
+
+    /// The wishes of which the log shows no end, and whether they were given to the upstream. Nothing that has a turn ended
+    /// waits for them any more.
+    pub(crate) fn end_interrupts(&mut self) -> Vec<(String, Forwarded)> {
+        let open = self.interrupts.iter_mut().filter(|wish| !wish.told);
+        let ended = open.map(|wish| {
+            wish.told = true;
+            (wish.id.clone(), wish.forwarded)
+        });
+        let ended = ended.collect();
+        self.interrupts.retain(|wish| wish.forwarded != Forwarded::No);
+        self.bound_interrupts();
+        ended
     }
 
     /// The upstream's event of a wish to stop the turn, under the id that the wish has in the log. Nothing where no such
@@ -323,20 +379,30 @@ impl Ingest {
     fn of_interrupt(&mut self, head: &Head<'_>, json: &str) -> Option<Recognised> {
         let theirs = head.id.as_deref();
         let known = self.shown.as_ref().filter(|(id, _)| Some(id.as_str()) == theirs).map(|(_, own)| own.clone());
-        let own = known.or_else(|| self.interrupts.front().cloned())?;
+        let named = |wish: &Wish| wish.theirs.is_some() && wish.theirs.as_deref() == theirs;
+        let unnamed = |told| move |wish: &Wish| wish.theirs.is_none() && wish.told == told;
+        let wishes = &self.interrupts;
+        // One that a turn waits for comes before one that is late.
+        let place = wishes.iter().position(named);
+        let place = place.or_else(|| known.is_none().then(|| wishes.iter().position(unnamed(false))).flatten());
+        let place = place.or_else(|| known.is_none().then(|| wishes.iter().position(unnamed(true))).flatten());
+        let own = place.map(|place| wishes[place].id.clone()).or(known)?;
         let line = event::of_interrupt(json, theirs, &own)?;
-        if self.interrupts.front() == Some(&own) {
-            self.interrupts.pop_front();
+        // That it waits there is what the log says already; one that says nothing of a time does not wait.
+        let is_over = head.is_processed() || !head.timed;
+        match place {
+            Some(place) if is_over => drop(self.interrupts.remove(place)),
+            Some(place) => self.interrupts[place].theirs = theirs.map(str::to_owned),
+            None => {}
         }
         self.shown = theirs.map(|theirs| (theirs.to_owned(), own));
-        // That it waits there is what the log says already; one that says nothing of a time does not wait.
-        let line = (head.is_processed() || !head.timed).then_some(line);
+        let line = is_over.then_some(line);
         Some(Recognised { echo: Echo::None, line, closes: false })
     }
 
-    /// Nobody waits for a turn to be stopped any more: the upstream's next event of such a wish is of another one.
+    /// Nobody waits for a turn to be stopped, and the log, which is an old one, does not say what became of some wishes.
     pub fn forget_interrupts(&mut self) {
-        self.interrupts.clear();
+        self.interrupts.retain(|wish| wish.told);
     }
 
     /// The session waits for this prompt no more, and the upstream may show it still.
@@ -375,11 +441,19 @@ impl Ingest {
         if head.kind == event::INTERRUPT
             && let Some(id) = head.id.as_deref().filter(|id| self.ids.has(id))
         {
-            if head.is_processed() {
-                self.interrupts.retain(|waiting| waiting != id);
-            } else if event::is_forwarded(json) {
+            let is_told = head.is_processed() || event::is_perhaps_forwarded(json);
+            if event::is_the_upstream_s(json) || !event::is_forwarded(json) {
+                self.interrupts.retain(|wish| wish.id != id);
+            } else if !head.is_processed() {
+                // The host's word that it was processed follows this one; an upstream's event without an id does not.
                 self.interrupts(id.to_owned());
             }
+            if let Some(wish) = self.interrupts.iter_mut().find(|wish| wish.id == id) {
+                // Whether it was sent before a restart nobody knows.
+                wish.forwarded = if wish.forwarded == Forwarded::No { Forwarded::Unknown } else { wish.forwarded };
+                wish.told |= is_told;
+            }
+            self.bound_interrupts();
         }
         let fingerprint = self.seen.recall(&head, json, &self.ids);
         self.index.recalled(seq, fingerprint);
@@ -486,6 +560,19 @@ mod tests {
         assert_eq!(echo(&mut ingest, &message("b", "go on", "null"), &mut sought), Echo::Arrived);
         assert_eq!(echo(&mut ingest, &message("c", "go on", "null"), &mut sought), Echo::None);
         assert_eq!(echo(&mut ingest, &message("b", "go on", "\"2026-11-23T10:00:00Z\""), &mut sought), Echo::Begun);
+    }
+
+    #[test]
+    fn a_prompt_is_known_in_another_spelling() {
+        for (sent, shown, expected) in [
+            ("a\\r\\nb  c", "a\\nb c", Echo::ArrivedAndBegun),
+            ("cafe\u{301}", "caf\u{e9}", Echo::ArrivedAndBegun),
+            ("ab", "a b", Echo::None),
+        ] {
+            let json = format!(r#"{{"type":"user.message","content":[{{"type":"text","text":"{sent}"}}]}}"#);
+            let mut sought = Sought::new(OWN, &json).unwrap();
+            assert_eq!(echo(&mut ingest(), &message("b", shown, AT), &mut sought), expected, "{sent}");
+        }
     }
 
     /// The id of the event in the log, what the upstream calls it, and whether it was processed.
@@ -729,7 +816,7 @@ mod tests {
         let mut later = Ingest::new(OwnIds::of("ses_a"), [7; 16], None);
         later.forget();
         later.recall(1, &event::interrupt("evt_a_4", true), None);
-        assert_eq!(later.interrupts, ["evt_a_4"]);
+        assert_eq!(later.interrupts.iter().map(|wish| &*wish.id).collect::<Vec<_>>(), ["evt_a_4"]);
         later.recall(1, &line, None);
         assert!(later.interrupts.is_empty());
         for known in [waits, done] {

@@ -315,7 +315,7 @@ impl Machine {
         // Only wishes are refused, and those are asked about before.
         let next = self.kept.state.apply(input).unwrap_or(self.kept.state);
         if next.stop() == Stop::None && self.kept.state.stop() != Stop::None {
-            self.ingest.forget_interrupts();
+            self.tell_of_interrupts();
         }
         self.kept.state = next;
     }

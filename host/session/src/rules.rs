@@ -296,7 +296,8 @@ fn an_interrupt_that_hangs_is_tried_again_and_there_is_a_word_about_it_and_an_en
         play.pass(SECOND);
     }
     assert_eq!(play.now, Duration::from_secs(60));
-    assert_eq!(play.kinds()[2..], ["session.error", "session.error", "user.message", "session.status_idle"]);
+    let expected = ["session.error", "session.error", "user.message", "user.interrupt", "session.status_idle"];
+    assert_eq!(play.kinds()[2..], expected);
     assert!(play.last().contains("retries_exhausted") && play.state().settled());
 }
 
@@ -770,7 +771,7 @@ fn an_interrupt_waits_until_it_is_known_whether_its_prompt_has_arrived() {
         play.pass(2 * SECOND);
         play.looked();
     }
-    assert_eq!(play.kinds(), ["user.interrupt", "user.message", "session.status_idle"]);
+    assert_eq!(play.kinds(), ["user.interrupt", "user.interrupt", "user.message", "session.status_idle"]);
     assert_eq!(play.calls(), "nothing", "there is nothing to stop");
 }
 
@@ -815,4 +816,63 @@ fn an_end_that_is_no_event_fails_the_turn_that_waits_for_it() {
     play.brings(r#"{"type":"session.status_idle","id":5,"processed_at":"2026-01-01T00:00:00Z"}"#, Effect::Ended);
     assert_eq!(play.state().phase(), Phase::Idle, "what is no text is no id");
     assert_eq!(event::head(play.last()).unwrap().id.as_deref(), Some("evt_a_4"), "{}", play.last());
+}
+
+const LATE_INTERRUPT: [&str; 2] = [
+    r#"{"type":"user.interrupt","id":"x","processed_at":null}"#,
+    r#"{"type":"user.interrupt","id":"x","processed_at":"2026-01-01T00:00:00Z"}"#,
+];
+
+/// The events of wishes to stop a turn: their ids, whether they were processed, and what the upstream calls them.
+fn interrupts(log: &[String]) -> Vec<(String, bool, Option<String>)> {
+    let of = |line: &String| {
+        let head = event::head(line).unwrap();
+        let id = head.id.clone().unwrap_or_default().into_owned();
+        (head.kind == event::INTERRUPT).then(|| (id, head.is_processed(), event::upstream_id(line)))
+    };
+    log.iter().filter_map(of).collect()
+}
+
+#[test]
+fn an_interrupt_that_comes_behind_the_end_of_its_turn_stays_one_and_has_an_end() {
+    for over_restart in [false, true] {
+        let mut play = Play::running();
+        play.interrupt();
+        play.taken("interrupt");
+        play.brings(&status("b", "idle"), Effect::Ended);
+        assert_eq!(
+            play.kinds().last().unwrap(),
+            event::IDLE,
+            "the end of the interrupt stands before that of the turn"
+        );
+        let id = interrupts(&play.log)[0].0.clone();
+        let expected = vec![(id.clone(), false, None), (id.clone(), true, None)];
+        assert_eq!(interrupts(&play.log), expected);
+        let mut play = if over_restart {
+            let mut later = Play::of(play.state());
+            (later.log, later.segments) = (play.log, play.segments);
+            later.machine.next_seq = later.log.len() as u64 + 1;
+            later.machine.connection = crate::connection::Connection::new(false, 7);
+            later.prompt("more");
+            later.connected_again();
+            later.taken("send");
+            later
+        } else {
+            play
+        };
+        LATE_INTERRUPT.iter().for_each(|event| play.brings(event, Effect::None));
+        let theirs = (id, true, Some("x".to_owned()));
+        assert_eq!(interrupts(&play.log), [&expected[..], &[theirs]].concat(), "over a restart: {over_restart}");
+    }
+}
+
+#[test]
+fn an_interrupt_that_is_lost_on_its_way_says_so_when_its_turn_is_over() {
+    let mut play = Play::running();
+    play.interrupt();
+    play.fails("interrupt", ErrorKind::Upstream);
+    play.brings(&status("b", "idle"), Effect::Ended);
+    let last = play.log.iter().rfind(|line| line.contains("user.interrupt")).unwrap();
+    assert!(last.contains(r#""forwarded":"unknown""#) && last.contains(r#""processed_at":null"#), "{last}");
+    assert_eq!(interrupts(&play.log).len(), 2);
 }

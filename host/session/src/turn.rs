@@ -153,6 +153,9 @@ impl Machine {
             && !new.closes
         {
             self.tell_of_prompt();
+            if news != Input::Waits {
+                self.tell_of_interrupts();
+            }
         }
         if new.input == Some(Input::Terminated) {
             // Where a client has ended it, the host says so, once it has seen to it.
@@ -161,6 +164,7 @@ impl Machine {
             }
             self.withdraw_current(Reason::Terminated, Arrived::Unknown);
             self.withdraw_queue(Reason::Terminated);
+            self.tell_of_interrupts();
         }
         // Withdrawn prompts may stand before it now.
         if self.next_seq == seq {
@@ -215,6 +219,15 @@ impl Machine {
             self.ingest.later(sought);
         }
         self.decide(Input::Closed);
+    }
+
+    /// The turn that was to be stopped is over: the host says what became of each wish to stop it, where the upstream has not
+    /// shown that. What it shows later follows under the same id.
+    pub(crate) fn tell_of_interrupts(&mut self) {
+        let at = self.now_text();
+        for (id, forwarded) in self.ingest.end_interrupts() {
+            self.push_own(event::INTERRUPT, &event::interrupt_over(&id, forwarded, &at));
+        }
     }
 
     /// The log shows that the current prompt was processed.

@@ -79,6 +79,10 @@ use crate::{
 /// Messages that are looked at together for one of them.
 const LOOK_BACK: Limit = Limit { rows: 256, bytes: 4 * 1024 * 1024 };
 
+/// What is kept of what an upstream says of the resources of a new session. Of more, what the client said is kept: lists show
+/// it of each session.
+const RESOURCES_BYTES_MAX: usize = 64 * 1024;
+
 /// For how long who ends a session is kept waiting for what is known of its end upstream.
 pub const KILL_ANSWER: Duration = Duration::from_millis(60);
 
@@ -526,7 +530,8 @@ impl Core {
             waits_for: None,
         };
         let mut facts = new.facts;
-        if let Some(resources) = opened.resources.and_then(|json| serde_json::from_str(&json).ok()) {
+        let is_small = |json: &String| json.len() <= RESOURCES_BYTES_MAX && lap_session::event::storable(json).is_ok();
+        if let Some(resources) = opened.resources.filter(is_small).and_then(|json| serde_json::from_str(&json).ok()) {
             facts.resources = resources;
         }
         let messages: Vec<_> = new.prompts.into_iter().map(|prompt| prompt.into_message(MessageId::fresh())).collect();

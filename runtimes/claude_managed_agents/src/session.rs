@@ -284,8 +284,22 @@ pub(crate) fn catch_up(upstream: &mut dyn Upstream, state: &str, cursor: Option<
             break;
         }
     }
+    if matches!(answer, Err(SendError::TooLarge)) {
+        // Asked again it would be as large. What is newer was on the pages before this one.
+        let frames = vec![Frame::new(SESSION_ERROR, UNREADABLE)];
+        return Ok(History { frames, newest_first: true, next: None });
+    }
     history(&answer?.success()?)
 }
+
+const SESSION_ERROR: &str = "session.error";
+
+/// What stands in the log for an event that no answer is large enough for: once, however often the history is read.
+const UNREADABLE: &str = concat!(
+    r#"{"type":"session.error","id":"history_unreadable","error":{"type":"unknown_error","message":"#,
+    r#""an event in the upstream's history is larger than 16 MiB: it cannot be read, and what came before it only where "#,
+    r#"it was heard in time","retry_status":{"type":"retrying"}}}"#
+);
 
 fn history(response: &Response) -> Result<History, Error> {
     #[derive(Deserialize)]
@@ -540,7 +554,9 @@ mod tests {
         assert_eq!(catch_up(&mut script, STATE, None).unwrap().next, None, "one event is one event");
         let too_large = || Err(SendError::TooLarge);
         let mut script = Script::default().then(too_large()).then(too_large()).then(too_large());
-        assert_eq!(catch_up(&mut script, STATE, None).unwrap_err().kind, ErrorKind::Upstream);
+        let unreadable = catch_up(&mut script, STATE, None).unwrap();
+        assert_eq!((unreadable.frames.len(), unreadable.next), (1, None), "asked again it would be as large");
+        assert!(unreadable.frames[0].data.contains("larger than 16 MiB"), "{}", unreadable.frames[0].data);
         assert_eq!(asked_for(&script), PAGES);
     }
 

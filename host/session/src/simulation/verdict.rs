@@ -60,8 +60,10 @@ pub(super) struct Checks {
     asked: HashMap<Ticket, Asked>,
     /// The ids of the log's events, and whether they were processed.
     keys: HashSet<(String, bool)>,
-    /// Prompts of which the host itself has said that they were processed.
+    /// Prompts and wishes of which the host itself has said that they were processed.
     told: HashSet<String>,
+    /// The events that said so.
+    own_words: HashSet<String>,
     /// What the guest has reported in each of its states.
     outcomes: HashMap<u64, Vec<String>>,
     /// Behind which event the last prompt was accepted, and the last event that ends a wait.
@@ -460,15 +462,25 @@ impl World {
         let id = head.id.as_deref().unwrap_or_default();
         let withdrawn = json.contains(r#""withdrawn":"#);
         let known = !self.checks.keys.insert((id.to_owned(), head.is_processed()));
-        // The host's own word on a prompt is followed by the upstream's, where that comes late.
-        let follows = event::is_message_id(id) && event::is_the_upstream_s(json) && self.checks.told.remove(id);
-        if known && !withdrawn && !follows {
+        let is_wish = kind == event::INTERRUPT && own.has(id);
+        let is_client_s = event::is_message_id(id) || is_wish;
+        // What a wish to stop a turn has come to may be told where it was not processed.
+        let in_vain = is_wish && json.contains(r#""forwarded":"#);
+        if is_wish && !head.is_processed() && !in_vain {
+            self.checks.open.insert(id.to_owned());
+        }
+        // The host's own word on what a client has said is followed by the upstream's, where that comes late.
+        let follows = is_client_s && event::is_the_upstream_s(json) && self.checks.told.remove(id);
+        if known && !withdrawn && !follows && !(in_vain && self.checks.open.contains(id)) {
             return self.broken("once", format!("the log has {json} twice"));
         }
-        if event::is_message_id(id) && head.is_processed() && !event::is_the_upstream_s(json) {
+        // An event of the upstream's without an id gets one of the host's, but the log has no first one under that.
+        let is_own_word = event::is_message_id(id) || self.checks.keys.contains(&(id.to_owned(), false));
+        if is_client_s && is_own_word && head.is_processed() && !event::is_the_upstream_s(json) {
             self.checks.told.insert(id.to_owned());
+            self.checks.own_words.insert(json.to_owned());
         }
-        let second = kind == event::INTERRUPT && head.is_processed();
+        let second = is_wish && (head.is_processed() || (in_vain && known));
         if own.has(id) && !second && id != own.id(seq as u64) && id != own.timed_id(seq as u64) {
             return self.broken("sequence", format!("{json} is the event {seq}"));
         }
@@ -496,7 +508,7 @@ impl World {
         if is_word(json) {
             self.checks.word = None;
         }
-        if withdrawn || head.is_processed() || !head.timed {
+        if withdrawn || in_vain || head.is_processed() || !head.timed {
             self.checks.open.remove(id);
         }
     }
@@ -538,7 +550,7 @@ impl World {
             return;
         }
         if let Some(id) = self.checks.open.first().cloned() {
-            self.broken("a visible end", format!("the log shows {id} neither as taken nor as withdrawn"));
+            self.broken("a visible end", format!("the log does not show what became of {id}"));
         }
     }
 
@@ -551,6 +563,7 @@ impl World {
             let (Some(id), Some(at)) = (head.id.as_deref(), head.processed_at) else { continue };
             match &*head.kind {
                 event::OMITTED => names.extend(event::omitted_id(json).map(|(id, _)| id)),
+                event::INTERRUPT if self.checks.own_words.contains(json) => {}
                 event::INTERRUPT if own.has(id) => {
                     let name = event::upstream_id(json).filter(|id| !id.is_empty());
                     names.push(name.unwrap_or_else(|| at.trim_matches('"').to_owned()));
