@@ -194,8 +194,8 @@ struct Settings {
     /// [default: keep them]
     #[arg(long, env = "LAP_RETAIN_MIB", value_name = "MIB")]
     retain_mib: Option<u32>,
-    /// Take nothing new when less than so much is free on the disk of the data directory, or less than a tenth of it;
-    /// what runs goes on [default: 256]
+    /// Take nothing new while less than so much is free on the disk of the data directory, of a small disk while less than
+    /// a tenth of it is; what runs goes on [default: 256]
     #[arg(long, env = "LAP_DISK_RESERVE_MIB", value_name = "MIB")]
     disk_reserve_mib: Option<u32>,
     /// A directory in which every call of a session's runtime is recorded, with all that people and agents say, for `lap

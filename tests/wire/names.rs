@@ -12,7 +12,8 @@ const OPAQUE_MIN: usize = 16;
 /// What is the same in every store.
 const CONSTANT: &str = "env_00000000000000000000000000000000";
 /// Members that measure what a machine does.
-const MEASURES: [&str; 5] = ["active_ms", "active_seconds", "bytes", "duration_seconds", "retry_after_ms"];
+const MEASURES: [&str; 7] =
+    ["active_ms", "active_seconds", "bytes", "duration_seconds", "free_bytes", "reserve_bytes", "retry_after_ms"];
 
 #[derive(Default)]
 pub struct Names {

@@ -298,7 +298,11 @@ async fn an_answer_that_the_upstream_refuses() {
         world.simulator.set_faults(always(Endpoint::EventsSend, answer));
         tape.note(&format!("The upstream answers {status}"));
         tape.post(client, &format!("/v1/sessions/{session}/events"), &result).await;
-        assert_eq!(client.status(&session).await, "requires_action");
+        // Of a gateway that is overloaded nobody knows at once whether it has passed the answer on.
+        assert!(status == 529 || client.status(&session).await == "requires_action", "{status}");
+        while client.status(&session).await != "requires_action" {
+            tokio::task::yield_now().await;
+        }
     }
     tape.done();
 }
