@@ -301,7 +301,7 @@ mod tests {
         let mut writer = log.writer(SessionId::fresh(), true).unwrap();
         writer.append(draft, vec![session, message], true).await.unwrap();
         let mut bytes = Vec::new();
-        let disk = Disk::look(data.clone(), 0, Probe::default(), &[]);
+        let disk = crate::disk::Disk::look(data.clone(), 0, crate::disk::Probe::default(), &[]);
         Backups::new(data, disk, log, vault).spool(&Cancel::default()).unwrap().read_to_end(&mut bytes).unwrap();
         (directory, bytes)
     }
