@@ -53,7 +53,9 @@ pub struct Capacity {
 
 /// How the capacity of a directory's disk is learnt.
 #[derive(Clone)]
-pub struct Probe(Arc<dyn Fn(&Path) -> io::Result<Capacity> + Send + Sync>);
+pub struct Probe(Arc<Ask>);
+
+type Ask = dyn Fn(&Path) -> io::Result<Capacity> + Send + Sync;
 
 impl Probe {
     /// Asks `probe` in place of the system.

@@ -13,7 +13,8 @@ use std::{
 
 use redb::StorageBackend;
 
-const BLOCK: u64 = 4096;
+const BLOCK_BYTES: usize = 4096;
+const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// Such a file.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Overlay {
         if let Some(block) = state.blocks.get(&number) {
             return Ok(block.clone());
         }
-        let mut block = vec![0; BLOCK as usize].into_boxed_slice();
+        let mut block = vec![0; BLOCK_BYTES].into_boxed_slice();
         let start = number * BLOCK;
         let in_file = usize::try_from(state.file_len.saturating_sub(start).min(BLOCK)).unwrap_or(0);
         self.file.read_exact_at(&mut block[..in_file], start)?;
@@ -70,7 +71,7 @@ fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops
     std::iter::from_fn(move || {
         let at = offset + done as u64;
         let start = usize::try_from(at % BLOCK).unwrap_or(0);
-        let piece = (BLOCK as usize - start).min(len - done);
+        let piece = (BLOCK_BYTES - start).min(len - done);
         (piece > 0).then(|| {
             let bytes = done..done + piece;
             done += piece;

@@ -471,7 +471,8 @@ impl World {
         }
         // The host's own word on what a client has said is followed by the upstream's, where that comes late.
         let follows = is_client_s && event::is_the_upstream_s(json) && self.checks.told.remove(id);
-        if known && !withdrawn && !follows && !(in_vain && self.checks.open.contains(id)) {
+        let in_its_place = withdrawn || follows || (in_vain && self.checks.open.contains(id));
+        if known && !in_its_place {
             return self.broken("once", format!("the log has {json} twice"));
         }
         // An event of the upstream's without an id gets one of the host's, but the log has no first one under that.
