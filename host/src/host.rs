@@ -371,7 +371,7 @@ impl Host {
     }
 }
 
-/// How the disk of a data directory is. One that does not exist yet is that of the nearest directory above it.
+/// How the disk of the data directory is, which is made where it does not exist yet.
 fn look_at_disk(config: &Config, files: &StoreFiles) -> Result<Disk, StartError> {
     let path = &config.data_dir;
     let presence = Vault::presence(path).map_err(|source| StartError::DataDirectory { path: path.clone(), source })?;

@@ -379,13 +379,13 @@ impl Ingest {
     fn of_interrupt(&mut self, head: &Head<'_>, json: &str) -> Option<Recognised> {
         let theirs = head.id.as_deref();
         let known = self.shown.as_ref().filter(|(id, _)| Some(id.as_str()) == theirs).map(|(_, own)| own.clone());
-        let named = |wish: &Wish| wish.theirs.is_some() && wish.theirs.as_deref() == theirs;
-        let unnamed = |told| move |wish: &Wish| wish.theirs.is_none() && wish.told == told;
         let wishes = &self.interrupts;
-        // One that a turn waits for comes before one that is late.
-        let place = wishes.iter().position(named);
-        let place = place.or_else(|| known.is_none().then(|| wishes.iter().position(unnamed(false))).flatten());
-        let place = place.or_else(|| known.is_none().then(|| wishes.iter().position(unnamed(true))).flatten());
+        let unnamed = |told| wishes.iter().position(|wish| wish.theirs.is_none() && wish.told == told);
+        let place = match wishes.iter().position(|wish| wish.theirs.is_some() && wish.theirs.as_deref() == theirs) {
+            // One that a turn waits for comes before one that is late.
+            None if known.is_none() => unnamed(false).or_else(|| unnamed(true)),
+            place => place,
+        };
         let own = place.map(|place| wishes[place].id.clone()).or(known)?;
         let line = event::of_interrupt(json, theirs, &own)?;
         // That it waits there is what the log says already; one that says nothing of a time does not wait.

@@ -154,6 +154,15 @@ impl Play {
     }
 
     /// A feed behind the first, and an empty history before it.
+    /// The same session in another process.
+    fn restarted(self) -> Self {
+        let mut later = Self::of(self.state());
+        (later.log, later.segments) = (self.log, self.segments);
+        later.machine.next_seq = later.log.len() as u64 + 1;
+        later.machine.connection = crate::connection::Connection::new(false, 7);
+        later
+    }
+
     fn connected_again(&mut self) {
         self.connected();
         self.looked();
@@ -788,10 +797,7 @@ fn a_withdrawn_prompt_that_arrives_is_stopped_over_a_restart_too() {
         play.looked();
     }
     let theirs = r#"{"type":"user.message","id":"m","content":[{"type":"text","text":"go"}],"processed_at":"2026-01-01T00:00:00Z"}"#;
-    let mut later = Play::of(play.state());
-    (later.log, later.segments) = (play.log, play.segments);
-    later.machine.next_seq = later.log.len() as u64 + 1;
-    later.machine.connection = crate::connection::Connection::new(false, 7);
+    let mut later = play.restarted();
     later.prompt("more");
     later.connected();
     let page = Page {
@@ -849,10 +855,7 @@ fn an_interrupt_that_comes_behind_the_end_of_its_turn_stays_one_and_has_an_end()
         let expected = vec![(id.clone(), false, None), (id.clone(), true, None)];
         assert_eq!(interrupts(&play.log), expected);
         let mut play = if over_restart {
-            let mut later = Play::of(play.state());
-            (later.log, later.segments) = (play.log, play.segments);
-            later.machine.next_seq = later.log.len() as u64 + 1;
-            later.machine.connection = crate::connection::Connection::new(false, 7);
+            let mut later = play.restarted();
             later.prompt("more");
             later.connected_again();
             later.taken("send");

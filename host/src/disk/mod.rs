@@ -264,8 +264,9 @@ impl Disk {
         let Some(frozen) = self.0.frozen else { return std::future::pending().await };
         let mut room = self.room();
         loop {
-            let is_enough = *room.borrow_and_update() == Room::Enough;
-            if is_enough && (frozen == Frozen::Full || self.takes_files().await) {
+            // As at a start: what makes one frozen is gone.
+            let has_room = *room.borrow_and_update() != Room::None;
+            if has_room && (frozen == Frozen::Full || self.takes_files().await) {
                 return;
             }
             tokio::select! {
@@ -329,7 +330,7 @@ mod tests {
         assert_eq!((disk.frozen(), disk.admit()), (Some(Frozen::Full), Err(NoRoom::Frozen(Frozen::Full))));
         let watch = tokio::spawn(disk.clone().watch());
         assert!(tokio::time::timeout(LOOK * 5, disk.thawed()).await.is_err());
-        free.store(1024 * MIB, std::sync::atomic::Ordering::Relaxed);
+        free.store(40 * MIB, std::sync::atomic::Ordering::Relaxed);
         disk.thawed().await;
         watch.abort();
     }

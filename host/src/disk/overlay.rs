@@ -20,15 +20,15 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 #[derive(Debug)]
 pub(crate) struct Overlay {
     file: File,
-    /// How much of the file counts.
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     len: u64,
-    /// Up to here the file is read; it was cut there.
+    /// Up to here the file counts: what is behind was cut off.
     file_len: u64,
+    /// What was written, by the number of the block.
     blocks: BTreeMap<u64, Box<[u8]>>,
 }
 

@@ -142,16 +142,13 @@ const fn route(role: Role, method: Method, path: &'static str, speaks: Speaks, h
     RouteInfo { method, path, access: Access::Key(role), speaks, elsewhere: false, room, handler }
 }
 
+/// A way in for anybody. What it stores is no more than who has signed in.
+const fn unguarded(method: Method, path: &'static str, speaks: Speaks, handler: Handler) -> RouteInfo {
+    RouteInfo { method, path, access: Access::Anyone, speaks, elsewhere: false, room: RoomWish::Nothing, handler }
+}
+
 const fn open(method: Method, path: &'static str, handler: Handler) -> RouteInfo {
-    RouteInfo {
-        method,
-        path,
-        access: Access::Anyone,
-        speaks: Speaks::Lap,
-        elsewhere: false,
-        room: RoomWish::Nothing,
-        handler,
-    }
+    unguarded(method, path, Speaks::Lap, handler)
 }
 
 const fn keyed(role: Role, method: Method, path: &'static str, handler: Handler) -> RouteInfo {
@@ -170,28 +167,12 @@ const fn page(role: Role, path: &'static str, handler: Handler) -> RouteInfo {
 
 /// The same for what shows nothing that is anybody's.
 const fn open_page(path: &'static str, handler: Handler) -> RouteInfo {
-    RouteInfo {
-        method: Method::GET,
-        path,
-        access: Access::Anyone,
-        speaks: Speaks::Browser,
-        elsewhere: false,
-        room: RoomWish::Nothing,
-        handler,
-    }
+    unguarded(Method::GET, path, Speaks::Browser, handler)
 }
 
 /// A form that somebody sends who need not have signed in. Its handler checks where it comes from.
 const fn open_form(path: &'static str, handler: Handler) -> RouteInfo {
-    RouteInfo {
-        method: Method::POST,
-        path,
-        access: Access::Anyone,
-        speaks: Speaks::Browser,
-        elsewhere: false,
-        room: RoomWish::Nothing,
-        handler,
-    }
+    unguarded(Method::POST, path, Speaks::Browser, handler)
 }
 
 /// A way in of the Anthropic dialect.
@@ -524,6 +505,29 @@ mod tests {
                 "/console/sign-in",
                 "/console/sign-out",
                 "/console/assets/{digest}/{*name}"
+            ]
+        );
+    }
+
+    #[test]
+    fn only_what_ends_or_mends_something_may_use_the_reserve_of_the_disk() {
+        let spared = routes().iter().filter(|route| route.room == RoomWish::Reserve && route.method != Method::DELETE);
+        assert_eq!(
+            spared.map(|route| route.path).collect::<Vec<_>>(),
+            [
+                "/api/agent-runtimes/{id}/rollback",
+                "/api/agent-runtimes/{id}/credentials",
+                "/api/agent-runtimes/{id}/credentials/probe",
+                "/api/agents/{id}/pause",
+                "/api/agents/{id}/resume",
+                "/session/{id}/kill",
+                "/session/{id}/interrupt",
+                "/session/{id}/abort",
+                "/v1/agents/{id}/archive",
+                "/v1/environments/{id}/archive",
+                "/v1/sessions/{id}/archive",
+                // Its handler refuses prompts.
+                "/v1/sessions/{id}/events",
             ]
         );
     }

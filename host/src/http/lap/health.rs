@@ -18,14 +18,14 @@ pub(in super::super) async fn health() -> Response {
     json::text(StatusCode::OK, r#"{"status":"ok"}"#)
 }
 
-/// Requests can be served: the log takes writes, the disk can be read, and the host is not about to end.
+/// Requests can be served: log and vault take writes, the disk can be read, and the host is not about to end.
 pub(in super::super) async fn ready(State(app): State<App>) -> Response {
     let not_ready = |why: &str| Error::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why).with_retry(Retry::Yes);
     if app.draining().has_begun() {
         return not_ready("the host is shutting down").into_response();
     }
     if app.is_fenced() {
-        return not_ready("the event log failed to commit; the host must be restarted").into_response();
+        return not_ready("a commit failed; the host must be restarted").into_response();
     }
     let disk = app.disk();
     if let Err(frozen) = disk.writes() {
