@@ -13,6 +13,7 @@ use lap::{
     Ended,
     config::Config,
     disk::{Capacity, Probe},
+    http::{RoomWish, routes},
 };
 use lap_simulator::{Script, script::Step};
 use serde_json::{Value, json};
@@ -55,6 +56,37 @@ async fn room(world: &World) -> Value {
 
 fn two_parts() -> Script {
     Script::of([Step::message("first"), Step::Hold, Step::message("second")])
+}
+
+/// Asks each route that needs this of the disk: which it is, and the status and the code of its answer.
+async fn refusals(world: &World, wish: RoomWish) -> Vec<(String, u16, String)> {
+    let mut told = Vec::new();
+    for route in routes().iter().filter(|route| route.room == wish) {
+        let path = route.path.replace("{id}", "x").replace("{digest}", "x").replace("{component}", "x");
+        let answer = world.client.send(route.method.clone(), &path, &ANTHROPIC, Some("{}".to_owned())).await;
+        let code = answer.headers.get("lap-error-code").map_or("", |code| code.to_str().unwrap()).to_owned();
+        told.push((format!("{} {path}", route.method), answer.status.as_u16(), code));
+    }
+    told
+}
+
+#[tokio::test]
+async fn every_route_that_adds_something_is_refused_with_little_room_and_all_that_write_without_any() {
+    let (mut world, disk) = (World::empty(Script::default()).await, Disk::with_free(255));
+    world.restart_with(disk.settings()).await;
+    let refused = refusals(&world, RoomWish::More).await;
+    assert!(
+        refused.len() > 10 && refused.iter().all(|(_, status, code)| (*status, &**code) == (507, "disk_full")),
+        "{refused:?}"
+    );
+    let spared = refusals(&world, RoomWish::Reserve).await;
+    assert!(spared.len() > 10 && spared.iter().all(|(_, status, _)| *status != 507), "{spared:?}");
+    disk.0.store(0, Ordering::Relaxed);
+    world.restart_with(disk.settings()).await;
+    for wish in [RoomWish::More, RoomWish::Reserve] {
+        let refused = refusals(&world, wish).await;
+        assert!(refused.iter().all(|(_, status, code)| (*status, &**code) == (507, "disk_full")), "{refused:?}");
+    }
 }
 
 #[tokio::test]
@@ -122,7 +154,7 @@ async fn without_room_feeds_are_not_read_until_there_is_some() {
     assert_eq!((unready.status.as_u16(), room(&world).await["room"].as_str()), (503, Some("none")));
     let before = world.client.list(&id).await.len();
     world.simulator.release(&world.upstream_id(&id).await);
-    while world.truth(&id).await.len() < before {
+    while world.truth(&id).await.last().unwrap()["type"] != "session.status_idle" {
         tokio::task::yield_now().await;
     }
     // Without room for it, the rest of the turn would be here long before these are answered.
