@@ -30,6 +30,8 @@ const BEHIND_MAX: Duration = Duration::from_secs(3);
 const SHOWN_MAX: Duration = Duration::from_secs(2);
 /// How long after its answer a command has had its effect upstream, and a turn that still runs runs on.
 const EFFECT_AFTER: Duration = Duration::from_millis(500);
+/// After which a client sends again what it was told to send again.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// After which a wrong credential is replaced.
 const MENDED_AFTER: Duration = Duration::from_millis(300);
 const ENVIRONMENT: &str = "env_00000000000000000000000000000000";
@@ -330,9 +332,11 @@ impl<'a> Act<'a> {
         let Some(tool) = &self.tool else { return };
         let event = json!({"type": "user.tool_confirmation", "tool_use_id": tool, "result": "allow"});
         let mut answer = self.events(json!([event])).await.unwrap();
-        // A session that is busy being swept takes nothing for a moment.
+        // One that is busy being swept, or that was refused its feed a moment ago, takes nothing for a moment, and says
+        // that it may be sent again; official clients do so by themselves.
         let start = Instant::now();
-        while answer.status == 429 && start.elapsed() < ANSWER_MAX {
+        while matches!(answer.status.as_u16(), 429 | 502) && start.elapsed() < ANSWER_MAX {
+            sleep(AGAIN_AFTER).await;
             answer = self.events(json!([event])).await.unwrap();
         }
         // What waits for its client has nothing to do, and a sweep may take it.
