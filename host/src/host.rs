@@ -28,7 +28,10 @@ use crate::{
     runtime::{self, CacheKey, Loader, LoaderSettings, Recordings, Runtimes},
     session::Sessions,
     upstream::{Client, ClientError, Upstreams},
-    vault::{ClientKeys, InitError, KeyFileError, OpenError, Presence, RowError, Vault, VaultKey},
+    vault::{
+        ClientKeys, InitError, KeyFileError, OpenError, Presence, RowError, Vault, VaultKey, generate_key_file,
+        load_key_file,
+    },
 };
 
 include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
@@ -412,7 +415,7 @@ fn open_vault(config: &Config, disk: &Disk) -> Result<Vault, StartError> {
     match Vault::presence(directory).map_err(unusable)? {
         Presence::Damaged(reason) => damaged(&reason),
         Presence::Store => {
-            let key = VaultKey::load(&config.vault_key_file)?;
+            let key = load_key_file(&config.vault_key_file)?;
             // Looked at before anything is opened, and with that perhaps written.
             match fs::metadata(directory.join(EVENTS_FILE)).map(|events| events.len()) {
                 Ok(0) => damaged("events.redb is empty"),
@@ -436,9 +439,9 @@ fn open_vault(config: &Config, disk: &Disk) -> Result<Vault, StartError> {
 
 /// The key of a new store: the one that the operator has put there, or a new one.
 fn first_key(path: &Path) -> Result<VaultKey, StartError> {
-    match VaultKey::load(path) {
+    match load_key_file(path) {
         Err(KeyFileError::Missing { .. }) => {
-            let key = VaultKey::generate_file(path)?;
+            let key = generate_key_file(path)?;
             tracing::info!(file = %path.display(), key = %key.id(), "made a new vault key; keep a copy of it elsewhere");
             Ok(key)
         }

@@ -26,7 +26,7 @@
 //!
 //! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
 //! environment · only `clock` asks the time · only `runtime` names wasmtime, and only its `cache.rs` and
-//! `lane.rs` are unsafe · only `events`, `vault` and `disk` name redb · only `vault` does cryptography, digests and MACs aside · only
+//! `lane.rs` are unsafe · only `events`, `vault` and `disk` name redb · no module does cryptography, digests and MACs aside: that is `host/seal`, a crate of its own · only
 //! `session` appends to the log · only `upstream` opens a secret · only `main`, `demo` and `simulate` use `anyhow`. Code points downwards: `session` never names
 //! `http`, and nobody names a vendor.
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use lap::{
     events::{AppendError, Draft, EventLog, Limit, Reader, Record, ReserveError, Run, Span, Stage},
     id::SessionId,
-    vault::{Sealer, Vault, VaultKey},
+    vault::{Vault, VaultKey},
 };
+use lap_seal::Sealer;
 use tempfile::TempDir;
 
 struct Store {

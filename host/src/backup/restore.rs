@@ -17,7 +17,7 @@ use crate::{
     agents,
     events::{self, Counts, EventLog},
     registry,
-    vault::{FillError, KeyFileError, OpenError, Vault, VaultKey, verify_client_keys},
+    vault::{FillError, KeyFileError, OpenError, Vault, VaultKey, load_key_file, verify_client_keys},
 };
 
 const EVENTS_FILE: &str = "events.redb";
@@ -189,7 +189,7 @@ fn refuse_occupied(directory: &Path) -> Result<(), RestoreError> {
 fn key_of(directory: &Path, named: Option<&Path>) -> Result<Option<(VaultKey, PathBuf)>, RestoreError> {
     let own = directory.join(KEY_FILES[0]);
     let path = named.unwrap_or(&own);
-    match VaultKey::load(path) {
+    match load_key_file(path) {
         Err(KeyFileError::Missing { .. }) if named.is_none() => Ok(None),
         key => Ok(Some((key?, path.to_owned()))),
     }
@@ -282,7 +282,7 @@ mod tests {
     use crate::{
         events::{Draft, Record},
         id::SessionId,
-        vault::Item,
+        vault::{Item, generate_key_file},
     };
 
     /// A directory with a key, and the bytes of a backup of a session of three events.
@@ -290,9 +290,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         let key = directory.path().join("vault.key");
-        VaultKey::generate_file(&key).unwrap();
-        Vault::init(&data, &VaultKey::load(&key).unwrap()).unwrap();
-        let vault = Vault::open(&data, VaultKey::load(&key).unwrap()).unwrap();
+        generate_key_file(&key).unwrap();
+        Vault::init(&data, &load_key_file(&key).unwrap()).unwrap();
+        let vault = Vault::open(&data, load_key_file(&key).unwrap()).unwrap();
         let log = EventLog::create(&data.join(EVENTS_FILE), vault.sealer()).unwrap();
         let mut draft = Draft::default();
         (1..=3).for_each(|number| draft.push("agent.message", &format!("{{\"number\":{number}}}")));

@@ -197,7 +197,7 @@ mod tests {
     use crate::{
         backup::check,
         disk::{Capacity, Probe},
-        vault::VaultKey,
+        vault::{generate_key_file, load_key_file},
     };
 
     const RESERVE_BYTES: u64 = 256 * 1024 * 1024;
@@ -205,8 +205,8 @@ mod tests {
     fn backups(free: u64) -> (TempDir, Backups) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
-        let key = || VaultKey::load(&path.join("vault.key")).unwrap();
-        VaultKey::generate_file(&path.join("vault.key")).unwrap();
+        let key = || load_key_file(&path.join("vault.key")).unwrap();
+        generate_key_file(&path.join("vault.key")).unwrap();
         Vault::init(path, &key()).unwrap();
         let vault = Vault::open(path, key()).unwrap();
         let log = EventLog::create(&path.join("events.redb"), vault.sealer()).unwrap();

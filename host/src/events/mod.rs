@@ -41,6 +41,7 @@ use std::{
     },
 };
 
+use lap_seal::{Sealer, StreamKey};
 use redb::Database;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -53,10 +54,7 @@ pub use self::{
     reservation::{Reservation, ReservationKey, Reservations, ReserveError, Stage},
     table::{Counts, Limit, Moment, Record, Run, Span, StartError, VerifyError},
 };
-use crate::{
-    id::SessionId,
-    vault::{Sealer, StreamKey},
-};
+use crate::id::SessionId;
 
 /// What may wait for the committer, in KiB: writers then wait in turn, and with them their upstreams.
 const QUEUE_KIB: u32 = 32 * 1024;

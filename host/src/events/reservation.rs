@@ -8,6 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use lap_seal::{Place, Sealer};
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use tokio::sync::oneshot;
 
@@ -15,10 +16,7 @@ use super::{
     AppendError, Shared, commit,
     table::{DatabaseError, DatabaseResult},
 };
-use crate::{
-    id::Reserved,
-    vault::{Place, Sealer},
-};
+use crate::id::Reserved;
 
 /// For how long a key means the same wish.
 const KEPT: Duration = Duration::from_hours(24);

@@ -11,6 +11,7 @@ use std::{
     path::Path,
 };
 
+use lap_seal::{Place, Sealer, StreamKey};
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition, TableHandle,
     WriteTransaction, backends::FileBackend,
@@ -18,11 +19,7 @@ use redb::{
 
 pub use self::copy::{Counts, Moment, VerifyError};
 use super::{ReadError, Shared, record::Batch, reservation};
-use crate::{
-    disk::Overlay,
-    id::SessionId,
-    vault::{Place, Sealer, StreamKey},
-};
+use crate::{disk::Overlay, id::SessionId};
 
 /// The page cache. Live readers are served from memory; this is for those who read history. A backup reads all of it
 /// and fills the cache, so this is also most of what a backup adds to the memory of a host that nobody has asked yet.

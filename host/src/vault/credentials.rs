@@ -1,5 +1,6 @@
 //! The credentials: two sealed values each, the key itself and what may be shown of it.
 
+use lap_seal::{IntegrityError, IntegrityFault, Place};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -8,7 +9,6 @@ use super::{
     Vault, begin,
     manifest::{MANIFEST, Manifest},
     note_failure, probe,
-    seal::{IntegrityError, IntegrityFault, Place},
     secret::{Secret, UnusableSecret, masked},
     table::{Also, RowError},
 };

@@ -4,7 +4,9 @@
 
 use std::{io, path::Path};
 
-use super::{aead, keys::KeyId, private_file};
+use lap_seal::{KeyId, random};
+
+use super::private_file;
 
 pub(super) const FILE: &str = "store.json";
 
@@ -35,7 +37,7 @@ impl Identity {
     /// A new store for this key.
     pub(super) fn fresh(key: KeyId) -> Self {
         let mut store = [0; 16];
-        aead::random(&mut store);
+        random(&mut store);
         Self { format: FORMAT, store: StoreId(u128::from_be_bytes(store)), vault_keys: vec![key] }
     }
 

@@ -11,7 +11,7 @@ use base64::{Engine, alphabet, engine};
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
-use super::{keys::VaultKey, private_file::create_private_file};
+use super::{VaultKey, private_file::create_private_file};
 
 /// 44 characters of base64 and a line end; one more byte shows that a file is too long.
 const READ_BYTES_MAX: usize = 46;
@@ -69,61 +69,59 @@ pub enum KeyFileError {
     },
 }
 
-impl VaultKey {
-    /// Reads a key from a file: 32 bytes, or 43 or 44 characters of base64 and at most one line end.
-    ///
-    /// # Errors
-    /// When the file is not there, is no regular file, belongs to somebody else than this process's user or root, is
-    /// open to others in any way (`mode & 077`), or holds no key.
-    pub fn load(path: &Path) -> Result<Self, KeyFileError> {
-        let owned = || path.to_owned();
-        // A pipe under this name must not keep the start waiting, so the file is opened without blocking.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(rustix::io::Errno::NOENT) => return Err(KeyFileError::Missing { path: owned() }),
-            Err(error) => return Err(KeyFileError::Io { path: owned(), source: error.into() }),
-        };
-        // Asked of the open file, not of its name, which could point elsewhere by now.
-        let facts = file.metadata().map_err(|source| KeyFileError::Io { path: owned(), source })?;
-        if !facts.is_file() {
-            return Err(KeyFileError::NotRegular { path: owned() });
-        }
-        let own = rustix::process::geteuid().as_raw();
-        if facts.uid() != own && facts.uid() != 0 {
-            return Err(KeyFileError::ForeignOwner { path: owned(), owner: facts.uid() });
-        }
-        let mode = facts.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyFileError::Exposed { path: owned(), mode });
-        }
-        let mut text = Zeroizing::new(Vec::with_capacity(READ_BYTES_MAX));
-        let read = file.take(READ_BYTES_MAX as u64).read_to_end(&mut text);
-        read.map_err(|source| KeyFileError::Io { path: owned(), source })?;
-        decode(&text).ok_or_else(|| KeyFileError::Malformed { path: owned() })
+/// Reads a key from a file: 32 bytes, or 43 or 44 characters of base64 and at most one line end.
+///
+/// # Errors
+/// When the file is not there, is no regular file, belongs to somebody else than this process's user or root, is
+/// open to others in any way (`mode & 077`), or holds no key.
+pub fn load_key_file(path: &Path) -> Result<VaultKey, KeyFileError> {
+    let owned = || path.to_owned();
+    // A pipe under this name must not keep the start waiting, so the file is opened without blocking.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Err(KeyFileError::Missing { path: owned() }),
+        Err(error) => return Err(KeyFileError::Io { path: owned(), source: error.into() }),
+    };
+    // Asked of the open file, not of its name, which could point elsewhere by now.
+    let facts = file.metadata().map_err(|source| KeyFileError::Io { path: owned(), source })?;
+    if !facts.is_file() {
+        return Err(KeyFileError::NotRegular { path: owned() });
     }
+    let own = rustix::process::geteuid().as_raw();
+    if facts.uid() != own && facts.uid() != 0 {
+        return Err(KeyFileError::ForeignOwner { path: owned(), owner: facts.uid() });
+    }
+    let mode = facts.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Exposed { path: owned(), mode });
+    }
+    let mut text = Zeroizing::new(Vec::with_capacity(READ_BYTES_MAX));
+    let read = file.take(READ_BYTES_MAX as u64).read_to_end(&mut text);
+    read.map_err(|source| KeyFileError::Io { path: owned(), source })?;
+    decode(&text).ok_or_else(|| KeyFileError::Malformed { path: owned() })
+}
 
-    /// Makes a new random key and writes it, in base64, into a new file that only this process's user can read.
-    ///
-    /// # Errors
-    /// When there is such a file already, which stays as it is, or the system refuses.
-    pub fn generate_file(path: &Path) -> Result<Self, KeyFileError> {
-        let key = Self::generate();
-        let mut text = Zeroizing::new(String::with_capacity(READ_BYTES_MAX));
-        base64::prelude::BASE64_STANDARD.encode_string(key.bytes(), &mut text);
-        text.push('\n');
-        let write = || {
-            let mut file = create_private_file(path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
-        match write() {
-            Ok(()) => Ok(key),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(KeyFileError::Exists { path: path.to_owned() })
-            }
-            Err(source) => Err(KeyFileError::Io { path: path.to_owned(), source }),
+/// Makes a new random key and writes it, in base64, into a new file that only this process's user can read.
+///
+/// # Errors
+/// When there is such a file already, which stays as it is, or the system refuses.
+pub fn generate_key_file(path: &Path) -> Result<VaultKey, KeyFileError> {
+    let key = VaultKey::generate();
+    let mut text = Zeroizing::new(String::with_capacity(READ_BYTES_MAX));
+    base64::prelude::BASE64_STANDARD.encode_string(key.bytes(), &mut text);
+    text.push('\n');
+    let write = || {
+        let mut file = create_private_file(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    match write() {
+        Ok(()) => Ok(key),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(KeyFileError::Exists { path: path.to_owned() })
         }
+        Err(source) => Err(KeyFileError::Io { path: path.to_owned(), source }),
     }
 }
 
@@ -168,11 +166,11 @@ mod tests {
     fn a_generated_file_gives_the_same_key_and_is_private() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vault.key");
-        let made = VaultKey::generate_file(&path).unwrap();
-        assert_eq!(VaultKey::load(&path).unwrap().id(), made.id());
+        let made = generate_key_file(&path).unwrap();
+        assert_eq!(load_key_file(&path).unwrap().id(), made.id());
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         let before = fs::read(&path).unwrap();
-        assert!(matches!(VaultKey::generate_file(&path), Err(KeyFileError::Exists { .. })));
+        assert!(matches!(generate_key_file(&path), Err(KeyFileError::Exists { .. })));
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 
@@ -190,7 +188,7 @@ mod tests {
             format!("{bare}\n").into(),
         ];
         for text in texts {
-            let key = VaultKey::load(&file(directory.path(), &text, 0o400)).unwrap();
+            let key = load_key_file(&file(directory.path(), &text, 0o400)).unwrap();
             assert_eq!(key.bytes(), &raw);
         }
     }
@@ -212,7 +210,7 @@ mod tests {
         ];
         for text in texts {
             let path = file(directory.path(), &text, 0o600);
-            let error = VaultKey::load(&path).unwrap_err();
+            let error = load_key_file(&path).unwrap_err();
             assert!(matches!(error, KeyFileError::Malformed { .. }), "{text:?}: {error}");
             assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         }
@@ -223,7 +221,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for mode in [0o640, 0o604, 0o660, 0o644, 0o601, 0o777] {
             let path = file(directory.path(), &[7; 32], mode);
-            let error = VaultKey::load(&path).unwrap_err();
+            let error = load_key_file(&path).unwrap_err();
             assert!(matches!(error, KeyFileError::Exposed { .. }), "{mode:o}");
             assert!(error.to_string().contains(&format!("chmod 600 {}", path.display())), "{error}");
         }
@@ -232,11 +230,11 @@ mod tests {
     #[test]
     fn what_is_no_regular_file_is_refused_without_waiting() {
         let directory = tempfile::tempdir().unwrap();
-        let missing = VaultKey::load(&directory.path().join("none")).unwrap_err();
+        let missing = load_key_file(&directory.path().join("none")).unwrap_err();
         assert!(matches!(missing, KeyFileError::Missing { .. }));
-        assert!(matches!(VaultKey::load(directory.path()), Err(KeyFileError::NotRegular { .. })));
+        assert!(matches!(load_key_file(directory.path()), Err(KeyFileError::NotRegular { .. })));
         let pipe = directory.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        assert!(matches!(VaultKey::load(&pipe), Err(KeyFileError::NotRegular { .. })));
+        assert!(matches!(load_key_file(&pipe), Err(KeyFileError::NotRegular { .. })));
     }
 }

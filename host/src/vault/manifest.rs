@@ -5,12 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use lap_seal::{IntegrityError, IntegrityFault, Place, Sealer, version};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{
-    StoreError,
-    seal::{IntegrityError, IntegrityFault, Place, Sealer, version},
-};
+use super::StoreError;
 
 pub(super) const MANIFEST: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("manifest");
 const KEY: &str = "credentials";

@@ -4,8 +4,7 @@
 //! belongs to a runtime and is bound to one base URL; it comes out again only for that URL's origin. Nothing here lists
 //! or prints one. All calls block on the disk: an async caller uses a blocking thread.
 //!
-//! * `keys.rs`, `key_file.rs`: the operator's key and those that follow from it
-//! * `seal.rs`, `aead.rs`: sealed values, bound to store, table, owner, id, field and version
+//! * `key_file.rs`: the operator's key, from which all others follow: see `host/seal`, which seals
 //! * `credentials.rs`, `manifest.rs`: the records, and the sealed list that says which of them must exist · `probe.rs`: what
 //!   came of trying one
 //! * `secret.rs`: a credential in memory
@@ -17,17 +16,14 @@
 //! day is not found out.
 
 mod access;
-mod aead;
 mod copy;
 mod credentials;
 mod identity;
 mod key_file;
-mod keys;
 mod manifest;
 mod private_file;
 mod probe;
 mod rows;
-mod seal;
 mod secret;
 mod table;
 #[cfg(test)]
@@ -40,6 +36,8 @@ use std::{
     sync::Arc,
 };
 
+pub use lap_seal::VaultKey;
+use lap_seal::{Algorithm, Dek, IntegrityError, Kek, KeyId, Sealer, random};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -53,22 +51,18 @@ pub use self::{
     access::{Client, ClientKeys, KeyView, MintError, NewKey, SIGN_IN_FOR, Shown, verify as verify_client_keys},
     table::RowError,
 };
-use self::{
-    aead::Algorithm,
-    identity::{Identity, IdentityError},
-    keys::{Dek, Kek},
-    manifest::Manifest,
-};
 pub use self::{
     copy::{StoreFile, VaultMoment},
     credentials::{CREDENTIAL_ROWS, Credential, OpenCredentialError, StoreError},
-    key_file::KeyFileError,
-    keys::{InvalidKeyId, KeyId, VaultKey},
+    key_file::{KeyFileError, generate_key_file, load_key_file},
     private_file::{create_private_file, rename_private_file},
     probe::{Finding, Probe},
     rows::{CopyError, Fill, FillError, Item, Sink},
-    seal::{IntegrityError, IntegrityFault, Place, Sealer, StreamKey, version},
     secret::{Secret, UnusableSecret},
+};
+use self::{
+    identity::{Identity, IdentityError},
+    manifest::Manifest,
 };
 use crate::disk::Overlay;
 
@@ -393,7 +387,7 @@ fn fill(db: &Database, identity: &Identity, key: &VaultKey) -> Result<(), redb::
     let store = identity.store();
     let kek = key.kek();
     let mut dek = Zeroizing::new([0; 32]);
-    aead::random(&mut dek[..]);
+    random(&mut dek[..]);
     let term = 1;
     let transaction = begin(db)?;
     {

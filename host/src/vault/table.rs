@@ -2,13 +2,11 @@
 
 use std::{fmt::Write, ops::Bound, sync::Arc};
 
+use lap_seal::{IntegrityError, Place, Sealer, version};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 use zeroize::Zeroizing;
 
-use super::{
-    Failed, Vault, note_failure,
-    seal::{IntegrityError, Place, Sealer, version},
-};
+use super::{Failed, Vault, note_failure};
 
 /// The definition of a table of sealed rows, by its name.
 pub(crate) type SealedRows = TableDefinition<'static, &'static [u8], &'static [u8]>;

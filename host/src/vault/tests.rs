@@ -8,6 +8,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use lap_seal::IntegrityFault;
 use redb::{Database, TableDefinition};
 
 use super::{

@@ -6,6 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use lap_seal::Sealer;
 use tokio::runtime::Runtime;
 
 use super::{
@@ -15,7 +16,6 @@ use super::{
 use crate::{
     events::{Draft, EventLog, ReadError, Span, table},
     id::SessionId,
-    vault::Sealer,
 };
 
 /// What is wrong with a log after a crash.

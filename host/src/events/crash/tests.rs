@@ -15,6 +15,7 @@ use std::{
     time::Instant,
 };
 
+use lap_seal::Sealer;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     events::{StartError, table},
-    vault::{Sealer, Vault, VaultKey},
+    vault::{Vault, VaultKey},
 };
 
 /// Power cuts of one run of the test, those during recovery among them: a minute on four cores that do nothing else.

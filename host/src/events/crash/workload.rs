@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use lap_seal::Sealer;
 use redb::{ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use tokio::runtime::Runtime;
 
@@ -20,7 +21,6 @@ use super::{
 use crate::{
     events::{AppendError, Draft, EventLog, JournalLimits, Record, StartError, Writer, table},
     id::SessionId,
-    vault::Sealer,
 };
 
 const SESSIONS_MAX: usize = 5;

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
+use lap_seal::Sealer;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableHandle};
 
 use super::{
@@ -15,7 +16,7 @@ use crate::{
         reservation::{EXPIRIES as RESERVATION_EXPIRIES, RESERVATIONS},
     },
     id::SessionId,
-    vault::{CopyError, Fill, Sealer, Sink, StoredTable, copy_rows},
+    vault::{CopyError, Fill, Sink, StoredTable, copy_rows},
 };
 
 /// Every table of `events.redb`.

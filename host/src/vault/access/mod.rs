@@ -32,7 +32,9 @@ use self::{
     client::{Key, SignIn},
     rows::{Rows, SignInKey, StoredKey, StoredSignIn, Tag},
 };
-use super::{RowError, Vault, aead};
+use lap_seal::random;
+
+use super::{RowError, Vault};
 use crate::{
     access::{OwnerId, Role},
     clock,
@@ -142,7 +144,7 @@ impl ClientKeys {
     /// When a row is not what was written: nobody is let in then.
     pub fn open(vault: &Vault, master: &str) -> Result<Self, RowError> {
         let rows = Rows::new(vault);
-        let pepper = rows.pepper(aead::random)?;
+        let pepper = rows.pepper(random)?;
         let pepper = hmac::Key::new(hmac::HMAC_SHA256, &pepper[..]);
         let master = tag(&pepper, Shown::Key(master));
         let noted = rows.uses()?;
@@ -388,7 +390,7 @@ fn tag(pepper: &hmac::Key, shown: Shown<'_>) -> Tag {
 /// 256 random bits in hex, behind a prefix.
 fn secret(prefix: &str) -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0; 32]);
-    aead::random(&mut bytes[..]);
+    random(&mut bytes[..]);
     // As large as it becomes, so that nothing is left behind by growth.
     let mut text = Zeroizing::new(String::with_capacity(prefix.len() + 2 * bytes.len()));
     text.push_str(prefix);

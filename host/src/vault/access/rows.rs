@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use lap_seal::{IntegrityError, IntegrityFault};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::super::{
-    IntegrityError, IntegrityFault, Vault,
+    Vault,
     rows::StoredTable,
     table::{self, Also, RowError, SealedRows, Table},
 };

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use lap::{
     events::{Draft, EventLog},
     id::SessionId,
-    vault::{Vault, VaultKey},
+    vault::{Vault, load_key_file},
 };
 use serde_json::json;
 use tokio::time::sleep;
@@ -75,7 +75,7 @@ pub(super) async fn measure(lab: &Lab, report: &mut Report) -> Result<()> {
 /// Appends events to a log that no host uses.
 async fn grow(world: &World, events: usize) -> Result<()> {
     let data = world.data();
-    let vault = Vault::open(&data, VaultKey::load(&data.join("vault.key"))?)?;
+    let vault = Vault::open(&data, load_key_file(&data.join("vault.key"))?)?;
     let log = EventLog::open(&data.join("events.redb"), vault.sealer())?;
     let event = json!({"type": "agent.message", "text": "x".repeat(EVENT_BYTES - 64)}).to_string();
     let mut writer = log.writer(SessionId::fresh(), true)?;

@@ -1,4 +1,4 @@
-//! One authenticated cipher with random nonces: what every sealed value of this module rests on.
+//! One authenticated cipher with random nonces: what every sealed value rests on.
 
 use std::cell::RefCell;
 
@@ -8,20 +8,23 @@ use ring::{
     rand::{SecureRandom, SystemRandom},
 };
 
-pub(super) const NONCE_BYTES: usize = 12;
-pub(super) const TAG_BYTES: usize = 16;
+pub(crate) const NONCE_BYTES: usize = 12;
+pub(crate) const TAG_BYTES: usize = 16;
 
 /// The ciphers that a sealed value may name, by their number on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Algorithm {
+pub enum Algorithm {
+    /// AES-256-GCM.
     Aes256Gcm = 1,
+    /// ChaCha20-Poly1305.
     ChaCha20Poly1305 = 2,
 }
 
 impl Algorithm {
     /// AES where the processor has instructions for it: without them it is slow, and its time depends on the data.
-    pub(super) fn preferred() -> Self {
+    #[must_use]
+    pub fn preferred() -> Self {
         #[cfg(target_arch = "x86_64")]
         let fast = std::is_x86_feature_detected!("aes");
         #[cfg(target_arch = "aarch64")]
@@ -31,7 +34,7 @@ impl Algorithm {
         if fast { Self::Aes256Gcm } else { Self::ChaCha20Poly1305 }
     }
 
-    pub(super) const fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             1 => Some(Self::Aes256Gcm),
             2 => Some(Self::ChaCha20Poly1305),
@@ -39,7 +42,7 @@ impl Algorithm {
         }
     }
 
-    pub(super) const fn byte(self) -> u8 {
+    pub(crate) const fn byte(self) -> u8 {
         self as u8
     }
 
@@ -52,15 +55,16 @@ impl Algorithm {
 }
 
 /// The bytes are not what was sealed, or not under this key, or not in this place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refused;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not what was sealed under this key for this place")]
+pub struct Refused;
 
 /// A key of one cipher for one purpose.
-pub(super) struct Key(LessSafeKey);
+pub(crate) struct Key(LessSafeKey);
 
 impl Key {
     /// Derives the key for a purpose, which `info` names. The cipher is part of the purpose: no key serves two.
-    pub(super) fn derive(prk: &Prk, algorithm: Algorithm, info: [&[u8]; 2]) -> Self {
+    pub(crate) fn derive(prk: &Prk, algorithm: Algorithm, info: [&[u8]; 2]) -> Self {
         let [purpose, of] = info;
         match prk.expand(&[purpose, &[algorithm.byte()], of], algorithm.ring()) {
             Ok(okm) => Self(LessSafeKey::new(UnboundKey::from(okm))),
@@ -73,7 +77,7 @@ impl Key {
     ///
     /// The nonce is random and not a counter: a failed commit, a restored backup and another host would use a counter's value
     /// for another plaintext.
-    pub(super) fn seal(&self, aad: &[u8], plain: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn seal(&self, aad: &[u8], plain: &[u8], out: &mut Vec<u8>) {
         let nonce = NONCES.with_borrow_mut(Nonces::take);
         out.reserve_exact(NONCE_BYTES + plain.len() + TAG_BYTES);
         out.extend_from_slice(&nonce);
@@ -88,7 +92,7 @@ impl Key {
     }
 
     /// Opens what `seal` appended. The buffer is as large as the sealed bytes, so nothing is left behind by growth.
-    pub(super) fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Refused> {
+    pub(crate) fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Refused> {
         let (nonce, body) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(Refused)?;
         let mut plain = body.to_vec();
         let nonce = Nonce::assume_unique_for_key(*nonce);
@@ -123,7 +127,7 @@ impl Nonces {
 }
 
 /// Fills with random bytes of the system.
-pub(super) fn random(bytes: &mut [u8]) {
+pub fn random(bytes: &mut [u8]) {
     // The source fails only where the platform has none, and then nothing here may go on.
     if SystemRandom::new().fill(bytes).is_err() {
         std::process::abort();

@@ -23,7 +23,7 @@ use std::{fmt, sync::Arc};
 use ring::hmac;
 use zeroize::Zeroizing;
 
-use super::{
+use crate::{
     aead::{Algorithm, Key, NONCE_BYTES, TAG_BYTES},
     keys::Dek,
 };
@@ -121,7 +121,8 @@ impl fmt::Debug for Sealer {
 
 impl Sealer {
     /// `active` seals; `older` only opens.
-    pub(super) fn new(store: [u8; 16], algorithm: Algorithm, active: Dek, older: Vec<Dek>) -> Self {
+    #[must_use]
+    pub fn new(store: [u8; 16], algorithm: Algorithm, active: Dek, older: Vec<Dek>) -> Self {
         Self(Arc::new(Inner { store, algorithm, active, older }))
     }
 

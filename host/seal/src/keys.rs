@@ -1,7 +1,7 @@
-//! The vault's key: where it comes from, and which keys follow from it.
+//! The keys: which follow from which.
 //!
 //! ```text
-//! vault key, 32 bytes (a file of the operator's)       id = first 8 bytes of HMAC(key, "key-id")
+//! vault key, 32 bytes (the operator keeps it)          id = first 8 bytes of HMAC(key, "key-id")
 //!   └─ HKDF "kek/v1" ─> KEK     wraps the DEKs and the key check
 //! DEK, 32 random bytes, one for each term               stored wrapped
 //!   ├─ HKDF "mac" | purpose ─> MAC key
@@ -9,7 +9,7 @@
 //!   └─ HKDF "event" | session ─> stream key
 //! ```
 //!
-//! A key is never made by the way: a missing file is an error, and only `generate` makes a new key.
+//! A key is never made by the way: only `generate` makes a new one.
 
 use std::{fmt, str::FromStr};
 
@@ -19,7 +19,7 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
-use super::aead::{self, Algorithm, Key, Refused};
+use crate::aead::{self, Algorithm, Key, Refused};
 
 /// The key that opens a store. It stands outside the store, and without it the store is noise.
 // Boxed, so that a move leaves no copy behind.
@@ -35,14 +35,16 @@ impl VaultKey {
     }
 
     /// The key with these bytes.
-    pub(super) fn from_bytes(bytes: &[u8; 32]) -> Self {
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
         let mut key = Self(Box::new(Zeroizing::new([0; 32])));
         key.0.copy_from_slice(bytes);
         key
     }
 
     /// The bytes, for writing them into a key file.
-    pub(super) fn bytes(&self) -> &[u8; 32] {
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
@@ -55,7 +57,9 @@ impl VaultKey {
         KeyId(id)
     }
 
-    pub(super) fn kek(&self) -> Kek {
+    /// The key that wraps the data keys of a store.
+    #[must_use]
+    pub fn kek(&self) -> Kek {
         Kek(Key::derive(&extract(&self.0), Algorithm::Aes256Gcm, [b"kek/v1", b""]))
     }
 }
@@ -72,11 +76,15 @@ impl fmt::Debug for VaultKey {
 pub struct KeyId([u8; 8]);
 
 impl KeyId {
-    pub(super) const fn to_bytes(self) -> [u8; 8] {
+    /// The bytes that a store keeps of it.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 8] {
         self.0
     }
 
-    pub(super) const fn from_bytes(bytes: [u8; 8]) -> Self {
+    /// The name with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)
     }
 }
@@ -129,16 +137,28 @@ fn extract(key: &[u8; 32]) -> Prk {
 }
 
 /// The key that wraps other keys. A wrapped key is `nonce | ciphertext | tag`, bound to its store and its name.
-pub(super) struct Kek(Key);
+pub struct Kek(Key);
+
+impl fmt::Debug for Kek {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kek(..)")
+    }
+}
 
 impl Kek {
-    pub(super) fn wrap(&self, store: &[u8; 16], name: &[u8], plain: &[u8]) -> Vec<u8> {
+    /// Wraps a key of the store with this id, under a name.
+    #[must_use]
+    pub fn wrap(&self, store: &[u8; 16], name: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut wrapped = Vec::new();
         self.0.seal(&wrap_aad(store, name), plain, &mut wrapped);
         wrapped
     }
 
-    pub(super) fn unwrap(&self, store: &[u8; 16], name: &[u8], wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, Refused> {
+    /// Unwraps what [`Self::wrap`] gave for the same store and name.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn unwrap(&self, store: &[u8; 16], name: &[u8], wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, Refused> {
         self.0.open(&wrap_aad(store, name), wrapped).map(Zeroizing::new)
     }
 }
@@ -148,21 +168,29 @@ fn wrap_aad(store: &[u8; 16], name: &[u8]) -> Vec<u8> {
 }
 
 /// A data encryption key of one term. Of it only what keys are derived from stays in memory.
-pub(super) struct Dek {
-    pub(super) term: u32,
+pub struct Dek {
+    pub(crate) term: u32,
     prk: Prk,
 }
 
+impl fmt::Debug for Dek {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dek(term {})", self.term)
+    }
+}
+
 impl Dek {
-    pub(super) fn new(term: u32, key: &[u8; 32]) -> Self {
+    /// The key of a term. Terms count from 1; a later one seals, and the others open what they sealed.
+    #[must_use]
+    pub fn new(term: u32, key: &[u8; 32]) -> Self {
         Self { term, prk: extract(key) }
     }
 
-    pub(super) fn record_key(&self, algorithm: Algorithm, table: &str) -> Key {
+    pub(crate) fn record_key(&self, algorithm: Algorithm, table: &str) -> Key {
         Key::derive(&self.prk, algorithm, [b"rec", table.as_bytes()])
     }
 
-    pub(super) fn mac_key(&self, purpose: &str) -> hmac::Key {
+    pub(crate) fn mac_key(&self, purpose: &str) -> hmac::Key {
         match self.prk.expand(&[b"mac", purpose.as_bytes()], hmac::HMAC_SHA256) {
             Ok(okm) => okm.into(),
             // HKDF refuses only more than 8 KiB of output.
@@ -170,7 +198,7 @@ impl Dek {
         }
     }
 
-    pub(super) fn stream_key(&self, algorithm: Algorithm, session: &[u8; 16]) -> Key {
+    pub(crate) fn stream_key(&self, algorithm: Algorithm, session: &[u8; 16]) -> Key {
         Key::derive(&self.prk, algorithm, [b"event", session])
     }
 }
