@@ -1,8 +1,8 @@
 //! How readers follow a log: they pull pages behind a cursor, from memory where it reaches and from the file elsewhere.
 
-use std::sync::Arc;
+use std::{panic::resume_unwind, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{Channel, Head, Limit, ReadError, Shared, lock, record::Batch, record::Event, table};
 
@@ -12,6 +12,8 @@ pub struct Reader {
     shared: Arc<Shared>,
     head: watch::Receiver<Head>,
     after: u64,
+    /// What was opened and not all taken yet: it is not opened again for the next page.
+    opened: Vec<Batch>,
 }
 
 /// Some events in a row.
@@ -39,7 +41,7 @@ impl Page {
 impl Reader {
     pub(super) fn new(channel: Arc<Channel>, shared: Arc<Shared>, after: u64) -> Self {
         let head = channel.head.subscribe();
-        Self { channel, shared, head, after }
+        Self { channel, shared, head, after, opened: Vec::new() }
     }
 
     /// How far the log goes now.
@@ -74,27 +76,55 @@ impl Reader {
     }
 
     /// Moves behind the event `after`.
-    pub const fn seek(&mut self, after: u64) {
+    pub fn seek(&mut self, after: u64) {
         self.after = after;
+        self.opened.clear();
     }
 
     /// Takes the next events, at most `events_max` of them and none behind the one that reaches `bytes_max`, and moves
-    /// behind them. Empty when the cursor is at the head.
+    /// behind them. Empty when the cursor is at the head. Blocks where the file has to be read: see [`Self::pull`].
     ///
     /// # Errors
     /// When the log cannot be read; the cursor stays.
     pub fn next_page(&mut self, events_max: u64, bytes_max: usize) -> Result<Page, ReadError> {
-        let Head { seq: head, deleted, .. } = *self.head.borrow_and_update();
-        if self.after >= head || deleted {
-            return Ok(Page::default());
-        }
-        let batches = match self.in_memory(bytes_max) {
+        let Some(head) = self.behind() else { return Ok(Page::default()) };
+        let batches = match self.at_hand(bytes_max) {
             Ok(batches) => batches,
             Err(memory_from) => {
                 let span = (self.after, memory_from);
                 table::batches(&self.shared, self.channel.session, &self.channel.key, span, bytes_max)?
             }
         };
+        self.take(batches, head, events_max, bytes_max)
+    }
+
+    /// The same for asynchronous callers: the file is read on a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Self::next_page`].
+    pub async fn pull(&mut self, events_max: u64, bytes_max: usize) -> Result<Page, ReadError> {
+        let Some(head) = self.behind() else { return Ok(Page::default()) };
+        let batches = match self.at_hand(bytes_max) {
+            Ok(batches) => batches,
+            Err(memory_from) => {
+                let (shared, channel) = (Arc::clone(&self.shared), Arc::clone(&self.channel));
+                let span = (self.after, memory_from);
+                let read = move || table::batches(&shared, channel.session, &channel.key, span, bytes_max);
+                // A crash in there is a crash here.
+                spawn_blocking(read).await.unwrap_or_else(|crashed| resume_unwind(crashed.into_panic()))?
+            }
+        };
+        self.take(batches, head, events_max, bytes_max)
+    }
+
+    /// How far the log goes, where that is behind the cursor and there is a log.
+    fn behind(&mut self) -> Option<u64> {
+        let Head { seq, deleted, .. } = *self.head.borrow_and_update();
+        (self.after < seq && !deleted).then_some(seq)
+    }
+
+    /// Moves behind a page of these batches.
+    fn take(&mut self, batches: Vec<Batch>, head: u64, events_max: u64, bytes_max: usize) -> Result<Page, ReadError> {
         let (Some(first), Some(last)) = (batches.first().map(Batch::first), batches.last().map(Batch::last)) else {
             return self.missing();
         };
@@ -102,6 +132,7 @@ impl Reader {
             return self.missing();
         }
         let end = full(&batches, self.after, last.min(head).min(self.after.saturating_add(events_max)), bytes_max);
+        self.opened = batches.iter().filter(|batch| batch.last() > end).cloned().collect();
         let page = Page { batches, after: self.after, end };
         self.after = end;
         Ok(page)
@@ -113,8 +144,11 @@ impl Reader {
         known.map_or(Ok(Page::default()), |_| Err(ReadError::Damaged { session: self.channel.session }))
     }
 
-    /// The batches behind the cursor, or the seq from which memory has them.
-    fn in_memory(&self, bytes_max: usize) -> Result<Vec<Batch>, u64> {
+    /// Batches behind the cursor that are in memory, or the seq from which it has them.
+    fn at_hand(&mut self, bytes_max: usize) -> Result<Vec<Batch>, u64> {
+        if !self.opened.is_empty() {
+            return Ok(std::mem::take(&mut self.opened));
+        }
         let tail = lock(&self.channel.tail);
         let memory_from = tail.batches.front().map_or(u64::MAX, Batch::first);
         if memory_from > self.after + 1 {

@@ -509,6 +509,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_cold_reader_opens_a_batch_once_however_small_its_pages_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log(directory.path());
+        let session = SessionId::fresh();
+        let mut writer = log.writer(session, true).unwrap();
+        // The latest batch is in memory; the one before is not.
+        for _ in 0..2 {
+            let mut draft = Draft::default();
+            (0..100).for_each(|_| draft.push("a", &format!(r#"{{"type":"a","x":"{}"}}"#, "x".repeat(1000))));
+            let record = Record::Session { version: 1, bytes: b"{}".to_vec() };
+            writer.append(draft, vec![record], true).await.unwrap();
+        }
+        let mut reader = log.reader(session, true, 0).unwrap();
+        let (mut pages, mut seq) = (Vec::new(), 0);
+        while seq < 100 {
+            let page = reader.pull(10, 1024 * 1024).await.unwrap();
+            seq = page.events().last().unwrap().seq;
+            pages.push(page);
+        }
+        let events: Vec<_> = pages.iter().flat_map(Page::events).collect();
+        assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=100).collect::<Vec<_>>());
+        // All are pieces of one text, which lie one behind the other.
+        for pair in events.windows(2) {
+            assert_eq!(pair[1].kind.as_ptr(), pair[0].json.as_bytes().as_ptr_range().end);
+        }
+        assert_eq!(reader.pull(10, 1024 * 1024).await.unwrap().events().next().unwrap().seq, 101);
+    }
+
+    #[tokio::test]
     async fn what_came_of_another_try_is_not_kept_of_an_orphan_that_was_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let log = log(directory.path());

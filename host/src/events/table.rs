@@ -296,6 +296,19 @@ pub(super) struct Changes {
     pub(super) reservations: Vec<reservation::Change>,
 }
 
+impl Changes {
+    /// True when there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { deleted, cleared, swept, journal, journal_settled, rows, records, reservations } = self;
+        let none = swept.is_none() && journal.is_none() && journal_settled.is_none();
+        none && deleted.is_empty()
+            && cleared.is_empty()
+            && rows.is_empty()
+            && records.is_empty()
+            && reservations.is_empty()
+    }
+}
+
 /// What a commit has come to.
 #[derive(Default)]
 pub(super) struct Written {

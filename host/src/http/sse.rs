@@ -188,7 +188,7 @@ impl Frames {
             Stage::Events => {}
         }
         loop {
-            match self.reader.next_page(CHUNK_EVENTS, CHUNK_BYTES) {
+            match self.reader.pull(CHUNK_EVENTS, CHUNK_BYTES).await {
                 Ok(page) if page.is_empty() => {}
                 Ok(page) => {
                     self.over |= page.events().any(|event| event.kind == TERMINATED);

@@ -162,7 +162,7 @@ async fn echoes(reader: &mut Reader, before: &Session, inputs: &[Input]) -> Resu
     }
     let deadline = Instant::now() + ECHO_WAIT;
     while !sought.is_empty() {
-        let page = reader.next_page(256, 1024 * 1024)?;
+        let page = reader.pull(256, 1024 * 1024).await?;
         for event in page.events() {
             let Some(found) = sought.iter().position(|(_, sent)| sent["type"] == event.kind) else { continue };
             let Ok(event_value) = serde_json::from_str(event.json) else { continue };

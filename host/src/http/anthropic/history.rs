@@ -151,18 +151,14 @@ fn descending(
     mut end: u64,
     open: &impl Fn(u64) -> Result<Reader, Error>,
 ) -> Result<(Vec<Row>, bool), Error> {
-    let mut page = Shelf::new(wish, open);
+    let (mut page, mut step) = (Shelf::new(wish, open), CHUNK_EVENTS);
     while end > 1 {
-        let start = end.saturating_sub(CHUNK_EVENTS).max(1);
-        let mut chunk = Vec::new();
-        let mut reader = open(start - 1)?;
-        loop {
-            let found = next(&mut reader, end)?;
-            if found.is_empty() {
-                break;
-            }
-            chunk.extend(found);
-        }
+        let start = end.saturating_sub(step).max(1);
+        let Some(chunk) = stretch(start, end, open)? else {
+            step = (step / 2).max(1);
+            continue;
+        };
+        step = (step * 2).min(CHUNK_EVENTS);
         for row in chunk.into_iter().rev() {
             if !page.put(row)? {
                 return Ok((page.rows, true));
@@ -171,6 +167,23 @@ fn descending(
         end = start;
     }
     Ok((page.rows, false))
+}
+
+/// The events from `start` on and before `end`; nothing when they are more than a page and not a single one.
+fn stretch(start: u64, end: u64, open: &impl Fn(u64) -> Result<Reader, Error>) -> Result<Option<Vec<Row>>, Error> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    let mut reader = open(start - 1)?;
+    loop {
+        let found = next(&mut reader, end)?;
+        if found.is_empty() {
+            return Ok(Some(rows));
+        }
+        bytes += found.iter().map(|row| row.json.len()).sum::<usize>();
+        if bytes > PAGE_BYTES && end - start > 1 {
+            return Ok(None);
+        }
+        rows.extend(found);
+    }
 }
 
 /// The rows of a page in the making.
