@@ -15,7 +15,7 @@ const LITTLE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_mins(15);
 
 /// The longest wait that an upstream may ask for.
-const ASKED_MAX: Duration = Duration::from_mins(10);
+pub(crate) const ASKED_MAX: Duration = Duration::from_mins(10);
 
 /// When the next try comes, and whether there is one.
 #[derive(Debug, Default)]

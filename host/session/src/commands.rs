@@ -11,7 +11,7 @@ use crate::{
     event::{self, Arrived, Forwarded, Reason, RetryStatus},
     failure::{Cause, Failure, Verdict},
     interface::{Action, Call, Done, Prompt, Reply, Ticket},
-    machine::{Calling, HELD_UP, Machine, QUEUE_BYTES_MAX, QUEUE_MAX, Sending, WITH_CREDENTIAL},
+    machine::{Calling, Doubt, HELD_UP, Machine, QUEUE_BYTES_MAX, QUEUE_MAX, Sending, WITH_CREDENTIAL},
     state::{Input, Phase, Refused, Stop},
 };
 
@@ -74,6 +74,12 @@ pub(crate) struct StopClock {
 impl StopClock {
     fn beginning(now: Moment) -> Self {
         Self { since: now, told: false, backoff: Backoff::default(), looks: 0, why: None }
+    }
+
+    /// The upstream did not take it, and another try may come at once.
+    pub(crate) fn refused(&mut self, why: &str) {
+        self.why = Some(why.to_owned());
+        self.try_again();
     }
 
     /// The next try may succeed.
@@ -334,6 +340,15 @@ impl Machine {
             return self.reply(ticket, Reply::Running);
         }
         self.actions.push(Action::Amend(ticket));
+        self.amending.push_back((ticket, event));
+    }
+
+    /// The driver has made a change, or has found that it cannot be meant any more.
+    pub(crate) fn amended(&mut self, made: bool) {
+        let Some((ticket, event)) = self.amending.pop_front() else { return };
+        if !made {
+            return self.reply(ticket, Reply::Done);
+        }
         self.journal.next().record = true;
         if let Some(json) = event
             && let Ok(head) = event::head(&json)
@@ -559,26 +574,34 @@ impl Machine {
         }
         if failure.leaves_doubt() {
             self.sending.wait(now, failure.retry_after, chance);
-            self.doubt = Some(failure);
+            self.doubt = Some(Doubt { failure, waits: false });
             return self.connection.look_for_prompt(now);
         }
         match verdict {
             Verdict::Again => self.sending.wait(now, failure.retry_after, chance),
             Verdict::AgainWithCredential => self.sending.wait(now, Some(WITH_CREDENTIAL), chance),
             Verdict::AgainWithRoom => self.sending.wait_for_room(now, failure.retry_after, chance),
-            Verdict::Final if self.is_gone(&failure) => return self.gone(&failure, arrived),
+            Verdict::Final if failure.cause == Cause::Declared(ErrorKind::Gone) => return self.gone(&failure, arrived),
+            // Something that the prompt names may be what is missing.
+            Verdict::Final if self.is_gone(&failure) && self.connection.is_ready() => {
+                self.missing = Some(failure);
+                return self.connection.look(now);
+            }
+            Verdict::Final if self.is_gone(&failure) && self.state().sends_first() => {
+                return self.gone(&failure, arrived);
+            }
             Verdict::Final => return self.fail_with(&failure, Input::Fail, arrived),
         }
         self.not_arrived(Arrived::No);
         self.lost(&failure, self.sending.until());
     }
 
-    /// True when the upstream says that it has no such session: not just that something of it is missing.
-    fn is_gone(&self, failure: &Failure) -> bool {
+    /// True when the upstream says that it has no such session, of a request that names nothing else.
+    pub(crate) fn is_gone(&self, failure: &Failure) -> bool {
         failure.cause == Cause::Declared(ErrorKind::Gone) || (self.named && failure.says_gone())
     }
 
-    fn gone(&mut self, failure: &Failure, arrived: Arrived) {
+    pub(crate) fn gone(&mut self, failure: &Failure, arrived: Arrived) {
         if let Some(version) = self.credential {
             self.decide(Input::Gone(version));
         }

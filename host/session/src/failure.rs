@@ -88,6 +88,13 @@ impl Failure {
         matches!(self.cause, Cause::Declared(ErrorKind::Upstream | ErrorKind::Overloaded) | Cause::Slow)
     }
 
+    /// True when another credential might have been answered otherwise, and nothing was done.
+    #[must_use]
+    pub fn is_of_credential(&self) -> bool {
+        let answered = matches!(self.cause, Cause::Declared(_)) || self.cause == Cause::NoCredential;
+        answered && !self.leaves_doubt() && matches!(self.verdict(), Verdict::Final | Verdict::AgainWithCredential)
+    }
+
     /// True when the upstream says that it has no such thing: what was asked for is over there.
     #[must_use]
     pub const fn says_gone(&self) -> bool {

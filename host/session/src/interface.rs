@@ -92,6 +92,14 @@ pub enum Event {
     FeedRefused(Failure),
     /// The credential is now one of this version, or there is none.
     Credential(Option<u64>),
+    /// The driver has carried out the first [`Action::Amend`] that it has not told of: the change was made, or it cannot be
+    /// meant any more because of another one that was made since it was given.
+    Amended {
+        /// True when it was made.
+        made: bool,
+    },
+    /// Others want the room that the session takes: where it is at rest, it stays no longer.
+    GiveWay,
     /// Something of the record that the machine does not know is another now.
     RecordChanged,
     /// A moment of [`crate::Machine::due`] has come.

@@ -22,7 +22,7 @@ pub struct Commit {
     pub withdrawn: Vec<u64>,
     /// Parts of the log's index.
     pub segments: Vec<Segment>,
-    /// Whether the session has something to do behind this.
+    /// True when the session has nothing to do behind this.
     pub settled: bool,
     /// What is said of it to those who have asked, once it is durable.
     replies: Vec<(Ticket, Reply)>,

@@ -13,7 +13,7 @@ use crate::{
     commands::{Deleting, GuestInput, StopClock},
     connection::{Connection, End},
     ending::{self, EndOfSession},
-    event::{Arrived, OwnIds},
+    event::{Arrived, Forwarded, OwnIds},
     failure::{Cause, Failure, Verdict, Waiting},
     history::Page,
     index::Segment,
@@ -83,7 +83,9 @@ pub struct Machine {
     /// What the upstream's event of the current prompt looks like.
     pub(crate) sought: Option<Sought>,
     /// Why it is not known whether it has arrived.
-    pub(crate) doubt: Option<Failure>,
+    pub(crate) doubt: Option<Doubt>,
+    /// What the upstream has said of a prompt: that something is not there. The history tells whether that is the session.
+    pub(crate) missing: Option<Failure>,
     /// Why the upstream was not reached last, or did not take what was sent.
     hindrance: Option<Failure>,
     pub(crate) ingest: Ingest,
@@ -97,6 +99,8 @@ pub struct Machine {
     stale: bool,
     pub(crate) to_send: Option<Sending>,
     pub(crate) inputs: VecDeque<GuestInput>,
+    /// Changes that the driver is making: nothing is decided until it has said whether it could.
+    pub(crate) amending: VecDeque<(Ticket, Option<String>)>,
     pub(crate) stop: Option<StopClock>,
     pub(crate) kills: Vec<Ticket>,
     pub(crate) ending: Option<EndOfSession>,
@@ -109,12 +113,21 @@ pub struct Machine {
     quiet_look: Moment,
     /// When something was decided last that matters for how long to stay.
     touched: Moment,
+    /// True when others want its room since then.
+    gives_way: bool,
     /// True once nothing follows any more.
     pub(crate) removed: bool,
     pub(crate) actions: Vec<Action>,
     /// A rule that a simulation breaks on purpose.
     #[cfg(test)]
     pub(crate) mutant: Option<crate::simulation::Mutant>,
+}
+
+/// A prompt that was not taken, as far as the answer says, and may have arrived all the same.
+pub(crate) struct Doubt {
+    pub(crate) failure: Failure,
+    /// True once it was looked for and not found, while it is too early to send it again.
+    pub(crate) waits: bool,
 }
 
 impl Machine {
@@ -138,6 +151,7 @@ impl Machine {
             current,
             sought,
             doubt: None,
+            missing: None,
             hindrance: None,
             ingest: Ingest::new(OwnIds::of(&session), secret, fresh.then_some(next_seq - 1)),
             journal: Journal::default(),
@@ -148,6 +162,7 @@ impl Machine {
             stale: false,
             to_send: None,
             inputs: VecDeque::new(),
+            amending: VecDeque::new(),
             stop: None,
             kills: Vec::new(),
             ending: None,
@@ -157,6 +172,7 @@ impl Machine {
             news: Moment::ZERO,
             quiet_look: Moment::ZERO,
             touched: Moment::ZERO,
+            gives_way: false,
             removed: false,
             actions: Vec::new(),
             #[cfg(test)]
@@ -223,12 +239,15 @@ impl Machine {
             Event::FeedEnded(ending) => self.connection.ended(now.at, ending),
             Event::FeedRefused(failure) => self.connection.refused(failure),
             Event::Credential(version) => self.credential_changed(version),
+            Event::Amended { made } => self.amended(made),
+            Event::GiveWay => self.gives_way = self.is_at_rest(),
             Event::RecordChanged => self.journal.next().record = true,
             Event::Time => {}
         }
+        self.end_doubt();
         self.advance();
         if self.kept.state != before {
-            self.touched = now.at;
+            (self.touched, self.gives_way) = (now.at, false);
         }
         std::mem::take(&mut self.actions)
     }
@@ -288,14 +307,14 @@ impl Machine {
             if self.needs_feed() {
                 due.push(self.connection.retry_at());
             }
-            if self.kept.state.sendable().is_some() {
+            if self.kept.state.sendable().is_some() || self.doubt.is_some() {
                 due.push(self.sending.until());
             }
             if self.kept.state.in_turn() {
                 due.extend([self.quiet_at(), self.news + QUIET_MAX]);
             }
             if self.is_at_rest() {
-                due.push(self.touched + LINGER);
+                due.push(self.leaves_at());
             }
         }
         // What is past waits for something else: a call or a commit.
@@ -330,6 +349,10 @@ impl Machine {
 
     /// Does what is due, until something has to be waited for.
     fn advance(&mut self) {
+        // A change and what tells of it are one commit.
+        if !self.amending.is_empty() {
+            return;
+        }
         #[cfg(test)]
         let mut steps = 0;
         loop {
@@ -525,10 +548,11 @@ impl Machine {
             return false;
         }
         if self.state().in_doubt().is_some() {
-            self.not_arrived(Arrived::Unknown);
-            if let Some(failure) = self.doubt.take().filter(|_| !self.sending.is_due(self.now.at)) {
-                self.lost(&failure, self.sending.until());
+            if let Some(goes_on) = self.stays_in_doubt() {
+                return goes_on;
             }
+            self.doubt = None;
+            self.not_arrived(Arrived::Unknown);
             return true;
         }
         if self.state().is_answering() {
@@ -536,6 +560,32 @@ impl Machine {
             return true;
         }
         false
+    }
+
+    /// A prompt that is to be sent again later is in doubt until then: it may turn up, and is looked for once more just before.
+    /// Nothing where that is over; otherwise whether something was decided.
+    fn stays_in_doubt(&mut self) -> Option<bool> {
+        let doubt = self.doubt.as_mut().filter(|_| self.kept.state.wanted())?;
+        let waits = !self.sending.is_due(self.now.at);
+        if waits && !doubt.waits {
+            doubt.waits = true;
+            let failure = doubt.failure.clone();
+            self.lost(&failure, self.sending.until());
+            return Some(true);
+        }
+        if !waits && std::mem::take(&mut doubt.waits) {
+            self.connection.look(self.now.at);
+            return Some(true);
+        }
+        waits.then_some(false)
+    }
+
+    /// It is known what became of a prompt that was in doubt.
+    fn end_doubt(&mut self) {
+        if self.doubt.is_some() && self.state().in_doubt().is_none() {
+            self.doubt = None;
+            self.found();
+        }
     }
 
     fn send_prompt(&mut self) -> bool {
@@ -548,7 +598,7 @@ impl Machine {
         self.decide(Input::Send(self.next_seq - 1));
         self.news = self.now.at;
         self.sought = Sought::new(&prompt.id, &prompt.json);
-        self.doubt = None;
+        (self.doubt, self.missing) = (None, None);
         self.current = Some(prompt);
         self.to_send = Some(Sending::Prompt);
         true
@@ -583,13 +633,19 @@ impl Machine {
         quiet
     }
 
+    /// From when on a session that is at rest stays no longer: a prompt that follows soon finds its feed open.
+    fn leaves_at(&self) -> Moment {
+        if self.gives_way { self.touched } else { self.touched + LINGER }
+    }
+
     /// True when nothing is to be done.
-    pub(crate) fn is_at_rest(&self) -> bool {
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
         self.state().settled() && self.inputs.is_empty() && self.ending.is_none() && self.deleting.is_none()
     }
 
     fn leave(&mut self) -> bool {
-        if self.is_at_rest() && !self.connection.looks_on() && self.now.at >= self.touched + LINGER {
+        if self.is_at_rest() && !self.connection.looks_on() && self.now.at >= self.leaves_at() {
             self.actions.push(Action::Leave);
         }
         false
@@ -599,6 +655,8 @@ impl Machine {
     fn done(&mut self, done: Result<Done, Failure>) {
         let Some(call) = self.call.take() else { return };
         match (call, done) {
+            (Calling::CatchUp, done) if self.missing.is_some() => self.verified(done),
+            (call, Err(failure)) if self.stale && failure.is_of_credential() && self.asks_again(call, &failure) => {}
             (Calling::Connect, Ok(Done::Connected(opened))) => self.connected(opened),
             (Calling::CatchUp, Ok(Done::Page(page))) => self.paged(page),
             (Calling::Connect | Calling::CatchUp | Calling::Recall, Err(failure)) => self.not_connected(&failure),
@@ -664,7 +722,8 @@ impl Machine {
     /// The upstream can be reached.
     pub(crate) fn found(&mut self) {
         // A feed says nothing of a prompt that is not taken yet.
-        if self.state().sendable().is_some() && !self.sending.is_due(self.now.at) {
+        let waits = self.state().sendable().is_some() || self.doubt.as_ref().is_some_and(|doubt| doubt.waits);
+        if waits && !self.sending.is_due(self.now.at) {
             return;
         }
         self.hindrance = None;
@@ -683,12 +742,42 @@ impl Machine {
         self.connection.start_anew();
     }
 
+    /// The history was looked into because a prompt was refused as if the session were not there.
+    fn verified(&mut self, history: Result<Done, Failure>) {
+        let Some(missing) = self.missing.take().filter(|_| self.state().in_doubt().is_some()) else { return };
+        self.connection.look_given_up();
+        match history {
+            Err(failure) if self.is_gone(&failure) => self.gone(&failure, Arrived::No),
+            _ => self.fail_with(&missing, Input::Fail, Arrived::No),
+        }
+    }
+
+    /// What the upstream has said of a credential that was replaced meanwhile says nothing of the one that is stored now. True
+    /// when the same is asked once more.
+    fn asks_again(&mut self, call: Calling, failure: &Failure) -> bool {
+        match call {
+            Calling::Connect | Calling::CatchUp => self.reopen(),
+            Calling::Prompt if self.state().in_doubt().is_some() => self.not_arrived(Arrived::No),
+            Calling::Interrupt => {
+                self.ingest.interrupts_sent(Forwarded::No);
+                if let Some(stop) = &mut self.stop {
+                    stop.refused(&failure.message);
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
     fn credential_changed(&mut self, version: Option<u64>) {
         if std::mem::replace(&mut self.credential, version) == version {
             return;
         }
         self.stale = true;
-        self.sending.reset();
+        // What a prompt in doubt waits for is no matter of the credential.
+        if self.doubt.is_none() {
+            self.sending.reset();
+        }
         if self.connection.is_open() {
             self.reopen();
         } else {

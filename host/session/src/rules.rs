@@ -27,6 +27,10 @@ struct Play {
     reads: bool,
     /// How often the feed was closed.
     closed: u32,
+    /// True when the driver may end.
+    leaves: bool,
+    /// True when changes cannot be made.
+    unchangeable: bool,
 }
 
 impl Play {
@@ -60,10 +64,13 @@ impl Play {
             tickets: 0,
             reads: false,
             closed: 0,
+            leaves: false,
+            unchangeable: false,
         }
     }
 
     fn on(&mut self, event: Event) {
+        self.leaves = false;
         let unix_ms = u64::try_from(self.now.as_millis()).unwrap();
         for action in self.machine.on(event, Now { at: self.now, unix_ms }) {
             match action {
@@ -79,6 +86,8 @@ impl Play {
                 Action::Abandon => self.call = None,
                 Action::Read => self.reads = true,
                 Action::CloseFeed => self.closed += 1,
+                Action::Leave => self.leaves = true,
+                Action::Amend(_) => self.on(Event::Amended { made: !self.unchangeable }),
                 Action::Reply(Ticket(ticket), reply) => self.replies.push((ticket, reply)),
                 _ => {}
             }
@@ -153,7 +162,6 @@ impl Play {
         self.ends("connect", Ok(Done::Connected(Opened::default())));
     }
 
-    /// A feed behind the first, and an empty history before it.
     /// The same session in another process.
     fn restarted(self) -> Self {
         let mut later = Self::of(self.state());
@@ -163,6 +171,7 @@ impl Play {
         later
     }
 
+    /// A feed behind the first, and an empty history before it.
     fn connected_again(&mut self) {
         self.connected();
         self.looked();
@@ -224,6 +233,13 @@ fn message_id(text: &str) -> String {
 
 fn outcome(events: Vec<Reported>, frames: Frames) -> Done {
     Done::Outcome { outcome: Outcome { state: None, events, relisten: false }, frames }
+}
+
+/// A prompt that the upstream has come to.
+fn theirs(id: &str, text: &str) -> String {
+    format!(
+        r#"{{"type":"user.message","id":"{id}","content":[{{"type":"text","text":"{text}"}}],"processed_at":"2026-01-01T00:00:00Z"}}"#
+    )
 }
 
 fn status(id: &str, status: &str) -> String {
@@ -404,6 +420,27 @@ fn a_credential_that_stays_refused_ends_the_turn_after_a_quarter_of_an_hour() {
 }
 
 #[test]
+fn a_session_that_is_to_give_way_goes_once_it_is_at_rest_and_stays_for_another_prompt() {
+    let mut play = Play::running();
+    play.on(Event::GiveWay);
+    assert!(!play.leaves, "a turn runs");
+    play.brings(&status("b", "idle"), Effect::Ended);
+    play.pass(SECOND);
+    assert!(!play.leaves, "it was not at rest when it was told");
+    play.on(Event::GiveWay);
+    assert!(play.leaves);
+    // The driver could not: a command had come.
+    play.prompt("again");
+    play.taken("send");
+    play.brings(&status("c", "running"), Effect::Started);
+    play.brings(&status("d", "idle"), Effect::Ended);
+    play.pass(SECOND);
+    assert!(!play.leaves && play.machine.due().is_some());
+    play.pass(31 * SECOND);
+    assert!(play.leaves);
+}
+
+#[test]
 fn a_feed_that_was_opened_with_another_credential_is_closed() {
     let mut play = Play::running();
     let closed = play.closed;
@@ -491,6 +528,129 @@ fn a_session_that_is_gone_upstream_says_so_until_there_is_another_credential() {
     assert_eq!(play.prompt("again"), Some(Reply::Refused(Refused::Gone)));
     play.on(Event::Credential(Some(2)));
     assert_eq!(play.prompt("again"), Some(Reply::Taken(1)));
+}
+
+#[test]
+fn a_prompt_that_names_what_is_missing_ends_its_turn_and_not_the_session() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.fails("send", ErrorKind::NotFound);
+    assert!(play.state().in_doubt().is_some());
+    play.looked();
+    assert_eq!(play.kinds(), ["session.error", "user.message", "session.status_idle"]);
+    assert_eq!(play.prompt("again"), Some(Reply::Taken(1)));
+    play.connected_again();
+    play.fails("send", ErrorKind::NotFound);
+    play.fails("catch-up", ErrorKind::NotFound);
+    assert_eq!(play.prompt("once more"), Some(Reply::Refused(Refused::Gone)));
+}
+
+#[test]
+fn what_the_upstream_says_of_a_replaced_credential_says_nothing_of_the_new_one() {
+    for kind in [ErrorKind::NotFound, ErrorKind::Auth, ErrorKind::BadRequest] {
+        let mut play = Play::new();
+        play.prompt("go");
+        play.connected();
+        play.on(Event::Credential(Some(2)));
+        play.fails("send", kind);
+        play.connected_again();
+        play.taken("send");
+        assert_eq!((play.state().phase(), play.state().is_cut()), (Phase::Taken, false), "{kind:?}");
+        play.on(Event::Credential(Some(3)));
+        assert_eq!(play.calls(), "connect");
+        play.on(Event::Credential(Some(4)));
+        play.fails("connect", kind);
+        play.connected_again();
+        assert!(play.state().in_turn() && !play.state().is_cut(), "{kind:?}");
+        play.interrupt();
+        play.on(Event::Credential(Some(5)));
+        play.fails("interrupt", kind);
+        assert_eq!(play.calls(), "interrupt", "{kind:?}");
+    }
+}
+
+#[test]
+fn a_prompt_that_is_to_be_sent_again_later_is_in_doubt_until_then() {
+    let waiting = || {
+        let mut play = Play::new();
+        play.prompt("go");
+        play.connected();
+        let asked = Some(60 * SECOND);
+        play.ends("send", Err(Failure { retry_after: asked, ..Failure::of(ErrorKind::Overloaded, "busy") }));
+        play.looked();
+        for wait in [1, 2] {
+            play.pass(wait * SECOND);
+            play.looked();
+        }
+        play.pass(5 * SECOND);
+        assert!(play.state().in_doubt().is_some() && play.state().is_cut() && play.call.is_none());
+        play
+    };
+    let mut found = waiting();
+    found.brings(&theirs("m", "go"), Effect::None);
+    assert!(!found.state().is_cut() && found.machine.kept().waiting.is_none());
+    found.brings(&status("a", "idle"), Effect::Ended);
+    found.pass(120 * SECOND);
+    assert!(found.state().settled() && found.calls() != "send", "{:?}", found.state());
+
+    let mut stopped = waiting();
+    stopped.interrupt();
+    assert!(stopped.log.iter().any(|json| json.contains(r#""arrived":"unknown""#)), "{:?}", stopped.log);
+    stopped.brings(&theirs("m", "go"), Effect::None);
+    assert_eq!(stopped.calls(), "interrupt", "it has turned up, and nobody wants it");
+
+    let mut lost = waiting();
+    lost.pass(60 * SECOND);
+    lost.looked();
+    assert_eq!(lost.calls(), "send");
+}
+
+#[test]
+fn what_turns_up_of_a_withdrawn_prompt_is_not_taken_for_the_turn_of_the_next() {
+    let mut play = Play::new();
+    play.prompt("one");
+    play.connected();
+    play.fails("send", ErrorKind::Upstream);
+    play.looked();
+    for wait in [1, 2] {
+        play.pass(wait * SECOND);
+        if wait == 1 {
+            play.interrupt();
+        }
+        play.looked();
+    }
+    play.prompt("two");
+    play.taken("send");
+    play.brings(&theirs("m", "one"), Effect::None);
+    play.brings(&status("a", "running"), Effect::Started);
+    play.brings(&status("b", "idle"), Effect::Ended);
+    assert_eq!(play.state().phase(), Phase::Taken);
+    play.brings(&theirs("n", "two"), Effect::None);
+    play.brings(&status("c", "idle"), Effect::Ended);
+    assert!(play.state().settled());
+}
+
+#[test]
+fn an_answer_to_a_turn_that_was_given_up_goes_on_with_it() {
+    use crate::state::Input;
+    let mut state = State::NEW;
+    let given_up = [Input::Prompt, Input::Send(0), Input::Taken, Input::Shown, Input::Begun, Input::Fail];
+    for input in given_up.into_iter().chain([Input::Waits, Input::Answer, Input::Taken, Input::Started, Input::Ended]) {
+        state = state.apply(input).unwrap();
+    }
+    assert!(state.phase() == Phase::Idle && state.settled(), "{state:?}");
+}
+
+#[test]
+fn a_change_that_cannot_be_made_any_more_is_told_of_to_nobody_else() {
+    let mut play = Play::new();
+    for (unchangeable, told) in [(true, 0), (false, 1)] {
+        play.unchangeable = unchangeable;
+        let (ticket, event) = (play.ticket(), Some(r#"{"type":"session.updated"}"#.to_owned()));
+        play.on(Event::Amend { ticket, input: None, event, at_rest: false });
+        assert_eq!((play.answer(ticket), play.kinds().len()), (Some(Reply::Done), told));
+    }
 }
 
 #[test]

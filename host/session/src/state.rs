@@ -277,9 +277,9 @@ impl State {
             Input::Lost => Ok(Self { cut: true, ..self }),
             Input::Found => Ok(Self { cut: false, refused: false, ..self }),
             Input::Started => Ok(self.arrived(Phase::Running)),
-            Input::Waits => Ok(self.arrived(Phase::Waiting)),
+            // A turn that was given up may be the one that waits. Those before it are over.
+            Input::Waits => Ok(Self { abandoned: 0, ..self.arrived(Phase::Waiting) }),
             Input::Rescheduled => Ok(self.arrived(Phase::Rescheduling)),
-            // A failed turn ends too; what clients shall see is that it failed.
             Input::Ended => {
                 let abandoned = self.abandoned.saturating_sub(1);
                 // A failed turn ends too; what clients shall see is that it failed.

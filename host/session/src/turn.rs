@@ -249,6 +249,8 @@ impl Machine {
             if self.mutant == Some(crate::simulation::Mutant::Lenient) {
                 return;
             }
+            // Whose prompt it is: the upstream shows them.
+            self.decide(Input::Shown);
             self.decide(Input::Unwanted);
             // Unless another prompt is on its way: what the upstream says until it comes to that is not of that.
             if begun && self.state().phase() == Phase::Taken && !self.state().has_current() {

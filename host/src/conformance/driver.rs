@@ -216,7 +216,8 @@ impl<'a> Driver<'a> {
                     Action::Reply(ticket, reply) => self.reply(ticket, &reply),
                     Action::Remove { .. } => (self.removed, self.asked) = (true, None),
                     // No call takes any time; and what clients are told of a session is no matter of its runtime's.
-                    Action::Abandon | Action::Amend(_) | Action::Ended(_) | Action::Note(_) | Action::Leave => {}
+                    Action::Amend(_) => events.push_back(lap_session::Event::Amended { made: true }),
+                    Action::Abandon | Action::Ended(_) | Action::Note(_) | Action::Leave => {}
                 }
             }
         }

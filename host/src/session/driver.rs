@@ -31,6 +31,7 @@ use super::{
     feed::{Feed, Item},
     live::Command,
     orphans::Orphan,
+    resting::Rest,
     sends::Sending,
     stored::{Change, Facts, Message, Session},
 };
@@ -117,8 +118,10 @@ struct Driver {
     core: Arc<Core>,
     machine: Machine,
     session: Session,
-    /// Those that an amendment has changed, until they are stored.
+    /// Those that an amendment has changed, until they are durable: the log shows older ones until then.
     facts: Option<Facts>,
+    /// True when they are not in a commit yet.
+    facts_changed: bool,
     writer: Option<Writer>,
     inbox: mpsc::Receiver<Command>,
     asked: HashMap<Ticket, Asked>,
@@ -145,6 +148,8 @@ struct Driver {
     /// The next moment that the machine has asked for, or an earlier one.
     alarm: Pin<Box<Sleep>>,
     left: bool,
+    /// Its place among those that are at rest.
+    rest: Option<Rest>,
     /// What the next commit says of whether the session may go on upstream, if it says anything of that.
     unended: Option<Option<Vec<u8>>>,
 }
@@ -247,6 +252,7 @@ impl Driver {
             machine: Machine::new(start, clock::unix_ms()),
             session,
             facts: None,
+            facts_changed: false,
             writer: Some(writer),
             inbox,
             asked: HashMap::new(),
@@ -266,6 +272,7 @@ impl Driver {
             began,
             alarm: Box::pin(sleep_until(began)),
             left: false,
+            rest: None,
             unended: None,
         }))
     }
@@ -276,6 +283,11 @@ impl Driver {
         self.tell(Event::Time).await?;
         while !self.left {
             let armed = self.arm();
+            if !self.machine.is_at_rest() {
+                self.rest = None;
+            } else if self.rest.is_none() {
+                self.rest = Some(self.core.resting.enter());
+            }
             let has_room = *room.borrow_and_update() != Room::None;
             select! {
                 command = self.inbox.recv() => match command {
@@ -287,6 +299,9 @@ impl Driver {
                     self.committing = None;
                     self.writer = Some(writer);
                     stored.map_err(Stop::Store)?;
+                    if !self.facts_changed {
+                        self.facts = None;
+                    }
                     if let Some(changed) = changed {
                         self.core.changes.announce(changed);
                     }
@@ -298,7 +313,7 @@ impl Driver {
                     self.called(called).await?;
                     self.sent_durably();
                 }
-                item = self.feed.next(), if self.reading && has_room => {
+                item = self.feed.read(self.reading), if has_room => {
                     self.reading = false;
                     self.read(item).await?;
                 }
@@ -312,6 +327,7 @@ impl Driver {
                     }
                     self.tell(Event::Credential(version)).await?;
                 }
+                () = over(self.rest.as_ref()) => self.tell(Event::GiveWay).await?,
                 _ = room.changed() => {}
                 () = &mut self.alarm, if armed => self.tell(Event::Time).await?,
             }
@@ -368,7 +384,10 @@ impl Driver {
                 }
                 Action::CloseFeed => (self.feed, self.reading) = (Feed::Closed, false),
                 Action::Read => self.reading = true,
-                Action::Amend(ticket) => self.amend(ticket)?,
+                Action::Amend(ticket) => {
+                    let made = self.amend(ticket)?;
+                    actions.extend(self.machine.on(Event::Amended { made }, now));
+                }
                 Action::Reply(ticket, reply) => self.reply(ticket, reply),
                 Action::Remove { tickets, unended } => return self.remove(tickets, unended).await,
                 Action::Ended(end) => {
@@ -470,22 +489,25 @@ impl Driver {
         Ok(change(&mut session, &mut facts).map(|()| (session, facts)))
     }
 
-    fn amend(&mut self, ticket: Ticket) -> Result<(), Stop> {
-        let Some(Asked::Amend { change, .. }) = self.asked.get(&ticket) else { return Ok(()) };
+    /// Makes a change, unless it cannot be meant any more.
+    fn amend(&mut self, ticket: Ticket) -> Result<bool, Stop> {
+        let Some(Asked::Amend { change, .. }) = self.asked.get(&ticket) else { return Ok(false) };
         match self.changed(&**change)? {
             Ok((session, facts)) => {
                 self.machine.set_archived(session.archived_ms.is_some());
                 self.session = session;
                 self.facts = Some(facts);
+                self.facts_changed = true;
+                Ok(true)
             }
             // It could be meant when it came, and another one was made since.
             Err(reason) => {
                 if let Some(Asked::Amend { refused, .. }) = self.asked.get_mut(&ticket) {
                     *refused = Some(reason);
                 }
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// A client that went away needs no answer.
@@ -626,7 +648,9 @@ impl Driver {
             records.push(self.session.record());
             Changed::of(&self.session)
         });
-        records.extend(self.facts.take().map(|facts| facts.record()));
+        if std::mem::take(&mut self.facts_changed) {
+            records.extend(self.facts.as_ref().map(Facts::record));
+        }
         records.extend(segments.iter().map(|segment| {
             let (number, bytes) = (segment.number, segment.to_bytes());
             Record::Segment { number, bytes }
@@ -754,6 +778,14 @@ impl Driver {
                 self.tell(Event::Done(Err(failure))).await
             }
         }
+    }
+}
+
+/// Waits until one that rests is to give way; without end for one that does not rest.
+async fn over(rest: Option<&Rest>) {
+    match rest {
+        Some(rest) => rest.is_over().await,
+        None => pending().await,
     }
 }
 

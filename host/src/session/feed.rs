@@ -1,6 +1,6 @@
 //! What a session reads from its upstream, as frames, whatever form the upstream chose.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use lap_model::contract::Ending;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     runtime::{Frames, Outlet},
-    upstream::{self, Request, Response, SendError},
+    upstream::{self, Frame, Request, Response, SendError},
 };
 
 /// After so long without a byte a feed counts as dead: the other side may be gone without a word.
@@ -24,6 +24,10 @@ const SILENCE: Duration = Duration::from_secs(90);
 const EMPTY_BYTES: usize = 256 * 1024;
 const EMPTY_CHUNKS: u32 = 1024;
 
+/// How much is read of a stream while its session does something else. What comes during a slow commit is mapped and
+/// committed together behind it, so that a session falls behind its upstream by about one commit however slow that is.
+const GATHERED_BYTES: usize = 64 * 1024;
+
 /// What to follow.
 pub(super) enum Feed {
     /// Nothing.
@@ -31,7 +35,7 @@ pub(super) enum Feed {
     /// Connected, as far as the runtime has anything to follow.
     Quiet,
     /// A response that goes on.
-    Stream { frames: Box<upstream::Frames>, deadline: Instant, empty: Empty },
+    Stream { frames: Box<upstream::Frames>, deadline: Instant, gathered: Gathered },
     /// The same request, again and again.
     Poll {
         upstream: Arc<CurrentUpstream>,
@@ -43,11 +47,13 @@ pub(super) enum Feed {
     },
 }
 
-/// What was read of a stream since its last frame and was not told.
+/// What was read of a stream and was not told.
 #[derive(Default)]
-pub(super) struct Empty {
+pub(super) struct Gathered {
+    frames: Vec<Frame>,
     bytes: usize,
     chunks: u32,
+    ended: Option<Ending>,
 }
 
 /// What came of waiting for a feed.
@@ -62,39 +68,31 @@ pub(super) enum Item {
 
 impl Feed {
     pub(super) fn stream(frames: upstream::Frames) -> Self {
-        Self::Stream { frames: Box::new(frames), deadline: Instant::now() + SILENCE, empty: Empty::default() }
+        Self::Stream { frames: Box::new(frames), deadline: Instant::now() + SILENCE, gathered: Gathered::default() }
     }
 
     pub(super) fn poll(upstream: Arc<CurrentUpstream>, request: Request, every: Duration) -> Self {
         Self::Poll { upstream, request, every, next: Instant::now(), asking: None }
     }
 
-    /// Waits for frames; may be dropped at any time without losing one.
-    pub(super) async fn next(&mut self) -> Item {
+    /// Waits for frames, if they are `wanted` now, and only gathers them otherwise; may be dropped at any time without losing
+    /// one.
+    pub(super) async fn read(&mut self, wanted: bool) -> Item {
+        match wanted {
+            true => self.next().await,
+            false => match self.gather().await {},
+        }
+    }
+
+    /// Waits for frames.
+    async fn next(&mut self) -> Item {
         match self {
             Self::Closed | Self::Quiet => pending().await,
-            Self::Stream { frames, deadline, empty } => loop {
-                let (mut read, before) = (Vec::new(), frames.bytes());
-                let outcome = timeout_at(*deadline, frames.read(&mut read)).await;
-                *deadline = Instant::now() + SILENCE;
-                if !read.is_empty() {
-                    *empty = Empty::default();
-                    // Also when a cut came right behind: what is here is whole, and the next call meets the cut.
-                    let frames = read.iter().map(|frame| (frame.name.as_str(), frame.data.as_str()));
-                    return Item::Frames(Frames::pack(frames));
+            Self::Stream { frames, deadline, gathered } => loop {
+                if let Some(item) = gathered.take() {
+                    return item;
                 }
-                match outcome {
-                    Err(_) => return Item::Ended(Ending::Silent),
-                    Ok(Ok(false)) => return Item::Ended(Ending::Clean),
-                    Ok(Err(_)) => return Item::Ended(Ending::Cut),
-                    Ok(Ok(true)) => {}
-                }
-                empty.bytes += usize::try_from(frames.bytes() - before).unwrap_or(usize::MAX);
-                empty.chunks += 1;
-                if empty.bytes >= EMPTY_BYTES || empty.chunks >= EMPTY_CHUNKS {
-                    *empty = Empty::default();
-                    return Item::Frames(Vec::new());
-                }
+                gathered.read(frames, deadline).await;
             },
             Self::Poll { upstream, request, every, next, asking } => {
                 if asking.is_none() {
@@ -119,13 +117,50 @@ impl Feed {
             }
         }
     }
+    /// Reads what comes of a stream while nobody waits for it, for the next call of [`Self::next`]. Never over.
+    async fn gather(&mut self) -> Infallible {
+        if let Self::Stream { frames, deadline, gathered } = self {
+            while gathered.ended.is_none() && gathered.bytes < GATHERED_BYTES {
+                gathered.read(frames, deadline).await;
+            }
+        }
+        pending().await
+    }
+}
+
+impl Gathered {
+    /// Waits for bytes, or the end.
+    async fn read(&mut self, frames: &mut upstream::Frames, deadline: &mut Instant) {
+        let before = frames.bytes();
+        let outcome = timeout_at(*deadline, frames.read(&mut self.frames)).await;
+        *deadline = Instant::now() + SILENCE;
+        self.bytes += usize::try_from(frames.bytes() - before).unwrap_or(usize::MAX);
+        self.chunks += 1;
+        self.ended = match outcome {
+            Ok(Ok(true)) => None,
+            Ok(Ok(false)) => Some(Ending::Clean),
+            Ok(Err(_)) => Some(Ending::Cut),
+            Err(_) => Some(Ending::Silent),
+        };
+    }
+
+    /// What there is to tell. Frames come before the end behind them, also where that is a cut: they are whole.
+    fn take(&mut self) -> Option<Item> {
+        let much = self.bytes >= EMPTY_BYTES || self.chunks >= EMPTY_CHUNKS;
+        if self.frames.is_empty() && !much {
+            return self.ended.map(Item::Ended);
+        }
+        (self.bytes, self.chunks) = (0, 0);
+        let frames = std::mem::take(&mut self.frames);
+        Some(Item::Frames(Frames::pack(frames.iter().map(|frame| (frame.name.as_str(), frame.data.as_str())))))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use futures_util::{StreamExt, stream};
-    use tokio::time::sleep;
+    use futures_util::{FutureExt, StreamExt, stream};
+    use tokio::{task::yield_now, time::sleep};
 
     use super::*;
 
@@ -140,6 +175,25 @@ mod tests {
         let began = Instant::now();
         assert!(matches!(feed.next().await, Item::Ended(Ending::Silent)));
         assert_eq!(began.elapsed(), 3 * PAUSE + SILENCE);
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_nobody_waits_is_told_together_up_to_a_bound() {
+        // As a connection gives it: never two pieces at once.
+        let piece = Bytes::from(format!("data: {}\n\n", "x".repeat(1016)));
+        let pieces = stream::iter(std::iter::repeat_n(piece, 100)).then(async |piece| {
+            yield_now().await;
+            Ok(piece)
+        });
+        let mut feed = Feed::stream(upstream::Frames::of(Box::pin(pieces)));
+        for told in [64, 36] {
+            for _ in 0..500 {
+                assert!(feed.gather().now_or_never().is_none());
+            }
+            let item = feed.next().await;
+            assert!(matches!(item, Item::Frames(batches) if batches.iter().map(Frames::len).sum::<usize>() == told));
+        }
+        assert!(matches!(feed.next().await, Item::Ended(Ending::Clean)));
     }
 
     #[tokio::test]

@@ -7,7 +7,8 @@
 //!
 //! * `driver.rs` tells it what happens and carries out what it answers · `feed.rs` what is read · `failure.rs` what went wrong
 //! * `live.rs` who runs now · `stored.rs` what is kept · `retention.rs` for how long · `changes.rs` who wants to know of changes
-//! * `orphans.rs` what may go on upstream though it is over here · `sends.rs` what is on its way when the host ends
+//! * `orphans.rs` what may go on upstream though it is over here · `sends.rs` what is on its way when the host ends ·
+//!   `resting.rs` which of those at rest gives way
 //! * `outlet.rs` the upstream under the credential that is stored now · `passage.rs` the same for what is no session's turn
 //! * `provisioning.rs` what agents have upstream, made once · `probe.rs` whether a credential works · `versions.rs` who needs
 //!   which version of a runtime · `error.rs` why something was not done
@@ -25,6 +26,7 @@ mod outlet;
 mod passage;
 mod probe;
 mod provisioning;
+mod resting;
 mod retention;
 mod sends;
 mod stored;
@@ -38,7 +40,11 @@ use std::{
 
 use ring::digest::{Context, SHA256};
 use serde_json::value::RawValue;
-use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 use lap_session::{Machine, Start};
 pub use lap_session::{
@@ -59,6 +65,7 @@ use self::{
     live::{Command, Delivery, Live},
     outlet::CurrentUpstream,
     provisioning::Provisioning,
+    resting::Resting,
     sends::Sends,
 };
 use crate::{
@@ -82,6 +89,10 @@ const LOOK_BACK: Limit = Limit { rows: 256, bytes: 4 * 1024 * 1024 };
 /// What is kept of what an upstream says of the resources of a new session. Of more, what the client said is kept: lists show
 /// it of each session.
 const RESOURCES_BYTES_MAX: usize = 64 * 1024;
+
+/// How many sessions go on at once behind a start, and how long it is until more do: 3,000 in a second.
+const RESUMED_AT_ONCE: usize = 64;
+const RESUME_PAUSE: Duration = Duration::from_millis(20);
 
 /// For how long who ends a session is kept waiting for what is known of its end upstream.
 pub const KILL_ANSWER: Duration = Duration::from_millis(60);
@@ -137,6 +148,7 @@ struct Core {
     /// Where drivers and guests run.
     executor: Handle,
     disk: Disk,
+    resting: Arc<Resting>,
     sends: Sends,
     /// Where guests' calls are written down, if the operator wants that.
     recordings: Option<Arc<Recordings>>,
@@ -190,6 +202,7 @@ impl Sessions {
             registry,
             provisioning: Provisioning::new(provisions),
             upstreams,
+            resting: Arc::default(),
             sends: Sends::default(),
             live: Live::default(),
             changes: Changes::default(),
@@ -207,19 +220,25 @@ impl Sessions {
         Self { core: Arc::clone(&self.core), scope: self.scope.narrowed(scope) }
     }
 
-    /// Goes on with the sessions that had something to do when the last process ended. Returns how many.
+    /// Goes on with the sessions that had something to do when the last process ended, some at a time: each reads its log and
+    /// connects to its upstream. Whoever is wanted before its time goes on at once. Returns how many there are.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub fn resume(&self) -> Result<usize, ReadError> {
-        let mut resumed = 0;
-        for session in self.core.log.unsettled()? {
-            if let Some(inbox) = self.core.live.start(session) {
-                driver::spawn(Arc::clone(&self.core), session, None, inbox);
-                resumed += 1;
+        let unsettled = self.core.log.unsettled()?;
+        let (core, count) = (Arc::clone(&self.core), unsettled.len());
+        self.core.executor.spawn(async move {
+            for some in unsettled.chunks(RESUMED_AT_ONCE) {
+                for session in some {
+                    if let Some(inbox) = core.live.start(*session) {
+                        driver::spawn(Arc::clone(&core), *session, None, inbox);
+                    }
+                }
+                sleep(RESUME_PAUSE).await;
             }
-        }
-        Ok(resumed)
+        });
+        Ok(count)
     }
 
     /// Starts a session: makes it upstream and stores it with its prompt. The prompt is sent after that. A crash in

@@ -24,6 +24,8 @@ pub(super) enum Wish {
     Revoke,
     /// No credential any more.
     Remove,
+    /// Others want the session's room.
+    GiveWay,
     Crash,
     /// The guest's next call breaks off.
     Fault,
@@ -53,6 +55,10 @@ impl World {
         while self.dice.permille(self.faults.company) {
             at += self.dice.ms(0..6000);
             self.plan.push((at, Wish::Prompt));
+        }
+        if self.dice.permille(self.faults.company) {
+            let at = self.now + self.dice.ms(0..60_000);
+            self.plan.push((at, Wish::GiveWay));
         }
         if self.dice.permille(self.faults.habits.asks) {
             let at = self.now + self.dice.ms(0..60_000);
@@ -86,6 +92,7 @@ impl World {
                 return;
             }
             Wish::Revoke => return self.refused = self.versions,
+            Wish::GiveWay => return self.tell(Event::GiveWay),
             Wish::Put | Wish::Remove => {
                 self.versions += 1;
                 self.credential = (wish == Wish::Put).then_some(self.versions);
@@ -120,7 +127,14 @@ impl World {
             },
             Wish::Kill => Event::Kill { ticket },
             Wish::Delete => Event::Delete { ticket, version: None },
-            Wish::Put | Wish::Revoke | Wish::Remove | Wish::Crash | Wish::Fault | Wish::Cut | Wish::Silence => return,
+            Wish::Put
+            | Wish::Revoke
+            | Wish::Remove
+            | Wish::GiveWay
+            | Wish::Crash
+            | Wish::Fault
+            | Wish::Cut
+            | Wish::Silence => return,
         };
         if self.process.is_none() {
             self.start();

@@ -50,6 +50,8 @@ impl World {
         if let Some(process) = self.process.take() {
             self.hang_up(process.call.as_ref());
         }
+        // The next process does not know how long it was to wait.
+        self.wire.retain(|sent| !sent.held);
         self.crashed();
         let down = if self.faults.habits.plain { Duration::from_millis(50) } else { self.dice.ms(50..60_000) };
         self.restart = Some(self.now + down);
@@ -164,7 +166,11 @@ impl World {
                 self.process = None;
                 self.removed();
             }
-            Action::Amend(_) | Action::Note(_) | Action::Ended(_) | Action::Shown { .. } => {}
+            Action::Amend(_) => {
+                let made = !self.dice.permille(200);
+                self.tell(Event::Amended { made });
+            }
+            Action::Note(_) | Action::Ended(_) | Action::Shown { .. } => {}
             Action::Leave => {
                 if process.writing.is_some() || process.call.is_some() {
                     self.broken("leave", "something is under way");

@@ -10,7 +10,9 @@ use super::{
     world::{Turn, World},
 };
 use crate::{
-    Call, Done, Event, Moment, Opened, Page, event,
+    Call, Done, Event, Moment, Opened, Page,
+    backoff::ASKED_MAX,
+    event,
     failure::{Cause, Failure},
 };
 
@@ -46,6 +48,8 @@ pub(super) struct Sent {
     pub(super) arrives: Moment,
     pub(super) call: u64,
     pub(super) what: Request,
+    /// By a gateway, which has answered and hands it on before it may come again.
+    pub(super) held: bool,
 }
 
 pub(super) enum Request {
@@ -161,7 +165,7 @@ impl World {
         let mut fate = if ends > now + CALL_MAX { Err(failed(Cause::Slow)) } else { Ok(()) };
         ends = ends.min(now + CALL_MAX);
         let share = if what.is_some() { self.faults.send } else { self.faults.connect };
-        let (mut gets_there, mut heeded) = (true, true);
+        let (mut gets_there, mut heeded, mut held) = (true, true, false);
         if self.breaks() {
             fate = Err(failed(Cause::Fault));
             gets_there = self.dice.permille(500);
@@ -170,6 +174,11 @@ impl World {
             let failure = failure(&mut self.dice);
             // An answer that is lost, or that nobody understands; the upstream may be at it still.
             gets_there = failure.leaves_doubt() && self.dice.permille(400);
+            // A gateway that says when to come again may hand on until then what it has.
+            let later = failure.retry_after.filter(|_| gets_there && matches!(call, Call::SendPrompt(_)));
+            if let Some(later) = later.map(|later| later.min(ASKED_MAX)) {
+                (arrives, held) = (now + later * u32::try_from(self.dice.below(1000)).unwrap() / 1000, true);
+            }
             ends = if gets_there && self.dice.permille(500) { quick } else { ends };
             fate = Err(failure);
         }
@@ -199,7 +208,7 @@ impl World {
         }
         let lost = self.faults.mutant == Some(Mutant::InterruptLost) && matches!(call, Call::SendInterrupt);
         if let Some(what) = what.filter(|_| gets_there && heeded && !lost) {
-            self.wire.push(Sent { arrives, call: id, what });
+            self.wire.push(Sent { arrives, call: id, what, held });
         }
         (fate, arrives, ends)
     }

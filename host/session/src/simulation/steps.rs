@@ -12,7 +12,7 @@ use super::{
 };
 
 /// What may happen at a step.
-const HAPPENINGS: [Wish; 14] = [
+const HAPPENINGS: [Wish; 15] = [
     Wish::Interrupt,
     Wish::Kill,
     Wish::Delete,
@@ -20,6 +20,7 @@ const HAPPENINGS: [Wish; 14] = [
     Wish::Put,
     Wish::Remove,
     Wish::Revoke,
+    Wish::GiveWay,
     Wish::Answer,
     Wish::Amend { input: true, at_rest: false },
     Wish::Amend { input: false, at_rest: true },
