@@ -28,6 +28,9 @@ pub const QUEUE_MAX: usize = 64;
 /// See [`QUEUE_MAX`].
 pub const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// For how long the next prompt waits for the turn of one that nobody wants, which would be taken for its own.
+const HAUNT_MAX: Duration = Duration::from_secs(1);
+
 /// How long a session stays connected after its turn: a conversation's next prompt then finds everything ready.
 const LINGER: Duration = Duration::from_secs(30);
 
@@ -108,6 +111,8 @@ pub struct Machine {
     pub(crate) ends_since: Moment,
     pub(crate) deleting: Option<Deleting>,
     pub(crate) relistens: u32,
+    /// Until when the turn of a prompt that nobody wants is waited for before another prompt is sent behind it.
+    haunted_until: Moment,
     /// When an event came last, and when the history was last looked into because none did.
     pub(crate) news: Moment,
     quiet_look: Moment,
@@ -169,6 +174,7 @@ impl Machine {
             ends_since: Moment::ZERO,
             deleting: None,
             relistens: 0,
+            haunted_until: Moment::ZERO,
             news: Moment::ZERO,
             quiet_look: Moment::ZERO,
             touched: Moment::ZERO,
@@ -308,7 +314,7 @@ impl Machine {
                 due.push(self.connection.retry_at());
             }
             if self.kept.state.sendable().is_some() || self.doubt.is_some() {
-                due.push(self.sending.until());
+                due.extend([self.sending.until(), self.haunted_until]);
             }
             if self.kept.state.in_turn() {
                 due.extend([self.quiet_at(), self.news + QUIET_MAX]);
@@ -335,6 +341,9 @@ impl Machine {
         let next = self.kept.state.apply(input).unwrap_or(self.kept.state);
         if next.stop() == Stop::None && self.kept.state.stop() != Stop::None {
             self.tell_of_interrupts();
+        }
+        if next.is_haunted() && !self.kept.state.is_haunted() {
+            self.haunted_until = self.now.at + HAUNT_MAX;
         }
         self.kept.state = next;
     }
@@ -590,7 +599,8 @@ impl Machine {
 
     fn send_prompt(&mut self) -> bool {
         let ready = self.connection.is_ready() || self.state().sends_first();
-        if self.state().sendable().is_none() || !ready || !self.sending.is_due(self.now.at) {
+        let haunted = self.state().is_haunted() && self.now.at < self.haunted_until;
+        if self.state().sendable().is_none() || !ready || haunted || !self.sending.is_due(self.now.at) {
             return false;
         }
         let Some(prompt) = self.queue.pop_front() else { return false };

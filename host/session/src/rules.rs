@@ -643,6 +643,27 @@ fn an_answer_to_a_turn_that_was_given_up_goes_on_with_it() {
 }
 
 #[test]
+fn an_interrupt_that_ends_the_turn_that_waited_is_sent_once_more_when_that_of_the_prompt_behind_it_starts() {
+    let mut play = Play::running();
+    play.brings(&status("b", "idle"), Effect::Waiting);
+    play.prompt("behind");
+    play.taken("send");
+    play.brings(&theirs("m", "behind"), Effect::None);
+    play.interrupt();
+    play.prompt("after it");
+    play.taken("interrupt");
+    play.brings(&status("c", "idle"), Effect::Ended);
+    assert!(play.state().phase() == Phase::Idle && play.call.is_none(), "{:?}", play.calls());
+    play.brings(&status("d", "running"), Effect::Started);
+    play.taken("interrupt");
+    play.brings(&status("e", "idle"), Effect::Ended);
+    assert_eq!(play.calls(), "send");
+    play.taken("send");
+    play.brings(&theirs("n", "after it"), Effect::None);
+    assert!(play.state().stop() == crate::state::Stop::None && !play.state().is_haunted());
+}
+
+#[test]
 fn a_change_that_cannot_be_made_any_more_is_told_of_to_nobody_else() {
     let mut play = Play::new();
     for (unchangeable, told) in [(true, 0), (false, 1)] {

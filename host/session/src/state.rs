@@ -69,6 +69,13 @@ pub struct State {
     /// The upstream has come to the prompt sent last.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     begun: bool,
+    /// True when the prompt sent last was sent to a turn that waited for the client, and its own turn was not seen to start.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    joined: bool,
+    /// True when a turn was stopped of which it is not known whether it was that of the prompt sent last, or the one that it was
+    /// sent to: in that case the prompt's is still to start, and nobody wants it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    haunted: bool,
     /// The log shows the end of the prompt sent last: that it was processed, or withdrawn.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     closed: bool,
@@ -197,6 +204,8 @@ impl State {
         asked: false,
         shows: false,
         begun: false,
+        joined: false,
+        haunted: false,
         closed: false,
         gone: None,
     };
@@ -236,6 +245,8 @@ impl State {
                     begun: false,
                     closed: false,
                     asked: self.phase == Phase::Waiting,
+                    joined: self.phase == Phase::Waiting,
+                    haunted: false,
                     ..self
                 }),
                 None => Err(Refused::NothingToSend),
@@ -276,7 +287,11 @@ impl State {
             Input::Begun => Ok(Self { abandoned: 0, asked: false, begun: true, stop: self.stop_of_begun(), ..self }),
             Input::Lost => Ok(Self { cut: true, ..self }),
             Input::Found => Ok(Self { cut: false, refused: false, ..self }),
-            Input::Started => Ok(self.arrived(Phase::Running)),
+            // The turn of a prompt that nobody wants, behind the one that was stopped.
+            Input::Started if self.haunted && matches!(self.phase, Phase::Idle | Phase::Failed) => {
+                Ok(Self { phase: Phase::Running, stop: Stop::Wanted, haunted: false, ..self })
+            }
+            Input::Started => Ok(Self { joined: self.joined && !self.begun, ..self.arrived(Phase::Running) }),
             // A turn that was given up may be the one that waits. Those before it are over.
             Input::Waits => Ok(Self { abandoned: 0, ..self.arrived(Phase::Waiting) }),
             Input::Rescheduled => Ok(self.arrived(Phase::Rescheduling)),
@@ -340,7 +355,8 @@ impl State {
 
     /// The turn is over.
     const fn over(self, phase: Phase) -> Self {
-        Self { phase, stop: Stop::None, wanted: false, asked: false, ..self }
+        let haunted = self.haunted || (self.joined && !self.wanted && !self.stop.is_none());
+        Self { phase, stop: Stop::None, wanted: false, asked: false, joined: false, haunted, ..self }
     }
 
     /// The turn is over and nothing waits.
@@ -370,6 +386,12 @@ impl State {
     #[must_use]
     pub const fn waiting(self) -> std::ops::Range<u64> {
         self.next..self.prompts
+    }
+
+    /// True while the turn of a prompt that nobody wants may be still to start.
+    #[must_use]
+    pub const fn is_haunted(self) -> bool {
+        self.haunted
     }
 
     /// The prompt that may be sent now.

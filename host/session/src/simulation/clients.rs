@@ -116,7 +116,11 @@ impl World {
                 let json = format!(r#"{{"type":"user.message","content":[{{"type":"text","text":"{text}"}}]}}"#);
                 Event::Prompt { ticket, prompt: Prompt { id: message_id(ticket), json } }
             }
-            Wish::Interrupt => Event::Interrupt { ticket },
+            Wish::Interrupt => {
+                // What arrives long after it may be over before a slow host has seen it.
+                self.wire.retain(|sent| !sent.held);
+                Event::Interrupt { ticket }
+            }
             Wish::Answer => Event::Input { ticket, json: r#"{"type":"user.tool_confirmation"}"#.to_owned() },
             Wish::Input => Event::Input { ticket, json: r#"{"type":"user.note"}"#.to_owned() },
             Wish::Amend { input, at_rest } => Event::Amend {

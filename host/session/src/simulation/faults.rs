@@ -124,6 +124,7 @@ impl Faults {
             deep: some(200, 30),
             deadly: some(60, 20),
             forgetful: some(60, 20),
+            joins: some(500, 1000),
             mute: false,
         };
         let sometimes = |dice: &mut Dice, share: u64, least: u64, more: u64| {

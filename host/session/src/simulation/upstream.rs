@@ -47,6 +47,8 @@ pub(super) struct Habits {
     pub(super) deadly: u64,
     /// How many sessions are lost when a turn ends.
     pub(super) forgetful: u64,
+    /// How many interrupts end only the turn that asks, where a message has come behind it.
+    pub(super) joins: u64,
     /// It does not show what clients say.
     pub(super) mute: bool,
 }
@@ -73,6 +75,8 @@ pub(super) struct Upstream {
     turn: Option<u64>,
     running: bool,
     asking: bool,
+    /// True when the next turn begins while one asks, until it starts.
+    joined: bool,
     stopped: bool,
     /// True once it was ended for good, or lost.
     gone: bool,
@@ -97,6 +101,7 @@ impl Upstream {
             turn: None,
             running: false,
             asking: false,
+            joined: false,
             stopped: false,
             gone: false,
             said_over: false,
@@ -174,6 +179,16 @@ impl Upstream {
         if self.gone || (self.plan.is_empty() && !self.asking && !self.running) {
             return;
         }
+        if std::mem::take(&mut self.joined) && self.dice.permille(self.habits.joins) {
+            while let Some((_, Act::Process(number))) =
+                self.plan.pop_front_if(|(_, act)| matches!(act, Act::Process(_)))
+            {
+                self.process(number, now);
+            }
+            let id = self.name();
+            self.publish(now, "user.interrupt", &id, "");
+            return self.publish_new(now, "session.status_idle", r#","stop_reason":{"type":"end_turn"}"#);
+        }
         // What waits to be looked at still is; what is said is not said any more.
         let acts: Vec<_> = self.plan.drain(..).map(|(_, act)| act).collect();
         for act in acts {
@@ -198,7 +213,7 @@ impl Upstream {
             match act {
                 Act::Process(number) => self.process(number, at),
                 Act::Start => {
-                    self.running = true;
+                    (self.running, self.joined) = (true, false);
                     self.publish_new(at, "session.status_running", "");
                 }
                 Act::Say => {
@@ -247,6 +262,7 @@ impl Upstream {
             return;
         }
         let Some(number) = self.queue.pop_front() else { return };
+        self.joined = self.asking;
         (self.turn, self.asking, self.stopped) = (Some(number), false, false);
         if self.habits.plain {
             let acts = [(20, Act::Process(number)), (30, Act::Start), (5000, Act::Say), (20_000, Act::End)];
