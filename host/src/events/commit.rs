@@ -352,6 +352,7 @@ impl Outcome {
             if let Some(channel) = channel {
                 channel.head.send_modify(|head| head.deleted = true);
             }
+            lock(&shared.opened).forget(session);
         }
         for (ack, result) in self.acks {
             acknowledge(ack, result);

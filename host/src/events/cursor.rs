@@ -12,8 +12,6 @@ pub struct Reader {
     shared: Arc<Shared>,
     head: watch::Receiver<Head>,
     after: u64,
-    /// What was opened and not all taken yet: it is not opened again for the next page.
-    opened: Vec<Batch>,
 }
 
 /// Some events in a row.
@@ -41,7 +39,7 @@ impl Page {
 impl Reader {
     pub(super) fn new(channel: Arc<Channel>, shared: Arc<Shared>, after: u64) -> Self {
         let head = channel.head.subscribe();
-        Self { channel, shared, head, after, opened: Vec::new() }
+        Self { channel, shared, head, after }
     }
 
     /// How far the log goes now.
@@ -76,9 +74,8 @@ impl Reader {
     }
 
     /// Moves behind the event `after`.
-    pub fn seek(&mut self, after: u64) {
+    pub const fn seek(&mut self, after: u64) {
         self.after = after;
-        self.opened.clear();
     }
 
     /// Takes the next events, at most `events_max` of them and none behind the one that reaches `bytes_max`, and moves
@@ -108,8 +105,13 @@ impl Reader {
             Ok(batches) => batches,
             Err(memory_from) => {
                 let (shared, channel) = (Arc::clone(&self.shared), Arc::clone(&self.channel));
+                let turn = Arc::clone(&shared.reads).acquire_owned().await;
                 let span = (self.after, memory_from);
-                let read = move || table::batches(&shared, channel.session, &channel.key, span, bytes_max);
+                let read = move || {
+                    let batches = table::batches(&shared, channel.session, &channel.key, span, bytes_max);
+                    drop(turn);
+                    batches
+                };
                 // A crash in there is a crash here.
                 spawn_blocking(read).await.unwrap_or_else(|crashed| resume_unwind(crashed.into_panic()))?
             }
@@ -132,10 +134,23 @@ impl Reader {
             return self.missing();
         }
         let end = full(&batches, self.after, last.min(head).min(self.after.saturating_add(events_max)), bytes_max);
-        self.opened = batches.iter().filter(|batch| batch.last() > end).cloned().collect();
+        self.keep_opened(&batches, end);
         let page = Page { batches, after: self.after, end };
         self.after = end;
         Ok(page)
+    }
+
+    /// Keeps the batch that goes on behind a page, unless it is in memory anyway.
+    fn keep_opened(&self, batches: &[Batch], end: u64) {
+        let Some(batch) = batches.iter().find(|batch| batch.last() > end) else { return };
+        if lock(&self.channel.tail).batches.front().is_some_and(|oldest| oldest.first() <= batch.first()) {
+            return;
+        }
+        let mut opened = lock(&self.shared.opened);
+        // Whoever deletes says so before he forgets what is here.
+        if !self.head.borrow().deleted {
+            opened.put(self.channel.session, batch.clone());
+        }
     }
 
     /// Events that the log had are not there: the session was deleted a moment ago, or the file is damaged.
@@ -145,14 +160,13 @@ impl Reader {
     }
 
     /// Batches behind the cursor that are in memory, or the seq from which it has them.
-    fn at_hand(&mut self, bytes_max: usize) -> Result<Vec<Batch>, u64> {
-        if !self.opened.is_empty() {
-            return Ok(std::mem::take(&mut self.opened));
-        }
+    fn at_hand(&self, bytes_max: usize) -> Result<Vec<Batch>, u64> {
         let tail = lock(&self.channel.tail);
         let memory_from = tail.batches.front().map_or(u64::MAX, Batch::first);
         if memory_from > self.after + 1 {
-            return Err(memory_from);
+            drop(tail);
+            let opened = lock(&self.shared.opened).take(self.channel.session, self.after + 1);
+            return opened.map(|batch| vec![batch]).ok_or(memory_from);
         }
         let start = tail.batches.partition_point(|batch| batch.last() <= self.after);
         let mut bytes = 0;

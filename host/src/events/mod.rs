@@ -27,6 +27,7 @@
 mod commit;
 mod crash;
 mod cursor;
+mod opened;
 mod record;
 mod reservation;
 mod table;
@@ -45,9 +46,9 @@ use lap_seal::{Sealer, StreamKey};
 use redb::Database;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use self::commit::JournalLimits;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use self::table::batches_in;
+use self::{commit::JournalLimits, opened::Opened};
 pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
@@ -58,6 +59,9 @@ use crate::id::SessionId;
 
 /// What may wait for the committer, in KiB: writers then wait in turn, and with them their upstreams.
 const QUEUE_KIB: u32 = 32 * 1024;
+
+/// How many asynchronous readers read the file at once: each has a thread meanwhile, and a page in memory.
+const READS_AT_ONCE: usize = 8;
 
 /// Why an append was not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +113,8 @@ struct Shared {
     db: Database,
     sealer: Sealer,
     channels: Mutex<HashMap<SessionId, Weak<Channel>>>,
+    opened: Mutex<Opened>,
+    reads: Arc<Semaphore>,
     queue: mpsc::Sender<commit::Op>,
     /// True when nothing can be written.
     frozen: bool,
@@ -173,6 +179,8 @@ impl EventLog {
             db,
             sealer,
             channels: Mutex::default(),
+            opened: Mutex::default(),
+            reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
             queue,
             frozen,
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
