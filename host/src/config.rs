@@ -42,6 +42,8 @@ const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST,
 const DATA_DIR: &str = "./data";
 /// Each connection costs at most about 100 KiB, most of it in the kernel.
 const CONNECTIONS_MAX: usize = 16_384;
+/// Each takes some 150 KiB and a connection to its upstream.
+const TURNS_MAX: usize = 4000;
 /// A team behind one proxy or one office's address has hundreds of streams open; whoever holds this many and does harm
 /// leaves fifteen of sixteen to others.
 /// What is kept of the disk for what runs already, in MiB.
@@ -184,9 +186,13 @@ struct Settings {
     /// The runtime of what is made through the Anthropic dialect without naming one [default: claude_managed_agents]
     #[arg(long, env = "LAP_DEFAULT_RUNTIME", value_name = "RUNTIME")]
     default_runtime: Option<String>,
-    /// How many sessions may run a turn at the same time [default: 6000]
+    /// How many guests may be in calls at the same time [default: 6000]
     #[arg(long, env = "LAP_GUESTS_MAX", value_name = "NUMBER")]
     guests_max: Option<u32>,
+    /// How many turns may run at the same time; one owner may run four fifths of them, and fewer beside others
+    /// [default: 4000]
+    #[arg(long, env = "LAP_TURNS_MAX", value_name = "NUMBER")]
+    turns_max: Option<usize>,
     /// Remove sessions to which nothing has happened for so many days [default: keep them]
     #[arg(long, env = "LAP_RETAIN_DAYS", value_name = "DAYS")]
     retain_days: Option<u32>,
@@ -223,6 +229,7 @@ impl Settings {
             connections_per_ip_max: self.connections_per_ip_max.or(other.connections_per_ip_max),
             default_runtime: self.default_runtime.or(other.default_runtime),
             guests_max: self.guests_max.or(other.guests_max),
+            turns_max: self.turns_max.or(other.turns_max),
             retain_days: self.retain_days.or(other.retain_days),
             retain_mib: self.retain_mib.or(other.retain_mib),
             disk_reserve_mib: self.disk_reserve_mib.or(other.disk_reserve_mib),
@@ -276,6 +283,8 @@ pub struct Config {
     pub default_runtime: String,
     /// How many guests may live at once.
     pub guests_max: u32,
+    /// How many turns clients may have begun at once.
+    pub turns_max: usize,
     /// For how long sessions are kept.
     pub retention: Retention,
     /// What is kept of the disk for what runs already, in bytes.
@@ -318,9 +327,9 @@ pub enum ConfigError {
         "console-host: {0:?} is no name of a host; give it without a scheme and without a port, as in lap.example.com"
     )]
     ConsoleHost(String),
-    /// Nobody could connect.
+    /// Nothing could be done.
     #[error("{setting} must be at least 1")]
-    NoConnections {
+    Zero {
         /// The setting that says so.
         setting: &'static str,
     },
@@ -360,6 +369,7 @@ impl Config {
             connections_per_ip_max: CONNECTIONS_PER_IP_MAX,
             default_runtime: DEFAULT_RUNTIME.to_owned(),
             guests_max: GUESTS_MAX_OF_A_DEMO,
+            turns_max: TURNS_MAX,
             retention: Retention::default(),
             disk_reserve_bytes: mib(DISK_RESERVE_MIB),
             disk_probe: Probe::default(),
@@ -381,12 +391,13 @@ impl Config {
         let settings = settings.or(file);
         let data_dir = settings.data_dir.unwrap_or_else(|| DATA_DIR.into());
         let some = |setting, number: Option<usize>, default| match number.unwrap_or(default) {
-            0 => Err(ConfigError::NoConnections { setting }),
+            0 => Err(ConfigError::Zero { setting }),
             number => Ok(number),
         };
         let connections_max = some("connections-max", settings.connections_max, CONNECTIONS_MAX)?;
         let connections_per_ip_max =
             some("connections-per-ip-max", settings.connections_per_ip_max, CONNECTIONS_PER_IP_MAX)?;
+        let turns_max = some("turns-max", settings.turns_max, TURNS_MAX)?;
         if settings.retain_days == Some(0) || settings.retain_mib == Some(0) {
             return Err(ConfigError::NothingKept);
         }
@@ -402,6 +413,7 @@ impl Config {
             connections_per_ip_max,
             default_runtime: settings.default_runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
             guests_max: settings.guests_max.unwrap_or(GUESTS_MAX),
+            turns_max,
             retention,
             disk_reserve_bytes: mib(settings.disk_reserve_mib.unwrap_or(DISK_RESERVE_MIB)),
             disk_probe: Probe::default(),

@@ -288,6 +288,7 @@ impl Host {
             upstreams,
             guests.handle.clone(),
             disk.clone(),
+            config.turns_max,
             recordings(config.record_dir.as_deref())?,
         );
         let listening = |source| StartError::Listen { address: config.listen, source };

@@ -18,5 +18,6 @@ mod orphans;
 mod owners;
 mod refusals;
 mod sessions;
+mod shares;
 mod sign_in;
 mod status;

@@ -19,7 +19,7 @@ use crate::{
     runtime::{self, CallError, ErrorKind, Fault},
     session::{
         CreateError, DeleteError, ForgetError, InputError, InterruptError, KillError, LinkError, ModelsError,
-        PromptError, Refused,
+        NotAdmitted, PromptError, Refused,
     },
     vault,
 };
@@ -611,10 +611,22 @@ impl From<CreateError> for Error {
         match error {
             CreateError::Link(error) => error.into(),
             CreateError::Upstream(error) => error.into(),
+            CreateError::NotAdmitted(why) => why.into(),
             CreateError::Store(error) => error.into(),
             CreateError::Read(error) => error.into(),
             CreateError::Provision(cause) => Self::internal(cause),
         }
+    }
+}
+
+impl From<NotAdmitted> for Error {
+    fn from(why: NotAdmitted) -> Self {
+        let (status, code, retry) = match why {
+            NotAdmitted::Full => (StatusCode::SERVICE_UNAVAILABLE, "host_busy", Retry::After(BUSY_RETRY)),
+            NotAdmitted::Share => (StatusCode::TOO_MANY_REQUESTS, "owner_busy", Retry::After(BUSY_RETRY)),
+            NotAdmitted::Budget(_) => (StatusCode::TOO_MANY_REQUESTS, "budget_exceeded", Retry::No),
+        };
+        Self::new(status, code, why.to_string()).with_retry(retry)
     }
 }
 
@@ -623,6 +635,7 @@ impl From<PromptError> for Error {
         match error {
             PromptError::NotFound => Self::session_not_found(),
             PromptError::Refused(refused) => refused.into(),
+            PromptError::NotAdmitted(why) => why.into(),
             PromptError::Busy => session_busy(),
             PromptError::QueueFull => Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", error.to_string())
                 .with_retry(Retry::After(BUSY_RETRY)),

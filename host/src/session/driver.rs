@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     Core, DeleteError, InputError, InterruptError, KillError, Link, PromptError,
+    admission::Turn,
     changes::Changed,
     failure::StepError,
     feed::{Feed, Item},
@@ -68,6 +69,7 @@ const RESTARTS_MAX: u32 = 5;
 pub(super) struct OpenedSession {
     pub(super) writer: Writer,
     pub(super) link: Link,
+    pub(super) turn: Option<Turn>,
 }
 
 /// What ends a driver before its time. The session is as its record says, and is resumed at the next start.
@@ -148,7 +150,9 @@ struct Driver {
     /// The next moment that the machine has asked for, or an earlier one.
     alarm: Pin<Box<Sleep>>,
     left: bool,
-    /// Its place among those that are at rest.
+    /// While it has something to do: its turn among those of the host.
+    turn: Option<Turn>,
+    /// While it has not: its place among those that are at rest.
     rest: Option<Rest>,
     /// What the next commit says of whether the session may go on upstream, if it says anything of that.
     unended: Option<Option<Vec<u8>>>,
@@ -196,14 +200,15 @@ async fn drive(
     inbox: mpsc::Receiver<Command>,
 ) -> Result<(), Stop> {
     let fresh = opened.is_some();
-    let (writer, guest) = match opened {
-        Some(OpenedSession { writer, link }) => {
+    let (writer, guest, turn) = match opened {
+        Some(OpenedSession { writer, link, turn }) => {
             let instance = link.instance_of(id, core);
-            (writer, Some((link, instance)))
+            (writer, Some((link, instance)), turn)
         }
-        None => (writer_of(core, id).await?, None),
+        None => (writer_of(core, id).await?, None, None),
     };
-    let Some(driver) = Driver::new(core, id, writer, guest, fresh, inbox)? else { return Err(Stop::Deleted) };
+    let Some(mut driver) = Driver::new(core, id, writer, guest, fresh, inbox)? else { return Err(Stop::Deleted) };
+    driver.turn = turn;
     driver.run().await
 }
 
@@ -272,6 +277,7 @@ impl Driver {
             began,
             alarm: Box::pin(sleep_until(began)),
             left: false,
+            turn: None,
             rest: None,
             unended: None,
         }))
@@ -283,10 +289,12 @@ impl Driver {
         self.tell(Event::Time).await?;
         while !self.left {
             let armed = self.arm();
-            if !self.machine.is_at_rest() {
+            if self.machine.is_at_rest() {
+                self.turn = None;
+                self.rest.get_or_insert_with(|| self.core.resting.enter());
+            } else {
                 self.rest = None;
-            } else if self.rest.is_none() {
-                self.rest = Some(self.core.resting.enter());
+                self.turn.get_or_insert_with(|| self.core.admission.count(&self.session.owner));
             }
             let has_room = *room.borrow_and_update() != Room::None;
             select! {
@@ -457,7 +465,8 @@ impl Driver {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let (event, asked) = match command {
-            Command::Prompt { id, prompt, done } => {
+            Command::Prompt { id, prompt, turn, done } => {
+                self.turn = self.turn.take().or(turn);
                 let message = prompt.into_message(id);
                 (Event::Prompt { ticket, prompt: message.prompt() }, Asked::Prompt { message, done })
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lap_session::Refused;
 
+use super::NotAdmitted;
 use crate::{
     events::{AppendError, ReadError},
     registry::Unavailable,
@@ -48,6 +49,9 @@ pub enum CreateError {
     /// The upstream or the runtime refused.
     #[error(transparent)]
     Upstream(#[from] CallError),
+    /// It has a prompt, and no turn may begin.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// It exists upstream but could not be stored.
     #[error(transparent)]
     Store(#[from] AppendError),
@@ -68,6 +72,9 @@ pub enum PromptError {
     /// The session takes no prompts.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// No turn may begin.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// Too much waits for this session; a retry is safe.
     #[error("the session has too much to do")]
     Busy,

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     DeleteError, InputError, InterruptError, KillError, PromptError, UpstreamEnd,
+    admission::Turn,
     stored::{Amendment, Message, Prompt, Session},
 };
 use crate::id::{MessageId, SessionId};
@@ -19,8 +20,8 @@ pub(super) const INBOX: usize = 64;
 
 /// What a client wants of a session.
 pub(super) enum Command {
-    /// Take a prompt.
-    Prompt { id: MessageId, prompt: Prompt, done: oneshot::Sender<Result<Message, PromptError>> },
+    /// Take a prompt; with the right to begin a turn, where none runs.
+    Prompt { id: MessageId, prompt: Prompt, turn: Option<Turn>, done: oneshot::Sender<Result<Message, PromptError>> },
     /// Stop the turn.
     Interrupt { done: oneshot::Sender<Result<(), InterruptError>> },
     /// Give the runtime an input that does not begin a turn.

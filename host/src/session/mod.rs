@@ -7,14 +7,15 @@
 //!
 //! * `driver.rs` tells it what happens and carries out what it answers · `feed.rs` what is read · `failure.rs` what went wrong
 //! * `live.rs` who runs now · `stored.rs` what is kept · `retention.rs` for how long · `changes.rs` who wants to know of changes
-//! * `orphans.rs` what may go on upstream though it is over here · `sends.rs` what is on its way when the host ends ·
-//!   `resting.rs` which of those at rest gives way
+//! * `admission.rs` who may begin a turn · `resting.rs` which of those at rest gives way
+//! * `orphans.rs` what may go on upstream though it is over here · `sends.rs` what is on its way when the host ends
 //! * `outlet.rs` the upstream under the credential that is stored now · `passage.rs` the same for what is no session's turn
 //! * `provisioning.rs` what agents have upstream, made once · `probe.rs` whether a credential works · `versions.rs` who needs
 //!   which version of a runtime · `error.rs` why something was not done
 //!
 //! Must not know `http`, nor any vendor. Only this module appends to the log.
 
+mod admission;
 mod changes;
 mod driver;
 mod error;
@@ -54,6 +55,7 @@ pub use lap_session::{
 
 pub(crate) use self::changes::Changes;
 pub use self::{
+    admission::NotAdmitted,
     changes::{Changed, Listener, News},
     error::{CreateError, DeleteError, InputError, InterruptError, KillError, LinkError, ModelsError, PromptError},
     orphans::{ForgetError, Orphan},
@@ -62,6 +64,7 @@ pub use self::{
     stored::{Amendment, Change, Facts, Message, Prompt, Session, Status},
 };
 use self::{
+    admission::{Admission, Unlimited},
     live::{Command, Delivery, Live},
     outlet::CurrentUpstream,
     provisioning::Provisioning,
@@ -148,6 +151,7 @@ struct Core {
     /// Where drivers and guests run.
     executor: Handle,
     disk: Disk,
+    admission: Arc<Admission>,
     resting: Arc<Resting>,
     sends: Sends,
     /// Where guests' calls are written down, if the operator wants that.
@@ -186,7 +190,8 @@ impl Link {
 }
 
 impl Sessions {
-    /// `executor` is where drivers and guests run; with `recordings`, all calls of sessions' guests are written down there.
+    /// `executor` is where drivers and guests run, and `turns_max` how many turns clients may have begun; with `recordings`,
+    /// all calls of sessions' guests are written down there.
     #[must_use]
     pub fn new(
         log: EventLog,
@@ -195,6 +200,7 @@ impl Sessions {
         upstreams: Upstreams,
         executor: Handle,
         disk: Disk,
+        turns_max: usize,
         recordings: Option<Arc<Recordings>>,
     ) -> Self {
         let core = Core {
@@ -202,6 +208,7 @@ impl Sessions {
             registry,
             provisioning: Provisioning::new(provisions),
             upstreams,
+            admission: Arc::new(Admission::new(turns_max, Unlimited)),
             resting: Arc::default(),
             sends: Sends::default(),
             live: Live::default(),
@@ -338,8 +345,10 @@ impl Sessions {
     /// When the session does not exist or does not take it, or it cannot be stored.
     pub async fn prompt(&self, id: SessionId, message: MessageId, prompt: Prompt) -> Result<Message, PromptError> {
         let (done, answer) = oneshot::channel();
-        self.get(id)?.ok_or(PromptError::NotFound)?;
-        if !self.deliver(id, Command::Prompt { id: message, prompt, done }) {
+        let session = self.get(id)?.ok_or(PromptError::NotFound)?;
+        // A turn that runs was admitted; what waits for its end is bounded there.
+        let turn = session.settled().then(|| self.core.admission.admit(&session.owner)).transpose()?;
+        if !self.deliver(id, Command::Prompt { id: message, prompt, turn, done }) {
             return Err(PromptError::Busy);
         }
         match answer.await {
@@ -516,6 +525,7 @@ impl Sessions {
 
 impl Core {
     async fn create(self: Arc<Self>, new: NewSession) -> Result<Session, CreateError> {
+        let turn = (!new.prompts.is_empty()).then(|| self.admission.admit(&new.owner)).transpose()?;
         let link = self.link(&new.runtime, None, None).await?;
         let mut instance = link.instance_of(new.id, &self);
         let (provision, opened) = self.open(&link, &mut instance, &new).await.map_err(|error| match error {
@@ -599,7 +609,7 @@ impl Core {
         if let Some(inbox) = inbox {
             // Making a session dirties more of a guest's memory than a turn does, so the turn gets a guest of its own.
             drop(instance);
-            driver::spawn(self, id, Some(driver::OpenedSession { writer, link }), inbox);
+            driver::spawn(self, id, Some(driver::OpenedSession { writer, link, turn }), inbox);
         }
         Ok(session)
     }
