@@ -15,6 +15,10 @@ use lap::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Events are many small pieces of memory that one thread makes and another gives back. docs/operations.md has the figures.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EX_FAILED: u8 = 1;
 const EX_IOERR: u8 = 74;
 const EX_CONFIG: u8 = 78;

@@ -1,4 +1,4 @@
-//! What the host keeps in memory: idle, for a turn that runs, for a subscriber that waits.
+//! What the host keeps in memory: idle, for a turn that runs, for a subscriber that waits; at a load's peak, and behind it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,25 @@ pub(super) async fn measure(lab: &Lab, report: &mut Report) -> Result<()> {
     eprintln!("memory, live turns …");
     turns(lab, report).await?;
     eprintln!("memory, idle subscribers …");
-    subscribers(lab, report).await
+    subscribers(lab, report).await?;
+    eprintln!("memory, flat out …");
+    flat_out(lab, report).await
+}
+
+/// Turns as fast as they are read, and the rest behind them.
+async fn flat_out(lab: &Lab, report: &mut Report) -> Result<()> {
+    const TURNS: usize = 64;
+    let events = lab.or_quick(20_000, 5_000);
+    let world = World::start(&lab.site, Turn { events, every_ms: 0 }).await?;
+    let load = Load { turns: TURNS, readers: 1, events, spread: Duration::ZERO, patience: Duration::from_mins(3) };
+    let run = load.run(&world, &world.through).await?;
+    if let Some(problem) = run.problem(events) {
+        report.problem(format!("memory: {problem}"));
+    }
+    sleep(LINGER).await;
+    let Memory { resident, peak } = memory(world.host.pid())?;
+    row(report, "64 turns flat out, at the peak", Unit::Mebibytes, 400.0, peak as f64 / MIB)?;
+    row(report, "half a minute behind them", Unit::Mebibytes, 120.0, resident as f64 / MIB)
 }
 
 /// Turns that say something now and then, without readers.

@@ -5,11 +5,13 @@ mod create;
 mod flat;
 pub(crate) mod hostile;
 mod languages;
+mod long;
 mod many;
 mod memory;
 mod one;
 mod readers;
 mod restart;
+mod short;
 mod start;
 
 use std::path::PathBuf;
@@ -37,6 +39,10 @@ pub(crate) enum Work {
     Readers,
     /// New sessions, 16 at once
     Create,
+    /// Short turns, 16 at once, one behind the other
+    Short,
+    /// A prompt into a long session that was silent
+    Long,
     /// The component beside the same code compiled for this machine
     Adapter,
     /// The components of the templates, in each language, beside the same code compiled for this machine
@@ -75,6 +81,8 @@ impl Work {
             Self::One => one::measure(lab, report).await,
             Self::Readers => readers::measure(lab, report).await,
             Self::Create => create::measure(lab, report).await,
+            Self::Short => short::measure(lab, report).await,
+            Self::Long => long::measure(lab, report).await,
             Self::Adapter => adapter::measure(lab, report).await,
             Self::Languages => languages::measure(lab, report).await,
             Self::Hostile => hostile::measure(lab, report).await,
