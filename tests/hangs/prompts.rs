@@ -79,7 +79,14 @@ async fn an_interrupt_is_answered_at_once_though_the_prompt_before_it_hangs() {
 
 #[tokio::test]
 async fn a_prompt_that_the_upstream_refuses_ends_its_turn_with_what_the_vendor_says() {
-    for (status, kind) in [(400, "invalid_request_error"), (409, "conflict_error"), (422, "invalid_request_error")] {
+    let refusals = [
+        (400, "invalid_request_error"),
+        // Something that the prompt names, for all that anybody knows.
+        (404, "not_found_error"),
+        (409, "conflict_error"),
+        (422, "invalid_request_error"),
+    ];
+    for (status, kind) in refusals {
         let trial = Trial::start(script()).await;
         let id = trial.warm().await;
         trial.fails(once(Answer::Error(refusal(status, kind))));

@@ -62,6 +62,21 @@ async fn a_session_that_the_upstream_loses_in_mid_turn_ends_its_turn() {
 }
 
 #[tokio::test]
+async fn a_session_that_the_upstream_has_lost_takes_no_more_prompts_once_that_is_known() {
+    let trial = Trial::start(script()).await;
+    let id = trial.warm().await;
+    assert!(trial.simulator.lose_session(&upstream_id(&trial, &id).await, CutBy::Close));
+    for _ in 0..2 {
+        let answer = trial.client().prompt(&id, "more").await;
+        if answer.status == 204 {
+            assert!(kinds(&trial.rests(&id).await).contains(&"session.error"));
+        }
+    }
+    let answer = trial.client().prompt(&id, "more").await;
+    assert_eq!((answer.status.as_u16(), &*answer.code()), (410, "upstream_gone"), "{}", answer.text);
+}
+
+#[tokio::test]
 async fn an_interrupt_of_a_session_that_the_upstream_has_lost_is_answered_and_the_turn_ends() {
     let trial = Trial::start(script()).await;
     let id = trial.session("go").await;
