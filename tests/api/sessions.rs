@@ -1,9 +1,11 @@
 //! Sessions one by one: shapes, lists, interrupt, deletion.
 
+use futures_util::future::join_all;
+use http::Method;
 use lap_simulator::{Endpoint, Faults, Script, fault::RequestFault, script::Step};
 use serde_json::{Value, json};
 
-use crate::harness::{RUNTIME, World};
+use crate::harness::{ANTHROPIC, RUNTIME, World};
 
 fn long_turn() -> Script {
     Script::of([Step::message("working"), Step::Delay { ms: 600_000 }, Step::message("never said")])
@@ -281,4 +283,22 @@ async fn messages_come_in_pages_and_a_new_one_is_answered_with_the_latest() {
     let latest = texts(&answered.ok());
     assert_eq!((latest.last(), latest.len()), (Some(&"p8".to_owned()), 10), "the latest, as many as fit");
     assert!(!answered.headers.contains_key("x-next-page"));
+}
+
+#[tokio::test]
+async fn changes_that_come_together_are_all_kept_and_each_is_told() {
+    let world = World::start(Script::default()).await;
+    let session = world.client.session(&world.agent().await, None).await;
+    let path = format!("/v1/sessions/{session}");
+    let changes = (0..16).map(|number| {
+        let body = json!({"metadata": {format!("key {number}"): "kept"}}).to_string();
+        world.client.send(Method::POST, &path, &ANTHROPIC, Some(body))
+    });
+    for answer in join_all(changes).await {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    let shown = world.client.send(Method::GET, &path, &ANTHROPIC, None).await.ok();
+    assert_eq!(shown["metadata"].as_object().unwrap().len(), 16, "{}", shown["metadata"]);
+    let told = world.client.list(&session).await;
+    assert_eq!(told.iter().filter(|event| event["type"] == "session.updated").count(), 16);
 }
