@@ -6,8 +6,9 @@ use lap_simulator::{
     script::Step,
 };
 use serde_json::json;
+use tokio::time::Instant;
 
-use super::{SENTENCE, Trial, nonsense, refusal, script, with_retry_after};
+use super::{ANSWER_MAX, SENTENCE, Trial, nonsense, refusal, script, with_retry_after};
 
 fn once(answer: Answer) -> RequestFault {
     RequestFault {
@@ -138,6 +139,21 @@ async fn an_orderly_stop_waits_for_a_prompt_that_is_on_its_way() {
     trial.is_sending(&id, "/quick once").await;
     trial.world.restart().await;
     trial.ended_well(&id).await;
+    assert_eq!(trial.asked(&id, "/quick once").await, 1);
+}
+
+#[tokio::test]
+async fn an_orderly_stop_waits_for_nothing_when_all_that_was_sent_is_settled() {
+    let mut trial = Trial::start(script()).await;
+    let id = trial.session("go").await;
+    trial.stands(&id, "running").await;
+    while trial.asked(&id, "go").await == 0 {}
+    trial.interrupt(&id).await;
+    assert_eq!(trial.client().prompt(&id, "/quick once").await.status, 204);
+    let began = Instant::now();
+    trial.world.restart().await;
+    assert!(began.elapsed() < 2 * ANSWER_MAX, "it waited for {:?}", began.elapsed());
+    trial.rests(&id).await;
     assert_eq!(trial.asked(&id, "/quick once").await, 1);
 }
 

@@ -350,7 +350,8 @@ impl Machine {
             return self.reply(ticket, Reply::Done);
         }
         self.journal.next().record = true;
-        if let Some(json) = event
+        // The last event of a session that is over says so.
+        if let Some(json) = event.filter(|_| self.state().phase() != Phase::Terminated)
             && let Ok(head) = event::head(&json)
         {
             let line = event::with_id(&event::with_time(&json, &self.now_text()), &self.own_id());
@@ -382,7 +383,8 @@ impl Machine {
         let waiting = std::mem::take(&mut self.inputs);
         for input in waiting {
             if input.json.is_some() {
-                self.reply(input.ticket, Reply::Unreachable);
+                let reply = self.no_way();
+                self.reply(input.ticket, reply);
             } else {
                 self.inputs.push_back(input);
             }

@@ -102,6 +102,8 @@ pub struct Machine {
     stale: bool,
     pub(crate) to_send: Option<Sending>,
     pub(crate) inputs: VecDeque<GuestInput>,
+    /// Why there is no feed, where that is a matter of the credential.
+    barred: Option<Failure>,
     /// Changes that the driver is making: nothing is decided until it has said whether it could.
     pub(crate) amending: VecDeque<(Ticket, Option<String>)>,
     pub(crate) stop: Option<StopClock>,
@@ -167,6 +169,7 @@ impl Machine {
             stale: false,
             to_send: None,
             inputs: VecDeque::new(),
+            barred: None,
             amending: VecDeque::new(),
             stop: None,
             kills: Vec::new(),
@@ -346,6 +349,11 @@ impl Machine {
             self.haunted_until = self.now.at + HAUNT_MAX;
         }
         self.kept.state = next;
+    }
+
+    /// What is said to whoever wants something of the upstream while there is no way to it.
+    pub(crate) fn no_way(&self) -> Reply {
+        self.barred.clone().map_or(Reply::Unreachable, Reply::Failed)
     }
 
     pub(crate) const fn state(&self) -> State {
@@ -699,6 +707,7 @@ impl Machine {
     }
 
     fn connected(&mut self, opened: Opened) {
+        self.barred = None;
         self.connection.opened(self.now.at, opened.odd);
         if self.stale {
             return self.reopen();
@@ -783,7 +792,7 @@ impl Machine {
         if std::mem::replace(&mut self.credential, version) == version {
             return;
         }
-        self.stale = true;
+        (self.stale, self.barred) = (true, None);
         // What a prompt in doubt waits for is no matter of the credential.
         if self.doubt.is_none() {
             self.sending.reset();
@@ -808,6 +817,7 @@ impl Machine {
             return;
         }
         self.connection.drop_feed();
+        self.barred = Some(failure.clone()).filter(|_| failure.verdict() == Verdict::AgainWithCredential);
         self.unreachable();
         match failure.verdict() {
             Verdict::Again if !self.connection.is_exhausted(self.now.at) => {

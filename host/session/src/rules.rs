@@ -664,6 +664,29 @@ fn an_interrupt_that_ends_the_turn_that_waited_is_sent_once_more_when_that_of_th
 }
 
 #[test]
+fn an_answer_is_told_of_the_credential_that_it_cannot_go_with() {
+    let mut play = Play::running();
+    play.brings(&status("b", "idle"), Effect::Waiting);
+    play.on(Event::Credential(None));
+    for (cause, version) in [(Cause::NoCredential, 3), (Cause::Declared(ErrorKind::Auth), 4)] {
+        let ticket = play.ticket();
+        play.on(Event::Input { ticket, json: r#"{"type":"user.tool_confirmation"}"#.to_owned() });
+        let failure = Failure { cause, message: "not with this one".to_owned(), retry_after: None };
+        play.ends("connect", Err(failure.clone()));
+        assert_eq!(play.answer(ticket), Some(Reply::Failed(failure.clone())));
+        let again = play.ticket();
+        play.on(Event::Input { ticket: again, json: r#"{"type":"user.tool_confirmation"}"#.to_owned() });
+        assert_eq!(play.answer(again), Some(Reply::Failed(failure)));
+        play.on(Event::Credential(Some(version)));
+    }
+    let ticket = play.ticket();
+    play.on(Event::Input { ticket, json: r#"{"type":"user.tool_confirmation"}"#.to_owned() });
+    play.connected_again();
+    play.taken("input");
+    assert_eq!(play.answer(ticket), Some(Reply::Done));
+}
+
+#[test]
 fn a_change_that_cannot_be_made_any_more_is_told_of_to_nobody_else() {
     let mut play = Play::new();
     for (unchangeable, told) in [(true, 0), (false, 1)] {

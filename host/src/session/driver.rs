@@ -709,6 +709,8 @@ impl Driver {
             return;
         }
         if matches!(call, Call::SendPrompt(_) | Call::SendInput(_) | Call::SendInterrupt) {
+            // What was sent before is durable by now.
+            self.sending = None;
             let Some(send) = self.core.sends.begin() else {
                 // The host ends, and the next start sends it.
                 self.guest = guest;
