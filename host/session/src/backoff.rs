@@ -48,6 +48,11 @@ impl Backoff {
         }
     }
 
+    /// There was a failure before, in another process, after which the next try comes at this moment.
+    pub fn goes_on(&mut self, until: Moment) {
+        (self.tries, self.until) = (1, until.min(ASKED_MAX));
+    }
+
     /// As [`Backoff::wait`], for what stands in the way only on the host's own side: there is always another try.
     pub fn wait_for_room(&mut self, now: Moment, asked: Option<Duration>, chance: u64) {
         self.wait(now, asked, chance);

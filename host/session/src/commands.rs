@@ -576,8 +576,14 @@ impl Machine {
         }
         if failure.leaves_doubt() {
             self.sending.wait(now, failure.retry_after, chance);
-            self.doubt = Some(Doubt { failure, waits: false });
-            return self.connection.look_for_prompt(now);
+            self.connection.look_for_prompt(now);
+            // Another process is to wait as long, too.
+            let waits = failure.retry_after.is_some();
+            if waits {
+                self.lost(&failure, self.sending.until());
+            }
+            self.doubt = Some(Doubt { failure, waits });
+            return;
         }
         match verdict {
             Verdict::Again => self.sending.wait(now, failure.retry_after, chance),

@@ -70,6 +70,8 @@ pub(crate) struct Connection {
     odd_ones: u32,
     /// True when the upstream may have events that the log lacks.
     behind: bool,
+    /// True when a feed ended before all looks into the history behind its beginning were made.
+    unread: bool,
     /// The next planned look into the history, as an index of [`LOOKS`], and when.
     planned: Option<(usize, Moment)>,
     looking: Option<Looking>,
@@ -100,6 +102,7 @@ impl Connection {
             odd: None,
             odd_ones: 0,
             behind: !fresh,
+            unread: false,
             planned: None,
             looking: None,
             connecting: Backoff::default(),
@@ -188,6 +191,7 @@ impl Connection {
         }
         let next = if gap { 1 } else { self.planned.map_or(LOOKS.len(), |(look, _)| look + 1) };
         self.planned = LOOKS.get(next).map(|wait| (next, now + *wait));
+        self.unread &= self.planned.is_some();
     }
 
     /// The look is given up; it comes again as it was planned.
@@ -293,9 +297,19 @@ impl Connection {
         self.flooded_since = None;
     }
 
+    /// True when something may be missing in the log that a look into the history would have found.
+    pub(crate) const fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    pub(crate) const fn leave_unread(&mut self) {
+        self.unread = false;
+    }
+
     /// The feed is over.
     pub(crate) fn closed(&mut self, now: Moment) {
         self.reading = false;
+        self.unread |= self.looks_on();
         self.planned = None;
         self.looking = None;
         // A guest that is told of the end may ask for another feed: that is no second failure.
@@ -369,6 +383,7 @@ impl Connection {
     /// The turn has failed: the next one begins with a new feed.
     pub(crate) fn failed(&mut self) {
         self.drop_feed();
+        self.unread = false;
         self.connecting.reset();
         (self.odd, self.odd_ones) = (None, 0);
     }

@@ -144,6 +144,12 @@ impl Machine {
         let Start { session, kept, next_seq, queue, current, archived, named, credential, fresh, seed, secret } = start;
         let queue_bytes = queue.iter().map(|prompt| prompt.json.len()).sum();
         let sought = current.as_ref().and_then(|prompt| Sought::new(&prompt.id, &prompt.json));
+        let (mut sending, mut doubt) = (Backoff::default(), None);
+        if let Some(waiting) = kept.waiting.as_ref().filter(|_| kept.state.in_doubt().is_some()) {
+            sending.goes_on(Duration::from_millis(waiting.next_try_ms.saturating_sub(unix_ms)));
+            let failure = Failure::of(ErrorKind::Overloaded, waiting.reason.clone());
+            doubt = Some(Doubt { failure, waits: true });
+        }
         let stored = kept.state;
         Self {
             now: Now { at: Moment::ZERO, unix_ms },
@@ -157,13 +163,13 @@ impl Machine {
             queue_bytes,
             current,
             sought,
-            doubt: None,
+            doubt,
             missing: None,
             hindrance: None,
             ingest: Ingest::new(OwnIds::of(&session), secret, fresh.then_some(next_seq - 1)),
             journal: Journal::default(),
             connection: Connection::new(fresh, seed),
-            sending: Backoff::default(),
+            sending,
             call: None,
             call_since: Moment::ZERO,
             stale: false,
@@ -473,7 +479,8 @@ impl Machine {
     /// Whether anybody needs the feed.
     fn needs_feed(&self) -> bool {
         let first = self.state().sends_first() && self.state().sendable().is_some();
-        !self.inputs.is_empty() || (!self.state().settled() && !first)
+        let unread = self.connection.is_unread() && self.is_at_rest();
+        !self.inputs.is_empty() || unread || (!self.state().settled() && !first)
     }
 
     fn look_on(&mut self) -> bool {
@@ -663,7 +670,11 @@ impl Machine {
     }
 
     fn leave(&mut self) -> bool {
-        if self.is_at_rest() && !self.connection.looks_on() && self.now.at >= self.leaves_at() {
+        if self.is_at_rest()
+            && !self.connection.looks_on()
+            && !self.connection.is_unread()
+            && self.now.at >= self.leaves_at()
+        {
             self.actions.push(Action::Leave);
         }
         false
@@ -817,6 +828,10 @@ impl Machine {
             return;
         }
         self.connection.drop_feed();
+        if self.is_at_rest() {
+            // Nobody waits for it: the next prompt fetches what is missing.
+            self.connection.leave_unread();
+        }
         self.barred = Some(failure.clone()).filter(|_| failure.verdict() == Verdict::AgainWithCredential);
         self.unreachable();
         match failure.verdict() {

@@ -607,6 +607,65 @@ fn a_prompt_that_is_to_be_sent_again_later_is_in_doubt_until_then() {
 }
 
 #[test]
+fn another_process_waits_as_long_before_a_prompt_in_doubt_is_sent_again() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    let asked = Some(60 * SECOND);
+    play.ends("send", Err(Failure { retry_after: asked, ..Failure::of(ErrorKind::Overloaded, "busy") }));
+    let (kept, json) = (play.machine.kept().clone(), play.machine.current.clone().unwrap().json);
+    assert!(kept.waiting.as_ref().unwrap().next_try_ms >= 60_000);
+    let mut later = play.restarted();
+    let start = Start {
+        session: "ses_a".to_owned(),
+        kept,
+        next_seq: later.log.len() as u64 + 1,
+        queue: Vec::new(),
+        current: Some(Prompt { id: message_id("go"), json }),
+        archived: false,
+        named: true,
+        credential: Some(1),
+        fresh: false,
+        seed: 7,
+        secret: [7; 16],
+    };
+    later.machine = Machine::new(start, 2_000);
+    later.on(Event::Time);
+    later.connected_again();
+    for wait in [1, 2] {
+        later.pass(wait * SECOND);
+        later.looked();
+    }
+    later.pass(50 * SECOND);
+    assert_eq!(later.calls(), "nothing");
+    later.pass(10 * SECOND);
+    later.looked();
+    assert_eq!(later.calls(), "send");
+}
+
+#[test]
+fn a_feed_that_is_cut_behind_a_turn_before_all_looks_were_made_is_opened_once_more() {
+    let mut play = Play::running();
+    play.on(Event::FeedEnded(Ending::Cut));
+    play.taken("on-end");
+    play.pass(SECOND);
+    play.connected_again();
+    play.brings(&status("b", "idle"), Effect::Ended);
+    play.on(Event::FeedEnded(Ending::Cut));
+    play.taken("on-end");
+    play.pass(SECOND);
+    play.connected_again();
+    for wait in [1, 2] {
+        play.pass(wait * SECOND);
+        play.looked();
+    }
+    play.on(Event::FeedEnded(Ending::Cut));
+    play.taken("on-end");
+    play.pass(29 * SECOND);
+    assert_eq!(play.calls(), "nothing");
+}
+
+#[test]
 fn what_turns_up_of_a_withdrawn_prompt_is_not_taken_for_the_turn_of_the_next() {
     let mut play = Play::new();
     play.prompt("one");
