@@ -26,7 +26,7 @@ use crate::{
     http::{self, App, ConsoleHosts, Services, StoreFiles},
     registry::Registry,
     runtime::{self, CacheKey, Loader, LoaderSettings, Recordings, Runtimes},
-    session::Sessions,
+    session::{OperatorWishes, Sessions},
     upstream::{Client, ClientError, Upstreams},
     vault::{
         ClientKeys, InitError, KeyFileError, OpenError, Presence, RowError, Vault, VaultKey, generate_key_file,
@@ -288,8 +288,7 @@ impl Host {
             upstreams,
             guests.handle.clone(),
             disk.clone(),
-            config.turns_max,
-            recordings(config.record_dir.as_deref())?,
+            OperatorWishes { turns_max: config.turns_max, recordings: recordings(config.record_dir.as_deref())? },
         );
         let listening = |source| StartError::Listen { address: config.listen, source };
         let listener = listen(config.listen).map_err(listening)?;

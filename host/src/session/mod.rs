@@ -133,6 +133,14 @@ pub struct NewSession {
     pub prompts: Vec<Prompt>,
 }
 
+/// What the operator decides of all sessions.
+pub struct OperatorWishes {
+    /// How many turns clients may have begun at once.
+    pub turns_max: usize,
+    /// Where all calls of sessions' guests are written down, if anywhere.
+    pub recordings: Option<Arc<Recordings>>,
+}
+
 /// The sessions in a scope: for whoever has this handle there are no others. Clones share everything.
 #[derive(Clone)]
 pub struct Sessions {
@@ -190,8 +198,7 @@ impl Link {
 }
 
 impl Sessions {
-    /// `executor` is where drivers and guests run, and `turns_max` how many turns clients may have begun; with `recordings`,
-    /// all calls of sessions' guests are written down there.
+    /// `executor` is where drivers and guests run.
     #[must_use]
     pub fn new(
         log: EventLog,
@@ -200,9 +207,9 @@ impl Sessions {
         upstreams: Upstreams,
         executor: Handle,
         disk: Disk,
-        turns_max: usize,
-        recordings: Option<Arc<Recordings>>,
+        wishes: OperatorWishes,
     ) -> Self {
+        let OperatorWishes { turns_max, recordings } = wishes;
         let core = Core {
             log,
             registry,
