@@ -210,6 +210,15 @@ impl Play {
         play
     }
 
+    /// A prompt that may have arrived, of an upstream that asks to wait so long before another try.
+    fn in_doubt_for(wait: Duration) -> Self {
+        let mut play = Self::new();
+        play.prompt("go");
+        play.connected();
+        play.ends("send", Err(Failure { retry_after: Some(wait), ..Failure::of(ErrorKind::Overloaded, "busy") }));
+        play
+    }
+
     fn state(&self) -> State {
         self.machine.kept().state
     }
@@ -573,11 +582,7 @@ fn what_the_upstream_says_of_a_replaced_credential_says_nothing_of_the_new_one()
 #[test]
 fn a_prompt_that_is_to_be_sent_again_later_is_in_doubt_until_then() {
     let waiting = || {
-        let mut play = Play::new();
-        play.prompt("go");
-        play.connected();
-        let asked = Some(60 * SECOND);
-        play.ends("send", Err(Failure { retry_after: asked, ..Failure::of(ErrorKind::Overloaded, "busy") }));
+        let mut play = Play::in_doubt_for(60 * SECOND);
         play.looked();
         for wait in [1, 2] {
             play.pass(wait * SECOND);
@@ -608,11 +613,7 @@ fn a_prompt_that_is_to_be_sent_again_later_is_in_doubt_until_then() {
 
 #[test]
 fn another_process_waits_as_long_before_a_prompt_in_doubt_is_sent_again() {
-    let mut play = Play::new();
-    play.prompt("go");
-    play.connected();
-    let asked = Some(60 * SECOND);
-    play.ends("send", Err(Failure { retry_after: asked, ..Failure::of(ErrorKind::Overloaded, "busy") }));
+    let play = Play::in_doubt_for(60 * SECOND);
     let (kept, json) = (play.machine.kept().clone(), play.machine.current.clone().unwrap().json);
     assert!(kept.waiting.as_ref().unwrap().next_try_ms >= 60_000);
     let mut later = play.restarted();
