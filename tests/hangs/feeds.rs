@@ -4,10 +4,11 @@ use lap_simulator::{
     CutBy, Endpoint, Faults,
     fault::{Answer, ErrorAnswer, RequestFault, StreamFault},
 };
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::{PATIENCE, SENTENCE, Trial, refusal, script, with_retry_after};
-use crate::harness::UPSTREAM_KEY;
+use crate::harness::{RUNTIME, UPSTREAM_KEY};
 
 fn refused(answer: Answer) -> RequestFault {
     RequestFault::always(Endpoint::EventsStream, answer)
@@ -95,6 +96,19 @@ async fn a_replaced_credential_is_what_the_next_prompt_goes_out_with() {
     trial.goes_on(&id).await;
     for request in trial.simulator.recorder().requests() {
         assert_eq!(request.credential.unwrap().key(), "sk-ant-the-next-one", "{}", request.path);
+    }
+}
+
+#[tokio::test]
+async fn each_that_answers_a_tool_while_no_credential_is_stored_is_told_so() {
+    let trial = Trial::start(script()).await;
+    let id = trial.warm().await;
+    let credentials = format!("/api/agent-runtimes/{RUNTIME}/credentials");
+    assert_eq!(trial.client().delete(&credentials).await.status, 200);
+    let verdict = json!({"events": [{"type": "user.tool_confirmation", "tool_use_id": "x", "result": "allow"}]});
+    for time in 1..4 {
+        let answer = trial.client().post(&format!("/v1/sessions/{id}/events"), &verdict).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "no_credential"), "{time}: {}", answer.text);
     }
 }
 

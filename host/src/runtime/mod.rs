@@ -123,7 +123,7 @@ impl Fault {
 }
 
 /// Why a call gave no value.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CallError {
     /// The guest says so; the message is fit for clients.
     #[error("{}", .0.message)]

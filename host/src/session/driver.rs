@@ -556,8 +556,8 @@ impl Driver {
             Asked::Delete { done } => drop(done.send(match reply {
                 Reply::Changed => Ok(false),
                 Reply::Failed(failure) => Err(match self.behind(&failure) {
-                    Some(StepError::Link(error)) => error.into(),
-                    Some(StepError::Call(error)) => error.into(),
+                    Some(StepError::Link(error)) => error.clone().into(),
+                    Some(StepError::Call(error)) => error.clone().into(),
                     Some(StepError::Feed(_)) | None => DeleteError::Upstream(declared(failure)),
                 }),
                 _ => Err(DeleteError::Busy),
@@ -565,20 +565,20 @@ impl Driver {
         }
     }
 
-    /// What was behind a failure that a client is told of. Two that look the same are the same for whoever is told.
-    fn behind(&mut self, failure: &Failure) -> Option<StepError> {
-        let at = self.failures.iter().position(|(known, _)| known == failure)?;
-        self.failures.remove(at).map(|(_, error)| error)
+    /// What was behind a failure that clients are told of, each that asks while it lasts. Two that look the same are the same
+    /// for whoever is told.
+    fn behind(&self, failure: &Failure) -> Option<&StepError> {
+        self.failures.iter().find(|(known, _)| known == failure).map(|(_, error)| error)
     }
 
-    fn input_reply(&mut self, reply: Reply) -> Result<(), InputError> {
+    fn input_reply(&self, reply: Reply) -> Result<(), InputError> {
         Err(match reply {
             Reply::Done => return Ok(()),
             Reply::Refused(refused) => refused.into(),
             Reply::Running => InputError::Running,
             Reply::Failed(failure) => match self.behind(&failure) {
-                Some(StepError::Link(error)) => error.into(),
-                Some(StepError::Call(error)) => error.into(),
+                Some(StepError::Link(error)) => error.clone().into(),
+                Some(StepError::Call(error)) => error.clone().into(),
                 Some(StepError::Feed(_)) | None => InputError::Upstream(declared(failure)),
             },
             Reply::Unreachable => {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Why the upstream cannot be addressed at all.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum LinkError {
     /// There is no runtime of this name.
     #[error("this host does not have the session's runtime any more; add it again, or start it with that runtime")]
