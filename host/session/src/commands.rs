@@ -380,11 +380,15 @@ impl Machine {
 
     /// Nothing can be sent just now.
     pub(crate) fn unreachable(&mut self) {
+        self.refuse_to_send(&self.no_way());
+    }
+
+    /// Answers those that wait to give the runtime something.
+    pub(crate) fn refuse_to_send(&mut self, reply: &Reply) {
         let waiting = std::mem::take(&mut self.inputs);
         for input in waiting {
             if input.json.is_some() {
-                let reply = self.no_way();
-                self.reply(input.ticket, reply);
+                self.reply(input.ticket, reply.clone());
             } else {
                 self.inputs.push_back(input);
             }
@@ -580,7 +584,7 @@ impl Machine {
             // Another process is to wait as long, too.
             let waits = failure.retry_after.is_some();
             if waits {
-                self.lost(&failure, self.sending.until());
+                self.lost_to_send(&failure);
             }
             self.doubt = Some(Doubt { failure, waits });
             return;
@@ -601,7 +605,7 @@ impl Machine {
             Verdict::Final => return self.fail_with(&failure, Input::Fail, arrived),
         }
         self.not_arrived(Arrived::No);
-        self.lost(&failure, self.sending.until());
+        self.lost_to_send(&failure);
     }
 
     /// True when the upstream says that it has no such session, of a request that names nothing else.

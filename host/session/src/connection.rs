@@ -7,6 +7,10 @@ use lap_model::contract::{BYTES_PER_CALL, Ending, Frames};
 
 use crate::{Moment, backoff::Backoff, failure::Failure, history::Look, splitmix};
 
+/// After which time an upstream is asked again that says that it has no such session: something on the way may say so for a
+/// moment, such as a router that starts anew.
+const MISSING_WAIT: Duration = Duration::from_secs(5);
+
 /// How long after the look before each look into the upstream's history comes. One look is not enough: a history may
 /// lag behind the stream, and then neither has what came between two streams.
 const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2)];
@@ -78,6 +82,8 @@ pub(crate) struct Connection {
     connecting: Backoff,
     /// True while it is the way to the upstream that failed last, and not a feed.
     unreachable: bool,
+    /// True when the upstream has said that it has no such session, and is asked once more.
+    missing: bool,
     /// What came and is not mapped yet, in order; each batch for one call at the most.
     inbox: VecDeque<Frames>,
     inbox_bytes: usize,
@@ -107,6 +113,7 @@ impl Connection {
             looking: None,
             connecting: Backoff::default(),
             unreachable: false,
+            missing: false,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             ended: None,
@@ -159,6 +166,7 @@ impl Connection {
 
     /// The feed is open and the gap before it filled: what fails from now on has not failed for long.
     fn reached(&mut self, now: Moment) {
+        self.missing = false;
         if std::mem::take(&mut self.unreachable) {
             self.connecting.found(now);
         }
@@ -364,6 +372,15 @@ impl Connection {
         self.connecting.wait(now, asked, chance);
     }
 
+    /// The upstream says that it has no such session. True the first time: it is asked again in a while.
+    pub(crate) fn is_asked_again(&mut self, now: Moment) -> bool {
+        let first = !std::mem::replace(&mut self.missing, true);
+        if first {
+            self.wait(now, Some(MISSING_WAIT));
+        }
+        first
+    }
+
     /// The host has no room for it just now.
     pub(crate) fn wait_for_room(&mut self, now: Moment, asked: Option<Duration>) {
         let chance = self.chance();
@@ -383,7 +400,7 @@ impl Connection {
     /// The turn has failed: the next one begins with a new feed.
     pub(crate) fn failed(&mut self) {
         self.drop_feed();
-        self.unread = false;
+        (self.unread, self.missing) = (false, false);
         self.connecting.reset();
         (self.odd, self.odd_ones) = (None, 0);
     }

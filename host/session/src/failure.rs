@@ -109,4 +109,7 @@ pub struct Waiting {
     pub reason: String,
     /// When the next try comes, in milliseconds since the epoch.
     pub next_try_ms: u64,
+    /// True when the next try is to send what waits, and not to open the feed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub to_send: bool,
 }

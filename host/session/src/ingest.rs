@@ -12,6 +12,7 @@ use crate::{
     dedup::{Fingerprint, Secret, Seen},
     event::{self, Arrived, Forwarded, Head, Invalid, OwnIds},
     index::{Index, Segment},
+    machine::QUEUE_MAX,
     state::Input,
 };
 
@@ -25,6 +26,9 @@ const INTERRUPTS_MAX: usize = 64;
 /// Prompts that the session waits for no more, and that the upstream may show still. What it shows of older ones is taken for
 /// events of its own.
 const LATE_MAX: usize = 8;
+
+/// The same while the log is recalled: those that wait here still are among them until it is known which those are.
+const RECALLED_MAX: usize = LATE_MAX + QUEUE_MAX + 1;
 
 /// What is known of a session's events beside its state.
 pub struct Ingest {
@@ -411,11 +415,11 @@ impl Ingest {
             return;
         }
         self.late.push_back(prompt);
-        self.bound_late();
+        self.bound_late(LATE_MAX);
     }
 
-    fn bound_late(&mut self) {
-        self.late.drain(..self.late.len().saturating_sub(LATE_MAX));
+    fn bound_late(&mut self, most: usize) {
+        self.late.drain(..self.late.len().saturating_sub(most));
     }
 
     /// Notes an event of the log, which comes in order, and says what it tells of the prompt that is looked for.
@@ -455,6 +459,9 @@ impl Ingest {
             }
             self.bound_interrupts();
         }
+        if head.kind == event::IDLE && !head.id.as_deref().is_some_and(|id| self.ids.has(id)) {
+            self.ended_us = self.ended_us.max(processed_us(&head));
+        }
         let fingerprint = self.seen.recall(&head, json, &self.ids);
         self.index.recalled(seq, fingerprint);
         echo
@@ -471,6 +478,7 @@ impl Ingest {
         if !is_over && let Some(late) = Sought::new(id, json) {
             let theirs = event::upstream_id(json);
             self.late.push_back(Sought { theirs, withdrawn: withdrawn.is_some(), ..late });
+            self.bound_late(RECALLED_MAX);
         }
         Echo::None
     }
@@ -478,7 +486,7 @@ impl Ingest {
     /// All that is to be recalled was: these prompts wait here still.
     pub fn recalled<'a>(&mut self, waiting: impl Iterator<Item = &'a str>) {
         waiting.for_each(|id| self.late.retain(|late| late.id != id));
-        self.bound_late();
+        self.bound_late(LATE_MAX);
     }
 
     /// Notes a segment of the log's index. They come in order, and before the events behind them.
@@ -494,7 +502,7 @@ impl Ingest {
     }
 
     fn input_of(&mut self, effect: Effect, head: &Head<'_>) -> Option<Input> {
-        let at_us = || head.processed_at.and_then(|at| parse_us(at.trim_matches('"')));
+        let at_us = || processed_us(head);
         Some(match effect {
             Effect::None => return None,
             // News that were overtaken by the end of their turn: an upstream's history may be out of order.
@@ -512,6 +520,11 @@ impl Ingest {
             Effect::Terminated => Input::Terminated,
         })
     }
+}
+
+/// When the upstream came to an event, in microseconds since the epoch.
+fn processed_us(head: &Head<'_>) -> Option<i64> {
+    head.processed_at.and_then(|at| parse_us(at.trim_matches('"')))
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct Commit {
     pub segments: Vec<Segment>,
     /// True when the session has nothing to do behind this.
     pub settled: bool,
+    /// Whose wishes it fulfils: what is noted of them belongs into it.
+    pub fulfilled: Vec<Ticket>,
     /// What is said of it to those who have asked, once it is durable.
     replies: Vec<(Ticket, Reply)>,
 }
@@ -53,7 +55,8 @@ impl Journal {
     }
 
     fn is_empty(&self) -> bool {
-        let Commit { draft, effects: _, record, prompts, withdrawn, segments, settled: _, replies } = &self.next;
+        let Commit { draft, effects: _, record, prompts, withdrawn, segments, settled: _, fulfilled: _, replies } =
+            &self.next;
         let empty = draft.is_empty() && !record && prompts.is_empty() && withdrawn.is_empty();
         empty && segments.is_empty() && replies.is_empty()
     }
@@ -64,7 +67,10 @@ impl Journal {
             return None;
         }
         let mut commit = std::mem::take(&mut self.next);
-        self.under_way = Some(std::mem::take(&mut commit.replies));
+        let replies = std::mem::take(&mut commit.replies);
+        let fulfilled = replies.iter().filter(|(_, reply)| matches!(reply, Reply::Done | Reply::Taken(_)));
+        commit.fulfilled = fulfilled.map(|(ticket, _)| *ticket).collect();
+        self.under_way = Some(replies);
         Some(commit)
     }
 

@@ -145,10 +145,11 @@ impl Machine {
         let queue_bytes = queue.iter().map(|prompt| prompt.json.len()).sum();
         let sought = current.as_ref().and_then(|prompt| Sought::new(&prompt.id, &prompt.json));
         let (mut sending, mut doubt) = (Backoff::default(), None);
-        if let Some(waiting) = kept.waiting.as_ref().filter(|_| kept.state.in_doubt().is_some()) {
+        let in_doubt = kept.state.in_doubt().is_some();
+        if let Some(waiting) = kept.waiting.as_ref().filter(|waiting| in_doubt || waiting.to_send) {
             sending.goes_on(Duration::from_millis(waiting.next_try_ms.saturating_sub(unix_ms)));
             let failure = Failure::of(ErrorKind::Overloaded, waiting.reason.clone());
-            doubt = Some(Doubt { failure, waits: true });
+            doubt = in_doubt.then_some(Doubt { failure, waits: true });
         }
         let stored = kept.state;
         Self {
@@ -594,7 +595,7 @@ impl Machine {
         if waits && !doubt.waits {
             doubt.waits = true;
             let failure = doubt.failure.clone();
-            self.lost(&failure, self.sending.until());
+            self.lost_to_send(&failure);
             return Some(true);
         }
         if !waits && std::mem::take(&mut doubt.waits) {
@@ -775,10 +776,20 @@ impl Machine {
     /// The history was looked into because a prompt was refused as if the session were not there.
     fn verified(&mut self, history: Result<Done, Failure>) {
         let Some(missing) = self.missing.take().filter(|_| self.state().in_doubt().is_some()) else { return };
-        self.connection.look_given_up();
         match history {
-            Err(failure) if self.is_gone(&failure) => self.gone(&failure, Arrived::No),
-            _ => self.fail_with(&missing, Input::Fail, Arrived::No),
+            Err(failure) if self.is_gone(&failure) => {
+                self.connection.look_given_up();
+                self.gone(&failure, Arrived::No);
+            }
+            // That says nothing of the session: its history is asked once more when the upstream can be reached.
+            Err(failure) if failure.verdict() != Verdict::Final => {
+                self.missing = Some(missing);
+                self.not_connected(&failure);
+            }
+            _ => {
+                self.connection.look_given_up();
+                self.fail_with(&missing, Input::Fail, Arrived::No);
+            }
         }
     }
 
@@ -788,6 +799,7 @@ impl Machine {
         match call {
             Calling::Connect | Calling::CatchUp => self.reopen(),
             Calling::Prompt if self.state().in_doubt().is_some() => self.not_arrived(Arrived::No),
+            Calling::Input if !self.inputs.is_empty() => self.to_send = Some(Sending::Input),
             Calling::Interrupt => {
                 self.ingest.interrupts_sent(Forwarded::No);
                 if let Some(stop) = &mut self.stop {
@@ -804,6 +816,10 @@ impl Machine {
             return;
         }
         (self.stale, self.barred) = (true, None);
+        // It was said under the other one, and the prompt may be sent under this.
+        if self.missing.take().is_some() && self.state().in_doubt().is_some() {
+            self.not_arrived(Arrived::No);
+        }
         // What a prompt in doubt waits for is no matter of the credential.
         if self.doubt.is_none() {
             self.sending.reset();
@@ -834,6 +850,10 @@ impl Machine {
         }
         self.barred = Some(failure.clone()).filter(|_| failure.verdict() == Verdict::AgainWithCredential);
         self.unreachable();
+        let missing = failure.cause == Cause::Declared(ErrorKind::NotFound) && self.state().in_turn();
+        if missing && self.connection.is_asked_again(self.now.at) {
+            return self.lost(failure, self.connection.retry_at());
+        }
         match failure.verdict() {
             Verdict::Again if !self.connection.is_exhausted(self.now.at) => {
                 self.connection.wait(self.now.at, failure.retry_after);
@@ -894,8 +914,16 @@ impl Machine {
         self.hindrance = Some(failure.clone());
         let wait_ms = u64::try_from(until.saturating_sub(self.now.at).as_millis()).unwrap_or(u64::MAX);
         let next_try_ms = self.now.unix_ms.saturating_add(wait_ms);
-        self.kept.waiting = Some(Waiting { reason: failure.message.clone(), next_try_ms });
+        self.kept.waiting = Some(Waiting { reason: failure.message.clone(), next_try_ms, to_send: false });
         self.journal.next().record = true;
+    }
+
+    /// The upstream does not take a prompt now, which is sent again when this moment comes, also by another process.
+    pub(crate) fn lost_to_send(&mut self, failure: &Failure) {
+        self.lost(failure, self.sending.until());
+        if let Some(waiting) = &mut self.kept.waiting {
+            waiting.to_send = true;
+        }
     }
 
     /// When a call is given up that holds up what a client wants at once; never for the others.

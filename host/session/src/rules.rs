@@ -580,6 +580,131 @@ fn what_the_upstream_says_of_a_replaced_credential_says_nothing_of_the_new_one()
 }
 
 #[test]
+fn a_missing_session_is_one_under_the_credential_that_is_stored_now() {
+    let missing = || {
+        let mut play = Play::new();
+        play.prompt("go");
+        play.connected();
+        play.fails("send", ErrorKind::NotFound);
+        assert_eq!(play.calls(), "catch-up");
+        play
+    };
+    let mut replaced = missing();
+    replaced.on(Event::Credential(Some(2)));
+    replaced.fails("catch-up", ErrorKind::NotFound);
+    replaced.connected_again();
+    replaced.taken("send");
+    assert_eq!(replaced.state().phase(), Phase::Taken);
+
+    let mut throttled = missing();
+    throttled.fails("catch-up", ErrorKind::Throttled);
+    throttled.pass(10 * SECOND);
+    throttled.connected();
+    assert!(throttled.state().in_doubt().is_some(), "that says nothing of the session");
+    throttled.looked();
+    assert_eq!(throttled.kinds(), ["session.error", "user.message", "session.status_idle"]);
+}
+
+#[test]
+fn an_answer_that_was_refused_under_a_replaced_credential_is_given_under_the_new_one() {
+    for kind in [ErrorKind::Gone, ErrorKind::Auth] {
+        let mut play = Play::running();
+        play.brings(&status("b", "idle"), Effect::Waiting);
+        let ticket = play.ticket();
+        play.on(Event::Input { ticket, json: r#"{"type":"user.tool_confirmation"}"#.to_owned() });
+        play.on(Event::Credential(Some(2)));
+        play.fails("input", kind);
+        while play.calls() != "input" {
+            match play.calls() {
+                "connect" => play.connected(),
+                _ => play.looked(),
+            }
+        }
+        play.taken("input");
+        assert_eq!((play.answer(ticket), play.state().is_gone(Some(2))), (Some(Reply::Done), false), "{kind:?}");
+    }
+}
+
+#[test]
+fn the_beginning_of_a_turn_that_is_over_does_not_begin_it_in_another_process_either() {
+    let at = |kind: &str, second: u32| {
+        let json =
+            format!(r#"{{"type":"session.status_{kind}","id":"{kind}","processed_at":"2026-01-01T00:00:0{second}Z"}}"#);
+        json
+    };
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    play.taken("send");
+    play.brings(&at("idle", 2), Effect::Ended);
+    assert!(play.state().settled());
+    let mut later = play.restarted();
+    for (json, seq) in later.log.clone().iter().zip(1..) {
+        later.machine.recall(seq, json);
+    }
+    later.prompt("again");
+    later.connected_again();
+    later.taken("send");
+    let before = later.state().phase();
+    later.brings(&at("running", 1), Effect::Started);
+    assert_eq!(later.state().phase(), before, "it is that of the turn before");
+}
+
+#[test]
+fn a_session_that_is_missing_for_a_moment_goes_on_with_its_turn() {
+    for stays in [false, true] {
+        let mut play = Play::running();
+        play.on(Event::FeedEnded(Ending::Cut));
+        play.taken("on-end");
+        play.pass(SECOND);
+        play.fails("connect", ErrorKind::NotFound);
+        assert!(play.state().in_turn() && play.state().is_cut());
+        play.pass(10 * SECOND);
+        if stays {
+            play.fails("connect", ErrorKind::NotFound);
+            assert!(!play.state().in_turn());
+        } else {
+            play.connected_again();
+            assert!(play.state().in_turn() && !play.state().is_cut());
+        }
+    }
+}
+
+#[test]
+fn a_prompt_that_was_refused_for_a_while_waits_as_long_in_another_process() {
+    let mut play = Play::new();
+    play.prompt("go");
+    play.connected();
+    let failure = Failure { retry_after: Some(600 * SECOND), ..Failure::of(ErrorKind::Throttled, "later") };
+    play.ends("send", Err(failure));
+    let kept = play.machine.kept().clone();
+    assert!(kept.waiting.as_ref().unwrap().to_send && kept.state.in_doubt().is_none());
+    let queue = play.machine.queue.iter().cloned().collect();
+    let mut later = play.restarted();
+    let start = Start {
+        session: "ses_a".to_owned(),
+        kept,
+        next_seq: later.log.len() as u64 + 1,
+        queue,
+        current: None,
+        archived: false,
+        named: true,
+        credential: Some(1),
+        fresh: false,
+        seed: 7,
+        secret: [7; 16],
+    };
+    later.machine = Machine::new(start, 2_000);
+    later.on(Event::Time);
+    later.connected_again();
+    later.pass(500 * SECOND);
+    assert!(later.calls() != "send" && later.machine.kept().waiting.is_some());
+    later.pass(100 * SECOND);
+    later.looked();
+    assert_eq!(later.calls(), "send");
+}
+
+#[test]
 fn a_prompt_that_is_to_be_sent_again_later_is_in_doubt_until_then() {
     let waiting = || {
         let mut play = Play::in_doubt_for(60 * SECOND);

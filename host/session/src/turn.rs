@@ -10,7 +10,7 @@ use crate::{
     event::{self, Arrived, Invalid, Reason, RetryStatus},
     failure::{Cause, Failure},
     ingest::{Echo, Skipped, Sought},
-    interface::Action,
+    interface::{Action, Reply},
     machine::{Calling, Machine, RELISTENS_MAX},
     state::{Input, Phase, Stop},
 };
@@ -378,6 +378,6 @@ impl Machine {
         (self.stop, self.to_send, self.relistens) = (None, None, 0);
         (self.current, self.sought, self.kept.waiting) = (None, None, None);
         self.journal.next().record = true;
-        self.unreachable();
+        self.refuse_to_send(&Reply::Failed(failure.clone()));
     }
 }

@@ -50,8 +50,9 @@ impl World {
         if let Some(process) = self.process.take() {
             self.hang_up(process.call.as_ref());
         }
-        // The next process does not know how long it was to wait.
-        self.wire.retain(|sent| !sent.held);
+        // Where it is not durable that the prompt waits, the next process does not know for how long it was to.
+        let known = self.disk.kept.state.in_doubt().is_some() && self.disk.kept.waiting.is_some();
+        self.wire.retain(|sent| !sent.held || known);
         self.crashed();
         let down = if self.faults.habits.plain { Duration::from_millis(50) } else { self.dice.ms(50..60_000) };
         self.restart = Some(self.now + down);
