@@ -5,7 +5,11 @@
 //! process uses the store or the port, 74 when the disk or the system failed and another start may do, 78 for what a
 //! start cannot mend: settings, keys, a damaged store.
 
-use std::process::ExitCode;
+use std::{
+    fmt::Display,
+    io::{Write, stderr, stdout},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use lap::{
@@ -59,9 +63,16 @@ async fn run(command: Command) -> ExitCode {
 }
 
 /// Says in one line why the program ends.
-fn failed(code: u8, why: impl std::fmt::Display) -> ExitCode {
-    eprintln!("lap: {why}");
+fn failed(code: u8, why: impl Display) -> ExitCode {
+    say(stderr(), why);
     code.into()
+}
+
+/// Says something to whoever looks. Whether it can be written, to a full disk or to a reader that is gone, decides nothing.
+fn say(mut to: impl Write, what: impl Display) {
+    if let Err(error) = writeln!(to, "lap: {what}") {
+        tracing::debug!(%error, "a line could not be written");
+    }
 }
 
 async fn serve(args: ServeArgs) -> Result<(), ExitCode> {
@@ -72,7 +83,8 @@ async fn serve(args: ServeArgs) -> Result<(), ExitCode> {
     tokio::pin!(ended);
     loop {
         let host = Host::start(config.clone()).await.map_err(|error| failed(error.exit_code(), error))?;
-        println!("lap: http://{} · data in {} · master key in {key}", host.address(), data_dir.display());
+        let (address, data) = (host.address(), data_dir.display());
+        say(stdout(), format_args!("http://{address} · data in {data} · master key in {key}"));
         let why = tokio::select! {
             () = &mut ended => None,
             why = host.ended() => Some(why),

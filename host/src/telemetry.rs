@@ -24,7 +24,11 @@ pub enum StartError {
 pub fn start(log: &Log) -> Result<(), StartError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&log.level)?).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&log.level)?)
+        .with_writer(io::stderr)
+        // It would be told of on stderr as well, and panic where that cannot be written: whatever was logged would end.
+        .log_internal_errors(false);
     let started = match log.format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).finish().try_init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),

@@ -4,10 +4,17 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
+    process::Stdio,
+    time::Duration,
 };
 
+use http::Method;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use tokio::time::timeout;
+
 use crate::harness::{
-    MASTER_KEY,
+    Client, MASTER_KEY, RUNTIME,
     program::{Ended, Program, ended, files, lap},
 };
 
@@ -40,6 +47,39 @@ async fn store() -> tempfile::TempDir {
     // The cache is the engine's own, which cleans it up when it likes.
     fs::remove_dir_all(directory.path().join("data/cache")).unwrap();
     directory
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_nobody_can_hear_serves_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let serve = ["serve", "--listen", &address.to_string(), "--guests-max", "16"];
+    for round in 0..2 {
+        let mut command = lap(directory.path(), &serve);
+        command.env("LAP_MASTER_KEY", MASTER_KEY).stdout(full()).stderr(Stdio::piped());
+        if round == 1 {
+            command.stderr(full());
+        }
+        let mut child = command.spawn().unwrap();
+        // Whoever read what it says is gone.
+        drop(child.stderr.take());
+        let client = Client::new(address, MASTER_KEY);
+        let answers = async {
+            while client.try_send(Method::GET, "/readyz", &[], None).await.is_err() {
+                assert!(child.try_wait().unwrap().is_none(), "it ended");
+            }
+        };
+        timeout(Duration::from_secs(60), answers).await.expect("it does not serve");
+        let wish = json!({"runtime": RUNTIME, "agent_id": "agent_of_nobody"});
+        for _ in 0..3 {
+            let answer = client.post("/session", &wish).await;
+            assert!(answer.status.is_client_error(), "{}", answer.text);
+        }
+        let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(child.wait().await.unwrap().success());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

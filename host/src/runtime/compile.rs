@@ -143,13 +143,13 @@ pub fn child() -> ExitCode {
         match compiled {
             Ok(code) => io::stdout().lock().write_all(&code).map(|()| ExitCode::SUCCESS),
             Err(error) => {
-                eprintln!("{error:#}");
+                drop(writeln!(io::stderr(), "{error:#}"));
                 Ok(EX_DATAERR.into())
             }
         }
     });
     compiled.unwrap_or_else(|error| {
-        eprintln!("{error}");
+        drop(writeln!(io::stderr(), "{error}"));
         ExitCode::FAILURE
     })
 }
