@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,6 +20,10 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// When a deadline passes unnoticed for so long, this process stood still, or the whole machine: the client may have been as
+/// quick as anybody, and is given the time once more.
+const LATE: Duration = Duration::from_secs(1);
 
 /// What a connection is about, told by the one who serves its requests: twice the number of answered requests, and one
 /// more while a request is answered.
@@ -112,12 +116,15 @@ impl HeadClock {
         if came && self.until.is_none() {
             self.until = Some(Instant::now() + self.wait_max);
         }
-        match (read, self.until) {
-            (Poll::Pending, Some(until)) => {
-                let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(until)));
-                deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-            }
-            (read, _) => read,
+        let (Poll::Pending, Some(until)) = (&read, self.until) else { return read };
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        ready!(deadline.as_mut().poll(cx));
+        let now = Instant::now();
+        if now.saturating_duration_since(until) < LATE {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        self.until = Some(now + self.wait_max);
+        deadline.as_mut().reset(now + self.wait_max);
+        deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }

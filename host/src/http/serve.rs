@@ -217,6 +217,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_machine_that_stood_still_is_no_slow_client() {
+        let ((mine, mut theirs), (_running, draining)) = (duplex(4096), watch::channel(false));
+        let router = Router::new().route("/", any(async |_: String| ()));
+        let host = tokio::spawn(converse(mine, router, Draining(draining)));
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+        theirs.write_all(WHOLE.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        theirs.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        drop(theirs);
+        host.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn neither_a_long_body_nor_a_long_answer_is_a_slow_head() {
         let long = [(0, "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n"), (20, "ab"), (40, "c")];
         assert_eq!(cut_off_after(&long).await, (160, 1), "a long body");
