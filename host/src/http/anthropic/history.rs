@@ -31,6 +31,9 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 const CHUNK_EVENTS: u64 = 512;
 const CHUNK_BYTES: usize = 1024 * 1024;
 
+/// How many events may come between the host's word of an interrupt and the upstream's own, for a list to show the last alone.
+const TOLD_AGAIN_MAX: u64 = 4096;
+
 /// Which events a client wants to see.
 pub(super) struct Wish {
     ascending: bool,
@@ -66,7 +69,7 @@ impl Wish {
         if self.times == (Bound::Unbounded, Bound::Unbounded) {
             return true;
         }
-        let Head { id, processed_at } = row.head();
+        let Head { id, processed_at, .. } = row.head();
         let came = || Some(id.parse::<MessageId>().ok()?.created_ms().saturating_mul(1000));
         let at = processed_at.and_then(|at| clock::parse_us(&at)).and_then(|us| u64::try_from(us).ok());
         at.or_else(came).is_some_and(|us| self.times.contains(&us))
@@ -85,6 +88,8 @@ struct Head {
     id: String,
     #[serde(default)]
     processed_at: Option<String>,
+    #[serde(default)]
+    upstream_id: Option<String>,
 }
 
 impl Row {
@@ -93,13 +98,22 @@ impl Row {
         serde_json::from_str(&self.json).unwrap_or_default()
     }
 
-    /// The id of an event that waits.
-    fn waiting(&self) -> Option<String> {
-        self.may_wait().then(|| self.head()).filter(|head| head.processed_at.is_none()).map(|head| head.id)
+    /// The id of an event that the log may have in another form behind it, and how many events behind it at the most.
+    fn comes_again(&self) -> Option<(String, u64)> {
+        if !self.is_a_client_s() {
+            return None;
+        }
+        let head = self.head();
+        if head.processed_at.is_none() {
+            return Some((head.id, u64::MAX));
+        }
+        // The host has said what became of it, and the upstream's own word may follow.
+        let told = self.kind == "user.interrupt" && head.upstream_id.is_none();
+        told.then_some((head.id, TOLD_AGAIN_MAX))
     }
 
-    /// Only what clients send may.
-    fn may_wait(&self) -> bool {
+    /// Only what clients send has more than one form.
+    fn is_a_client_s(&self) -> bool {
         self.kind.starts_with("user.") || self.kind.starts_with("system.")
     }
 }
@@ -228,17 +242,17 @@ fn next(reader: &mut Reader, end: u64) -> Result<Vec<Row>, ReadError> {
     Ok(page.events().map(row).collect())
 }
 
-/// True for an event that waited and that the log has once more, processed or withdrawn: mostly a few events later.
+/// True for an event that the log has once more in a later form, processed or withdrawn: mostly a few events later.
 fn is_shown_later(row: &Row, open: &impl Fn(u64) -> Result<Reader, Error>) -> Result<bool, Error> {
-    let Some(waiting) = row.waiting() else { return Ok(false) };
-    let mut reader = open(row.seq)?;
+    let Some((id, most)) = row.comes_again() else { return Ok(false) };
+    let (mut reader, end) = (open(row.seq)?, row.seq.saturating_add(1).saturating_add(most));
     loop {
-        let found = next(&mut reader, u64::MAX)?;
+        let found = next(&mut reader, end)?;
         if found.is_empty() {
             return Ok(false);
         }
         for later in found.iter().filter(|later| later.kind == row.kind) {
-            if later.head().id == waiting {
+            if later.head().id == id {
                 return Ok(true);
             }
         }
