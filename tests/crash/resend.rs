@@ -24,9 +24,11 @@ enum Kind {
     Session,
     Message,
     Prompt,
+    /// The turn is stopped and another prompt given, in one request: stopping it again would withdraw that prompt.
+    Steer,
 }
 
-const KINDS: [Kind; 4] = [Kind::Agent, Kind::Session, Kind::Message, Kind::Prompt];
+const KINDS: [Kind; 5] = [Kind::Agent, Kind::Session, Kind::Message, Kind::Prompt, Kind::Steer];
 
 /// Something that a client wants once. Its name shows wherever it comes true.
 struct Wish {
@@ -42,6 +44,8 @@ struct Truth {
     messages: HashMap<String, usize>,
     /// Prompts that the upstream was given.
     upstream: HashMap<String, usize>,
+    /// Prompts that it has answered to their end.
+    answered: HashMap<String, usize>,
 }
 
 impl Truth {
@@ -52,6 +56,7 @@ impl Truth {
             Kind::Agent => vec![at(&self.agents)],
             Kind::Session => vec![at(&self.sessions), at(&self.messages), at(&self.upstream)],
             Kind::Message | Kind::Prompt => vec![at(&self.messages), at(&self.upstream)],
+            Kind::Steer => vec![at(&self.messages), at(&self.upstream), at(&self.answered)],
         }
     }
 }
@@ -63,18 +68,29 @@ struct Place {
     program: Option<Program>,
     agent: String,
     session: String,
+    /// The session whose turns are stopped.
+    steered: String,
 }
 
 impl Place {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("key-of-the-api"), MASTER_KEY).unwrap();
-        let simulator = simulator(Script::of([Step::message("yes")]));
-        let mut place = Self { simulator, directory, program: None, agent: String::new(), session: String::new() };
+        // Long enough that a turn still runs when the host is there again.
+        let simulator = simulator(Script::of([Step::Delay { ms: 300 }, Step::message("yes to {prompt}")]));
+        let mut place = Self {
+            simulator,
+            directory,
+            program: None,
+            agent: String::new(),
+            session: String::new(),
+            steered: String::new(),
+        };
         place.serve().await;
         place.program().client.connect(&place.simulator.base_url()).await;
         place.agent = place.program().client.agent(&json!({})).await;
         place.session = place.program().client.session(&place.agent, None).await;
+        place.steered = place.program().client.session(&place.agent, None).await;
         place
     }
 
@@ -102,6 +118,11 @@ impl Place {
             }
             Kind::Message => (format!("/session/{}/message", self.session), parts),
             Kind::Prompt => (format!("/session/{}/prompt_async", self.session), parts),
+            Kind::Steer => {
+                let message = json!({"type": "user.message", "content": parts["parts"]});
+                let events = json!({"events": [{"type": "user.interrupt"}, message]});
+                (format!("/v1/sessions/{}/events", self.steered), events)
+            }
         }
     }
 
@@ -131,6 +152,13 @@ impl Place {
         answer
     }
 
+    /// The next wish of this kind stops what runs.
+    async fn settles(&self, wish: &Wish) {
+        if wish.kind == Kind::Steer {
+            self.program().client.turn(&self.steered).await;
+        }
+    }
+
     /// Once all sessions have done what they were told.
     async fn truth(&self) -> Truth {
         let client = &self.program().client;
@@ -151,8 +179,11 @@ impl Place {
         }
         for session in self.simulator.sessions() {
             for event in self.simulator.events(&session) {
+                let text = &event["content"][0]["text"];
                 if event["type"] == "user.message" {
-                    count(|truth| &mut truth.upstream, &event["content"][0]["text"]);
+                    count(|truth| &mut truth.upstream, text);
+                } else if let Some(name) = text.as_str().and_then(|text| text.strip_prefix("yes to ")) {
+                    count(|truth| &mut truth.answered, &json!(name));
                 }
             }
         }
@@ -188,6 +219,7 @@ async fn a_request_sent_again_under_its_key_after_kill_9_is_carried_out_once() {
             }
         };
         let replayed = answer.headers.contains_key("idempotent-replayed");
+        place.settles(&wish).await;
         replays += usize::from(replayed);
         undone += usize::from(!replayed && tries > 1);
         wishes.push(wish);
@@ -208,10 +240,12 @@ async fn without_a_key_the_same_client_does_it_twice_and_the_count_shows_it() {
     let wishes = KINDS.map(|kind| Wish { kind, name: format!("wish {kind:?}") });
     for wish in &wishes {
         place.send(wish, None).await;
+        place.settles(wish).await;
     }
     place.restart().await;
     for wish in &wishes {
         place.send(wish, None).await;
+        place.settles(wish).await;
     }
     let truth = place.truth().await;
     for wish in &wishes {

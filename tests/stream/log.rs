@@ -280,7 +280,7 @@ async fn a_reservation_keeps_its_id_and_stage_over_a_restart_until_a_day_is_over
     drop(log);
     let log = store.open();
     let again = log.reservations().reserve(key, wish, now + 1).await.unwrap();
-    assert_eq!((again.id, again.stage), (first.id, Stage::Tried));
+    assert_eq!((again.id, again.stage), (first.id, Stage::Tried(0)));
     log.reservations().fulfil(&again).await.unwrap();
     drop(log);
     let reservations = store.open().reservations();

@@ -72,6 +72,7 @@ pub(super) struct Append {
     pub(super) channel: Arc<Channel>,
     pub(super) events: Option<(Batch, Vec<u8>)>,
     pub(super) records: Vec<table::SealedRecord>,
+    pub(super) receipts: Vec<reservation::Receipt>,
     pub(super) settled: bool,
     pub(super) ack: Ack,
     /// Given back when the commit is over.
@@ -236,7 +237,7 @@ impl Committer {
         changes: &mut table::Changes,
         outcome: &mut Outcome,
     ) {
-        let Append { channel, events, records, settled, ack, _room } = append;
+        let Append { channel, events, records, receipts, settled, ack, _room } = append;
         outcome.rooms.push(_room);
         if let Some((batch, sealed)) = &events {
             if channel.accepted.load(Ordering::Relaxed) + 1 != batch.first() {
@@ -259,6 +260,7 @@ impl Committer {
             }
         }
         changes.records.extend(records);
+        changes.reservations.extend(receipts.into_iter().map(|receipt| reservation::Change::Fulfil(receipt.0)));
         outcome.acks.push((ack, Ok(())));
         outcome.published.push((channel, events.map(|(batch, _)| batch), settled));
     }

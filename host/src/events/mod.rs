@@ -52,7 +52,7 @@ use self::{commit::JournalLimits, opened::Opened};
 pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
-    reservation::{Reservation, ReservationKey, Reservations, ReserveError, Stage},
+    reservation::{Receipt, Reservation, ReservationKey, Reservations, ReserveError, Stage},
     table::{Counts, Limit, Moment, Record, Run, Span, StartError, VerifyError},
 };
 use crate::id::SessionId;
@@ -414,6 +414,20 @@ impl Writer {
     /// # Errors
     /// When the commit fails. The writer is of no use after that.
     pub async fn append(&mut self, draft: Draft, records: Vec<Record>, settled: bool) -> Result<(), AppendError> {
+        self.fulfil(draft, records, Vec::new(), settled).await
+    }
+
+    /// The same, and notes in that commit what it fulfils of wishes that may come again.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn fulfil(
+        &mut self,
+        draft: Draft,
+        records: Vec<Record>,
+        receipts: Vec<Receipt>,
+        settled: bool,
+    ) -> Result<(), AppendError> {
         let batch = (!draft.is_empty()).then(|| Batch::of(draft, self.next));
         let sealed = batch.as_ref().map(|batch| self.channel.key.seal(batch.first(), batch.count(), &batch.pack()));
         let records =
@@ -426,6 +440,7 @@ impl Writer {
             channel: Arc::clone(&self.channel),
             events: batch.zip(sealed),
             records,
+            receipts,
             settled,
             ack,
             _room: room.map_err(|_| AppendError::OutcomeUnknown)?,

@@ -54,14 +54,14 @@ pub enum ReserveError {
 pub enum Stage {
     /// Nobody has tried to carry it out.
     New,
-    /// Somebody has tried. It may have been carried out or not.
-    Tried,
+    /// Somebody has tried. So many steps of it were carried out; the next one may have been or not.
+    Tried(u8),
     /// It was carried out.
     Done,
 }
 
 /// A wish and the id of what it makes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Reservation {
     key: ReservationKey,
     wish: [u8; 32],
@@ -95,7 +95,7 @@ impl Reservations {
         let new = Reservation { key, wish, expires_ms, id: Reserved::fresh(), stage: Stage::New };
         let (ack, decided) = oneshot::channel();
         // Whoever comes next must not take it for new.
-        let row = new.seal(&self.shared.sealer, Stage::Tried);
+        let row = new.seal(&self.shared.sealer, Stage::Tried(0));
         self.shared.submit(commit::Op::Reserve { row, now_ms, ack })?;
         let Some(held) = decided.await.unwrap_or(Err(AppendError::OutcomeUnknown))? else { return Ok(new) };
         let held = held.open(&self.shared.sealer).ok_or(ReserveError::Damaged)?;
@@ -112,7 +112,17 @@ impl Reservations {
         self.shared.submit(commit::Op::Fulfil { row, ack })?;
         done.await.unwrap_or(Err(AppendError::OutcomeUnknown))
     }
+
+    /// The note that a wish has come to this stage.
+    #[must_use]
+    pub fn receipt(&self, reservation: &Reservation, stage: Stage) -> Receipt {
+        Receipt(reservation.seal(&self.shared.sealer, stage))
+    }
 }
+
+/// The note that a step of a wish was carried out, for the commit that does so: both hold, or neither.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt(pub(super) Row);
 
 /// A reservation as the committer sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +137,11 @@ impl Reservation {
         let mut plain = [0; 49];
         plain[..32].copy_from_slice(&self.wish);
         plain[32..48].copy_from_slice(&self.id.to_bytes());
-        plain[48] = u8::from(stage == Stage::Done);
+        plain[48] = match stage {
+            Stage::New | Stage::Tried(0) => 0,
+            Stage::Done => 1,
+            Stage::Tried(steps) => steps.saturating_add(1),
+        };
         let sealed = in_place(&self.key, self.expires_ms, |place| sealer.seal(place, 1, &plain));
         Row { key: self.key, expires_ms: self.expires_ms, sealed }
     }
@@ -138,9 +152,10 @@ impl Row {
         let plain = in_place(&self.key, self.expires_ms, |place| sealer.open(place, &self.sealed)).ok()?;
         let (wish, rest) = plain.split_first_chunk()?;
         let (id, stage) = rest.split_first_chunk()?;
-        let stage = match stage {
-            [0] => Stage::Tried,
+        let stage = match *stage {
+            [0] => Stage::Tried(0),
             [1] => Stage::Done,
+            [steps] => Stage::Tried(steps - 1),
             _ => return None,
         };
         let (key, expires_ms) = (self.key, self.expires_ms);

@@ -185,7 +185,7 @@ impl Error {
 
     /// The same error of a request that carries an idempotency key: sending it again does no harm.
     pub(super) fn under_a_key(self) -> Self {
-        let message = "the disk failed while this was stored: it may or may not have happened; send it again under the same \
+        let message = "the host or its disk failed while this was stored: it may or may not have happened; send it again under the same \
                        idempotency key";
         Self { message: message.to_owned(), retry: Retry::Yes, ..self }
     }
@@ -201,7 +201,7 @@ impl From<AppendError> for Error {
         match error {
             AppendError::OutcomeUnknown => unavailable(
                 "outcome_unknown",
-                "the disk failed while this was stored: it may or may not have happened; look before you send it again",
+                "the host or its disk failed while this was stored: it may or may not have happened; look before you send it again",
             ),
             AppendError::Frozen => Self::from(NoRoom::Frozen(Frozen::Full)),
             AppendError::Fenced => {

@@ -2,8 +2,8 @@
 //!
 //! For the guard of the routes, which hands every request of a principal through [`answer`], and for the handlers, which
 //! take an [`Attempt`]. The id of what a request makes is durable before the request is carried out; carrying it out
-//! again finds what has that id or makes it. So nothing is lost or doubled however often the host is killed. What makes
-//! nothing is noted as done when it has succeeded.
+//! again finds what has that id or makes it. What makes nothing takes a receipt: the commit that carries it out, or a step of
+//! it, notes so. So nothing is lost or doubled however often the host is killed.
 //!
 //! Must not know what a request makes: the handlers look for it.
 
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     clock,
-    events::{ReservationKey, Reservations, Stage},
+    events::{Receipt, Reservation, ReservationKey, Reservations, Stage},
     id::Reserved,
 };
 
@@ -124,7 +124,8 @@ async fn carry_out(
     let wish = bytes(&digest(&SHA256, request.body()));
     let reservation = reservations.reserve(row, wish, clock::unix_ms()).await.map_err(|error| safe(error.into()))?;
     let mut request = request.map(Body::from);
-    request.extensions_mut().insert(Attempt { id: reservation.id, stage: reservation.stage, keyed: true });
+    let key = Arc::new(Key { reservations: reservations.clone(), reservation: reservation.clone() });
+    request.extensions_mut().insert(Attempt { id: reservation.id, stage: reservation.stage, key: Some(key) });
     let mut response = unharmed(next.run(request)).await;
     if response.status().is_success() && reservation.stage != Stage::Done {
         reservations.fulfil(&reservation).await.map_err(|error| safe(error.into()))?;
@@ -142,27 +143,58 @@ fn safe(error: Error) -> Error {
 
 /// One of the times that a request is carried out. Handlers of what must not happen twice take it; a request without a
 /// key has one try.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Attempt {
     id: Reserved,
     stage: Stage,
-    keyed: bool,
+    /// Nothing when the request has none.
+    key: Option<Arc<Key>>,
+}
+
+/// What a key stands for, and where that is kept.
+struct Key {
+    reservations: Reservations,
+    reservation: Reservation,
 }
 
 impl Attempt {
     /// The id of what the request makes.
-    pub(super) fn id<T: From<Reserved>>(self) -> T {
+    pub(super) fn id<T: From<Reserved>>(&self) -> T {
         self.id.into()
     }
 
     /// True when the request may come again under its key.
-    pub(super) const fn is_keyed(self) -> bool {
-        self.keyed
+    pub(super) const fn is_keyed(&self) -> bool {
+        self.key.is_some()
     }
 
     /// True when the request was carried out before.
-    pub(super) fn is_replay(self) -> bool {
+    pub(super) fn is_replay(&self) -> bool {
         self.stage == Stage::Done
+    }
+
+    /// True when the request was tried before, and it is not known whether it was carried out.
+    pub(super) fn is_retry(&self) -> bool {
+        matches!(self.stage, Stage::Tried(_))
+    }
+
+    /// True when this step of the request, from 0, was carried out before.
+    pub(super) fn has_done(&self, step: u8) -> bool {
+        matches!(self.stage, Stage::Tried(steps) if step < steps)
+    }
+
+    /// What the commit notes that carries the request out; nothing without a key.
+    pub(super) fn receipt(&self) -> Option<Receipt> {
+        self.note(Stage::Done)
+    }
+
+    /// The same for one of its steps, from 0: those before it have been carried out.
+    pub(super) fn receipt_of(&self, step: u8) -> Option<Receipt> {
+        self.note(Stage::Tried(step.saturating_add(1)))
+    }
+
+    fn note(&self, stage: Stage) -> Option<Receipt> {
+        self.key.as_ref().map(|key| key.reservations.receipt(&key.reservation, stage))
     }
 
     /// What an earlier attempt has made, as `look` finds it by its id; nothing when it must be made now.
@@ -170,7 +202,7 @@ impl Attempt {
     /// # Errors
     /// When it was made and is gone: it must not come back.
     pub(super) fn made<I: From<Reserved>, T, E>(
-        self,
+        &self,
         look: impl FnOnce(I) -> Result<Option<T>, E>,
     ) -> Result<Option<T>, Error>
     where
@@ -198,8 +230,8 @@ impl<S: Sync> FromRequestParts<S> for Attempt {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let keyed = parts.extensions.get().copied();
-        Ok(keyed.unwrap_or_else(|| Self { id: Reserved::fresh(), stage: Stage::New, keyed: false }))
+        let keyed = parts.extensions.get().cloned();
+        Ok(keyed.unwrap_or_else(|| Self { id: Reserved::fresh(), stage: Stage::New, key: None }))
     }
 }
 

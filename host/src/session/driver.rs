@@ -39,7 +39,7 @@ use super::{
 use crate::{
     clock,
     disk::Room,
-    events::{self, AppendError, Limit, ReadError, Reader, Record, Run, Writer, WriterError},
+    events::{self, AppendError, Limit, ReadError, Reader, Receipt, Record, Run, Writer, WriterError},
     id::SessionId,
     runtime::{self, CallError, Frames, Instance, Listen},
     upstream::Framing,
@@ -127,6 +127,8 @@ struct Driver {
     writer: Option<Writer>,
     inbox: mpsc::Receiver<Command>,
     asked: HashMap<Ticket, Asked>,
+    /// What is noted with the commit that fulfils a wish; of those among `asked`.
+    receipts: HashMap<Ticket, Receipt>,
     next_ticket: u64,
     guest: Option<(Link, Instance)>,
     feed: Feed,
@@ -261,6 +263,7 @@ impl Driver {
             writer: Some(writer),
             inbox,
             asked: HashMap::new(),
+            receipts: HashMap::new(),
             next_ticket: 0,
             guest,
             feed: Feed::Closed,
@@ -465,27 +468,42 @@ impl Driver {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let (event, asked) = match command {
-            Command::Prompt { id, prompt, turn, done } => {
+            Command::Prompt { id, prompt, turn, receipt, done } => {
+                self.keep_receipt(ticket, receipt);
                 self.turn = self.turn.take().or(turn);
                 let message = prompt.into_message(id);
                 (Event::Prompt { ticket, prompt: message.prompt() }, Asked::Prompt { message, done })
             }
-            Command::Interrupt { done } => (Event::Interrupt { ticket }, Asked::Interrupt { done }),
-            Command::Input { json, done } => (Event::Input { ticket, json }, Asked::Input { done }),
-            Command::Amend { amendment, input, done } => {
+            Command::Interrupt { receipt, done } => {
+                self.keep_receipt(ticket, receipt);
+                (Event::Interrupt { ticket }, Asked::Interrupt { done })
+            }
+            Command::Input { json, receipt, done } => {
+                self.keep_receipt(ticket, receipt);
+                (Event::Input { ticket, json }, Asked::Input { done })
+            }
+            Command::Amend { amendment, input, receipt, done } => {
                 let super::Amendment { change, event, at_rest } = amendment;
                 // Nothing leaves the host before it is known that the change can be meant.
                 if let Err(message) = self.changed(&*change)? {
                     drop(done.send(Err(InputError::Invalid(message))));
                     return Ok(());
                 }
+                self.keep_receipt(ticket, receipt);
                 (Event::Amend { ticket, input, event, at_rest }, Asked::Amend { change, refused: None, done })
             }
-            Command::Kill { durable, over } => (Event::Kill { ticket }, Asked::Kill { durable: Some(durable), over }),
+            Command::Kill { receipt, durable, over } => {
+                self.keep_receipt(ticket, receipt);
+                (Event::Kill { ticket }, Asked::Kill { durable: Some(durable), over })
+            }
             Command::Delete { version, done } => (Event::Delete { ticket, version }, Asked::Delete { done }),
         };
         self.asked.insert(ticket, asked);
         self.tell(event).await
+    }
+
+    fn keep_receipt(&mut self, ticket: Ticket, receipt: Option<Receipt>) {
+        self.receipts.extend(receipt.map(|receipt| (ticket, receipt)));
     }
 
     /// The record and the facts as a change makes them, or why it does not.
@@ -530,6 +548,7 @@ impl Driver {
             }
             return;
         }
+        self.receipts.remove(&ticket);
         let Some(asked) = self.asked.remove(&ticket) else { return };
         match asked {
             Asked::Prompt { message, done } => drop(done.send(match reply {
@@ -640,7 +659,8 @@ impl Driver {
 
     fn commit(&mut self, commit: Commit) -> Result<(), Stop> {
         let Some(mut writer) = self.writer.take() else { return Ok(()) };
-        let Commit { draft, record, prompts, withdrawn, segments, settled, .. } = commit;
+        let Commit { draft, record, prompts, withdrawn, segments, settled, fulfilled, .. } = commit;
+        let receipts = fulfilled.iter().filter_map(|ticket| self.receipt(*ticket)).collect();
         let mut records = Vec::new();
         let mut withdrawn = withdrawn;
         withdrawn.sort_unstable();
@@ -666,10 +686,18 @@ impl Driver {
         }));
         records.extend(self.unended.take().map(Record::Orphan));
         self.committing = Some(Box::pin(async move {
-            let stored = writer.append(draft, records, settled).await;
+            let stored = writer.fulfil(draft, records, receipts, settled).await;
             (writer, stored, changed)
         }));
         Ok(())
+    }
+
+    /// The receipt for a wish that a commit fulfils.
+    fn receipt(&mut self, ticket: Ticket) -> Option<Receipt> {
+        let receipt = self.receipts.remove(&ticket);
+        // It was given up for another change, and its client is told so.
+        let refused = matches!(self.asked.get(&ticket), Some(Asked::Amend { refused: Some(_), .. }));
+        receipt.filter(|_| !refused)
     }
 
     /// The messages of these numbers, which are in order, with a word that they will not be sent.
@@ -719,7 +747,12 @@ impl Driver {
             };
             self.sending = Some(send);
         }
+        let mut room = self.core.disk.room();
         self.calling = Some(Box::pin(async move {
+            // What is read of an upstream is to be stored.
+            if matches!(call, Call::Connect | Call::CatchUp(_)) {
+                drop(room.wait_for(|room| *room != Room::None).await);
+            }
             let guest = match guest {
                 Some(guest) => Ok(guest),
                 None => core.link(&session.runtime, session.component, Some(&session.base)).await.map(|link| {

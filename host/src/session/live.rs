@@ -12,25 +12,43 @@ use super::{
     admission::Turn,
     stored::{Amendment, Message, Prompt, Session},
 };
-use crate::id::{MessageId, SessionId};
+use crate::{
+    events::Receipt,
+    id::{MessageId, SessionId},
+};
 
 /// How many wishes may wait for one driver, and as many again for the upstream that it waits for. More are refused, so that a
 /// client that floods a session harms itself only.
 pub(super) const INBOX: usize = 64;
 
-/// What a client wants of a session.
+/// What a client wants of a session. A receipt goes into the commit that fulfils it.
 pub(super) enum Command {
     /// Take a prompt; with the right to begin a turn, where none runs.
-    Prompt { id: MessageId, prompt: Prompt, turn: Option<Turn>, done: oneshot::Sender<Result<Message, PromptError>> },
+    Prompt {
+        id: MessageId,
+        prompt: Prompt,
+        turn: Option<Turn>,
+        receipt: Option<Receipt>,
+        done: oneshot::Sender<Result<Message, PromptError>>,
+    },
     /// Stop the turn.
-    Interrupt { done: oneshot::Sender<Result<(), InterruptError>> },
+    Interrupt { receipt: Option<Receipt>, done: oneshot::Sender<Result<(), InterruptError>> },
     /// Give the runtime an input that does not begin a turn.
-    Input { json: String, done: oneshot::Sender<Result<(), InputError>> },
+    Input { json: String, receipt: Option<Receipt>, done: oneshot::Sender<Result<(), InputError>> },
     /// Change what clients say of the session; with an input, once the runtime has taken that.
-    Amend { amendment: Amendment, input: Option<String>, done: oneshot::Sender<Result<Session, InputError>> },
+    Amend {
+        amendment: Amendment,
+        input: Option<String>,
+        receipt: Option<Receipt>,
+        done: oneshot::Sender<Result<Session, InputError>>,
+    },
     /// End the session upstream and keep it here. It is answered twice: once that is durable, and with what is known of its
     /// end there.
-    Kill { durable: oneshot::Sender<Result<(), KillError>>, over: oneshot::Sender<UpstreamEnd> },
+    Kill {
+        receipt: Option<Receipt>,
+        durable: oneshot::Sender<Result<(), KillError>>,
+        over: oneshot::Sender<UpstreamEnd>,
+    },
     /// End the session upstream and remove it here; with a version, only if its record is still that one. The answer is
     /// whether it is gone.
     Delete { version: Option<u64>, done: oneshot::Sender<Result<bool, DeleteError>> },

@@ -76,7 +76,7 @@ use crate::{
     agents::{Provision, Provisions},
     clock,
     disk::Disk,
-    events::{AppendError, EventLog, Limit, ReadError, Reader, Run, Span, Writer, WriterError},
+    events::{AppendError, EventLog, Limit, ReadError, Reader, Receipt, Run, Span, Writer, WriterError},
     id::{AgentId, ComponentDigest, EnvironmentId, MessageId, RuntimeId, SessionId},
     registry::Registry,
     runtime::{
@@ -350,12 +350,18 @@ impl Sessions {
     ///
     /// # Errors
     /// When the session does not exist or does not take it, or it cannot be stored.
-    pub async fn prompt(&self, id: SessionId, message: MessageId, prompt: Prompt) -> Result<Message, PromptError> {
+    pub async fn prompt(
+        &self,
+        id: SessionId,
+        message: MessageId,
+        prompt: Prompt,
+        receipt: Option<Receipt>,
+    ) -> Result<Message, PromptError> {
         let (done, answer) = oneshot::channel();
         let session = self.get(id)?.ok_or(PromptError::NotFound)?;
         // A turn that runs was admitted; what waits for its end is bounded there.
         let turn = session.settled().then(|| self.core.admission.admit(&session.owner)).transpose()?;
-        if !self.deliver(id, Command::Prompt { id: message, prompt, turn, done }) {
+        if !self.deliver(id, Command::Prompt { id: message, prompt, turn, receipt, done }) {
             return Err(PromptError::Busy);
         }
         match answer.await {
@@ -367,13 +373,13 @@ impl Sessions {
     }
 
     /// Gives the runtime an input that does not begin a turn: a JSON object with a `type`. Returns once the upstream has
-    /// taken it.
+    /// taken it. A receipt is noted with that, as with all wishes here.
     ///
     /// # Errors
     /// When the session does not exist, or the upstream did not take it or may not have.
-    pub async fn input(&self, id: SessionId, json: String) -> Result<(), InputError> {
+    pub async fn input(&self, id: SessionId, json: String, receipt: Option<Receipt>) -> Result<(), InputError> {
         let (done, answer) = oneshot::channel();
-        self.command(id, Command::Input { json, done }, answer).await
+        self.command(id, Command::Input { json, receipt, done }, answer).await
     }
 
     /// Changes what clients say of a session; with an `input`, once the runtime has taken that.
@@ -385,9 +391,10 @@ impl Sessions {
         id: SessionId,
         amendment: Amendment,
         input: Option<String>,
+        receipt: Option<Receipt>,
     ) -> Result<Session, InputError> {
         let (done, answer) = oneshot::channel();
-        self.command(id, Command::Amend { amendment, input, done }, answer).await
+        self.command(id, Command::Amend { amendment, input, receipt, done }, answer).await
     }
 
     async fn command<T>(
@@ -411,10 +418,10 @@ impl Sessions {
     ///
     /// # Errors
     /// When the session does not exist or the upstream does not take it.
-    pub async fn interrupt(&self, id: SessionId) -> Result<(), InterruptError> {
+    pub async fn interrupt(&self, id: SessionId, receipt: Option<Receipt>) -> Result<(), InterruptError> {
         let (done, answer) = oneshot::channel();
         self.get(id)?.ok_or(InterruptError::NotFound)?;
-        if !self.deliver(id, Command::Interrupt { done }) {
+        if !self.deliver(id, Command::Interrupt { receipt, done }) {
             return Err(InterruptError::Busy);
         }
         match answer.await {
@@ -430,11 +437,11 @@ impl Sessions {
     ///
     /// # Errors
     /// When the session does not exist, or the wish could not be stored.
-    pub async fn kill(&self, id: SessionId) -> Result<UpstreamEnd, KillError> {
+    pub async fn kill(&self, id: SessionId, receipt: Option<Receipt>) -> Result<UpstreamEnd, KillError> {
         let ((durable, stored), (over, end)) = (oneshot::channel(), oneshot::channel());
         let session = self.get(id)?.ok_or(KillError::NotFound)?;
         let patience = if session.is_over() { KILL_LOOK } else { KILL_ANSWER };
-        if !self.deliver(id, Command::Kill { durable, over }) {
+        if !self.deliver(id, Command::Kill { receipt, durable, over }) {
             return Err(KillError::Busy);
         }
         match stored.await {

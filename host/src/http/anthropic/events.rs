@@ -41,6 +41,9 @@ const EVENTS_MAX: usize = 100;
 /// client's wish is answered at once, whatever the upstream does.
 const ECHO_WAIT: Duration = Duration::from_millis(60);
 
+/// How many of the latest events are looked through for an input that may have been taken before.
+const LOOK_BACK: u64 = 4096;
+
 /// The events that a stream can show while they grow. Previews are nobody's promise, and no runtime has them yet.
 const PREVIEWS: [&str; 2] = ["agent.message", "agent.thinking"];
 const PREVIEWS_MAX: usize = 100;
@@ -93,8 +96,8 @@ pub(in super::super) async fn send(
         return Ok(replayed(list(&events)));
     }
     let mut reader = sse::reader(&sessions, session.id, sse::head(&sessions, session.id)?)?;
-    for (input, id) in inputs.iter().zip(&ids) {
-        take(&sessions, attempt, session.id, input, *id).await?;
+    for ((input, id), step) in inputs.iter().zip(&ids).zip(0..) {
+        take(&sessions, &attempt, session.id, input, (*id, step)).await?;
     }
     // What comes again under a key must be answered as it was, and what the upstream showed is not kept.
     let sought = if attempt.is_keyed() { &[][..] } else { &inputs[..] };
@@ -104,25 +107,62 @@ pub(in super::super) async fn send(
     Ok(list(&events))
 }
 
+/// Takes one of a request's events, unless that was done before: its id is this, and its place that, from 0.
 async fn take(
     sessions: &Sessions,
-    attempt: Attempt,
+    attempt: &Attempt,
     session: SessionId,
     input: &Input,
-    id: MessageId,
+    (id, step): (MessageId, u8),
 ) -> Result<(), Error> {
+    if attempt.has_done(step) {
+        return Ok(());
+    }
+    // With it is noted what came before and made no commit of its own, such as an interrupt with nothing to stop.
+    let receipt = attempt.receipt_of(step);
     match input.usage {
-        Use::Interrupt => sessions.interrupt(session).await?,
-        Use::Input => sessions.input(session, input.json.get().to_owned()).await?,
+        Use::Interrupt => sessions.interrupt(session, receipt).await?,
+        Use::Input => {
+            if let Err(error) = sessions.input(session, input.json.get().to_owned(), receipt).await {
+                // The first time, the host may have ended between the upstream's taking it and the note of that.
+                let taken = attempt.is_retry() && has_taken(sessions, session, input).await?;
+                if !taken {
+                    return Err(error.into());
+                }
+            }
+        }
         Use::Prompt => {
-            let look = sessions.clone();
+            let (attempt, look) = (attempt.clone(), sessions.clone());
             let made = on_disk(move || attempt.made(|_: MessageId| look.message(session, id))).await??;
             if made.is_none() {
-                sessions.prompt(session, id, Prompt::of_event(input.json.clone())).await?;
+                sessions.prompt(session, id, Prompt::of_event(input.json.clone()), receipt).await?;
             }
         }
     }
     Ok(())
+}
+
+/// True when the log shows, not long ago, that the upstream has come to this input.
+async fn has_taken(sessions: &Sessions, session: SessionId, input: &Input) -> Result<bool, Error> {
+    let sent: Value = serde_json::from_str(input.json.get()).map_err(Error::internal)?;
+    let sessions = sessions.clone();
+    let look = move || {
+        let mut reader = sse::reader(&sessions, session, 0)?;
+        reader = sse::reader(&sessions, session, reader.head().seq.saturating_sub(LOOK_BACK))?;
+        loop {
+            let page = reader.next_page(LOOK_BACK, 1024 * 1024)?;
+            if page.is_empty() {
+                return Ok(false);
+            }
+            for event in page.events().filter(|event| sent["type"] == event.kind) {
+                let Ok(event) = serde_json::from_str::<Value>(event.json) else { continue };
+                if !event["processed_at"].is_null() && is_echo(&sent, &event) {
+                    return Ok(true);
+                }
+            }
+        }
+    };
+    on_disk(look).await?
 }
 
 fn list(events: &[String]) -> Response {

@@ -583,7 +583,7 @@ pub(in super::super) async fn update(
         Ok(())
     };
     let amendment = Amendment { change: Box::new(change), event: Some(event), at_rest };
-    let session = sessions.amend(session, amendment, input).await?;
+    let session = sessions.amend(session, amendment, input, attempt.receipt()).await?;
     shown(&sessions, &agents, &registry, &session)
 }
 
@@ -606,7 +606,7 @@ pub(in super::super) async fn archive(
         Ok(())
     };
     let amendment = Amendment { change: Box::new(change), event: None, at_rest: true };
-    let archived = sessions.amend(session, amendment, None).await.map_err(|error| match error {
+    let archived = sessions.amend(session, amendment, None, attempt.receipt()).await.map_err(|error| match error {
         InputError::Running => {
             let status = status(known.status());
             Error::session_running(format!("Session {id} cannot be archived while its status is \"{status}\"."))

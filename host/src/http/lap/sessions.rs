@@ -180,7 +180,7 @@ pub(in super::super) async fn kill(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let id = named(&id)?;
-    let upstream = sessions.kill(id).await?;
+    let upstream = sessions.kill(id, attempt.receipt()).await?;
     let status = session::Status::Terminated.as_str();
     let answer = json::json(StatusCode::OK, &Killed { id, status, upstream });
     Ok(if attempt.is_replay() { replayed(answer) } else { answer })
@@ -326,11 +326,11 @@ async fn take(sessions: &Sessions, attempt: Attempt, id: SessionId, prompt: Prom
         return sessions.get(id)?.map(|_| true).ok_or_else(Error::session_not_found);
     }
     let text = prompt.text()?;
-    let look = sessions.clone();
-    if on_disk(move || attempt.made(|message| look.message(id, message))).await??.is_some() {
+    let (message, tried, look) = (attempt.id(), attempt.clone(), sessions.clone());
+    if on_disk(move || tried.made(|message| look.message(id, message))).await??.is_some() {
         return Ok(true);
     }
-    sessions.prompt(id, attempt.id(), session::Prompt::of_text(text)).await?;
+    sessions.prompt(id, message, session::Prompt::of_text(text), attempt.receipt()).await?;
     Ok(false)
 }
 
@@ -372,7 +372,7 @@ pub(in super::super) async fn interrupt(
     if attempt.is_replay() {
         return sessions.get(id)?.map(|_| replayed(answer)).ok_or_else(Error::session_not_found);
     }
-    sessions.interrupt(id).await?;
+    sessions.interrupt(id, attempt.receipt()).await?;
     Ok(answer)
 }
 
