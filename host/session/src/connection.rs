@@ -11,6 +11,9 @@ use crate::{Moment, backoff::Backoff, failure::Failure, history::Look, splitmix}
 /// moment, such as a router that starts anew.
 const MISSING_WAIT: Duration = Duration::from_secs(5);
 
+/// For how long after the first time it is believed when it says so again.
+const MISSING_MAX: Duration = Duration::from_mins(1);
+
 /// How long after the look before each look into the upstream's history comes. One look is not enough: a history may
 /// lag behind the stream, and then neither has what came between two streams.
 const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2)];
@@ -82,8 +85,8 @@ pub(crate) struct Connection {
     connecting: Backoff,
     /// True while it is the way to the upstream that failed last, and not a feed.
     unreachable: bool,
-    /// True when the upstream has said that it has no such session, and is asked once more.
-    missing: bool,
+    /// When the upstream has said that it has no such session, and was asked once more.
+    missing: Option<Moment>,
     /// What came and is not mapped yet, in order; each batch for one call at the most.
     inbox: VecDeque<Frames>,
     inbox_bytes: usize,
@@ -113,7 +116,7 @@ impl Connection {
             looking: None,
             connecting: Backoff::default(),
             unreachable: false,
-            missing: false,
+            missing: None,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             ended: None,
@@ -166,7 +169,6 @@ impl Connection {
 
     /// The feed is open and the gap before it filled: what fails from now on has not failed for long.
     fn reached(&mut self, now: Moment) {
-        self.missing = false;
         if std::mem::take(&mut self.unreachable) {
             self.connecting.found(now);
         }
@@ -372,10 +374,12 @@ impl Connection {
         self.connecting.wait(now, asked, chance);
     }
 
-    /// The upstream says that it has no such session. True the first time: it is asked again in a while.
+    /// The upstream says that it has no such session. True when it is asked again in a while: not when it says so soon after
+    /// that once more, though a feed that is asked for piece by piece counts as open in between.
     pub(crate) fn is_asked_again(&mut self, now: Moment) -> bool {
-        let first = !std::mem::replace(&mut self.missing, true);
+        let first = self.missing.is_none_or(|since| now > since + MISSING_MAX);
         if first {
+            self.missing = Some(now);
             self.wait(now, Some(MISSING_WAIT));
         }
         first
@@ -400,7 +404,7 @@ impl Connection {
     /// The turn has failed: the next one begins with a new feed.
     pub(crate) fn failed(&mut self) {
         self.drop_feed();
-        (self.unread, self.missing) = (false, false);
+        (self.unread, self.missing) = (false, None);
         self.connecting.reset();
         (self.odd, self.odd_ones) = (None, 0);
     }
