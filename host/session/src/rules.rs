@@ -33,6 +33,23 @@ struct Play {
     unchangeable: bool,
 }
 
+/// What a process begins with that takes up a session.
+fn start(kept: Kept, next_seq: u64) -> Start {
+    Start {
+        session: "ses_a".to_owned(),
+        kept,
+        next_seq,
+        queue: Vec::new(),
+        current: None,
+        archived: false,
+        named: true,
+        credential: Some(1),
+        fresh: false,
+        seed: 7,
+        secret: [7; 16],
+    }
+}
+
 impl Play {
     fn new() -> Self {
         Self::of(State::NEW)
@@ -40,20 +57,8 @@ impl Play {
 
     fn of(state: State) -> Self {
         let (guest, usage) = (String::new(), Usage::default());
-        let start = Start {
-            session: "ses_a".to_owned(),
-            kept: Kept { state, guest, usage, bytes: 0, version: 1, waiting: None },
-            next_seq: 1,
-            queue: Vec::new(),
-            current: None,
-            archived: false,
-            named: true,
-            credential: Some(1),
-            fresh: true,
-            seed: 7,
-            secret: [7; 16],
-        };
-        let machine = Machine::new(start, 0);
+        let kept = Kept { state, guest, usage, bytes: 0, version: 1, waiting: None };
+        let machine = Machine::new(Start { fresh: true, ..start(kept, 1) }, 0);
         Self {
             machine,
             now: Moment::ZERO,
@@ -681,20 +686,7 @@ fn a_prompt_that_was_refused_for_a_while_waits_as_long_in_another_process() {
     assert!(kept.waiting.as_ref().unwrap().to_send && kept.state.in_doubt().is_none());
     let queue = play.machine.queue.iter().cloned().collect();
     let mut later = play.restarted();
-    let start = Start {
-        session: "ses_a".to_owned(),
-        kept,
-        next_seq: later.log.len() as u64 + 1,
-        queue,
-        current: None,
-        archived: false,
-        named: true,
-        credential: Some(1),
-        fresh: false,
-        seed: 7,
-        secret: [7; 16],
-    };
-    later.machine = Machine::new(start, 2_000);
+    later.machine = Machine::new(Start { queue, ..start(kept, later.log.len() as u64 + 1) }, 2_000);
     later.on(Event::Time);
     later.connected_again();
     later.pass(500 * SECOND);
@@ -742,20 +734,10 @@ fn another_process_waits_as_long_before_a_prompt_in_doubt_is_sent_again() {
     let (kept, json) = (play.machine.kept().clone(), play.machine.current.clone().unwrap().json);
     assert!(kept.waiting.as_ref().unwrap().next_try_ms >= 60_000);
     let mut later = play.restarted();
-    let start = Start {
-        session: "ses_a".to_owned(),
-        kept,
-        next_seq: later.log.len() as u64 + 1,
-        queue: Vec::new(),
-        current: Some(Prompt { id: message_id("go"), json }),
-        archived: false,
-        named: true,
-        credential: Some(1),
-        fresh: false,
-        seed: 7,
-        secret: [7; 16],
-    };
-    later.machine = Machine::new(start, 2_000);
+    later.machine = Machine::new(
+        Start { current: Some(Prompt { id: message_id("go"), json }), ..start(kept, later.log.len() as u64 + 1) },
+        2_000,
+    );
     later.on(Event::Time);
     later.connected_again();
     for wait in [1, 2] {
