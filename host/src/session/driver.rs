@@ -747,10 +747,10 @@ impl Driver {
             };
             self.sending = Some(send);
         }
-        let mut room = self.core.disk.room();
+        // What is read of an upstream is to be stored.
+        let room = matches!(call, Call::Connect | Call::CatchUp(_)).then(|| self.core.disk.room());
         self.calling = Some(Box::pin(async move {
-            // What is read of an upstream is to be stored.
-            if matches!(call, Call::Connect | Call::CatchUp(_)) {
+            if let Some(mut room) = room {
                 drop(room.wait_for(|room| *room != Room::None).await);
             }
             let guest = match guest {
