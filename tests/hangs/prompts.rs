@@ -1,5 +1,6 @@
 //! A prompt whose answer is none.
 
+use http::Method;
 use lap_simulator::{
     Endpoint, Script,
     fault::{Answer, RequestFault},
@@ -174,6 +175,33 @@ async fn a_prompt_that_was_withdrawn_and_arrives_after_all_is_stopped() {
     assert_eq!(requests.iter().filter(|request| stops(&request.body)).count(), 1, "nobody wants its answer");
     assert!(!log.iter().any(|event| event["content"][0]["text"] == "done: /longer and late"), "{log:?}");
     assert_eq!(trial.client().status(&id).await, "idle");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_taken_is_not_refused_to_who_sends_it_again_under_its_key() {
+    let asks = Script::of([Step::custom_tool_use("ask_human", json!({})), Step::message("thanks")]);
+    let trial = Trial::start(asks).await;
+    let id = trial.session("go").await;
+    trial.stands(&id, "requires_action").await;
+    let log = trial.client().list(&id).await;
+    let asked = log.iter().find(|event| event["type"] == "agent.custom_tool_use").expect("it asks");
+    let answer = |text: &str| {
+        let content = json!([{"type": "text", "text": text}]);
+        json!({"events": [{"type": "user.custom_tool_result", "custom_tool_use_id": asked["id"], "content": content}]})
+    };
+    trial.fails(RequestFault { event: None, ..once(Answer::Lost) });
+    let path = format!("/v1/sessions/{id}/events");
+    let send = async |key: &str, text: &str| {
+        let body = Some(answer(text).to_string());
+        trial.client().send(Method::POST, &path, &[("idempotency-key", key)], body).await
+    };
+    let lost = send("a", "yes").await;
+    assert!(lost.status.is_server_error(), "{}", lost.text);
+    trial.rests(&id).await;
+    let again = send("a", "yes").await;
+    assert_eq!(again.status, 200, "{}", again.text);
+    let other = send("b", "no").await;
+    assert!(other.status.is_client_error(), "another answer was not taken: {}", other.text);
 }
 
 #[tokio::test]

@@ -264,7 +264,11 @@ async fn an_append_out_of_turn_is_fenced_off() {
     }
     let mut reader = log.reader(session, true, 0).unwrap();
     reader.changed().await;
-    assert_eq!(writer.append(events([1], 0), Vec::new(), true).await, Err(AppendError::Fenced));
+    let reservations = log.reservations();
+    let wish = reservations.reserve([1; 32], [2; 32], 0).await.unwrap();
+    let receipt = reservations.receipt(&wish, Stage::Done);
+    assert_eq!(writer.fulfil(events([1], 0), Vec::new(), vec![receipt], true).await, Err(AppendError::Fenced));
+    assert_eq!(reservations.reserve([1; 32], [2; 32], 1).await.unwrap().stage, Stage::Tried(0));
     assert_eq!(rest(&mut reader).len(), 1);
 }
 
@@ -291,6 +295,21 @@ async fn a_reservation_keeps_its_id_and_stage_over_a_restart_until_a_day_is_over
     let anew = reservations.reserve(key, [3; 32], now + DAY_MS).await.unwrap();
     assert_eq!(anew.stage, Stage::New);
     assert_ne!(anew.id, first.id);
+}
+
+#[tokio::test]
+async fn what_fulfils_a_step_of_a_wish_says_so_in_the_same_commit() {
+    let store = Store::new();
+    let (key, wish, session) = ([1; 32], [2; 32], SessionId::fresh());
+    let log = store.open();
+    let reservations = log.reservations();
+    let first = reservations.reserve(key, wish, 1_000_000).await.unwrap();
+    let mut writer = log.writer(session, false).unwrap();
+    for (n, stage) in [(1, Stage::Tried(1)), (2, Stage::Tried(100)), (3, Stage::Done)] {
+        let receipt = reservations.receipt(&first, stage);
+        writer.fulfil(events([n], 10), vec![record(1)], vec![receipt], false).await.unwrap();
+        assert_eq!(reservations.reserve(key, wish, 1_000_001).await.unwrap().stage, stage);
+    }
 }
 
 #[tokio::test]

@@ -260,8 +260,35 @@ fn is_shown_later(row: &Row, open: &impl Fn(u64) -> Result<Reader, Error>) -> Re
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::{
+        agents::tests::vault,
+        events::{Draft, EventLog},
+        id::SessionId,
+    };
+
+    #[tokio::test]
+    async fn what_has_several_forms_is_listed_in_its_last_one() {
+        let (directory, vault) = vault();
+        let log = EventLog::create(&directory.path().join("events.redb"), vault.sealer()).unwrap();
+        let session = SessionId::fresh();
+        let mut draft = Draft::default();
+        let mut push = |id: &str, rest: &str| {
+            draft.push("user.interrupt", &format!(r#"{{"id":"{id}","type":"user.interrupt",{rest}}}"#));
+        };
+        push("evt_a", r#""processed_at":null"#);
+        push("evt_a", r#""processed_at":"1970-01-01T00:00:01Z""#);
+        push("evt_b", r#""processed_at":"1970-01-01T00:00:01Z""#);
+        push("evt_a", r#""processed_at":"1970-01-01T00:00:01Z","upstream_id":"sevt_a""#);
+        push("evt_c", r#""processed_at":null,"forwarded":false"#);
+        log.writer(session, true).unwrap().append(draft, Vec::new(), true).await.unwrap();
+        let open = |after: u64| Ok(log.reader(session, true, after).unwrap());
+        let rows = next(&mut open(0).unwrap(), u64::MAX).unwrap();
+        let later: Vec<_> = rows.iter().map(|row| is_shown_later(row, &open).ok()).collect();
+        assert_eq!(later, [true, true, false, false, false].map(Some));
+    }
 
     #[test]
     fn events_of_one_millisecond_are_told_apart_by_their_times() {
