@@ -10,7 +10,7 @@
 //!   `browser.rs` what browsers add to that · `unread.rs` whether a body was read to its end
 //! * `idempotency.rs` requests that may come twice and shall be carried out once
 //! * `dialect.rs` which API a request speaks · `paced.rs` bodies as they come ·
-//!   `json.rs` bodies of JSON · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
+//!   `json.rs` bodies of JSON · `limit.rs` how long a page is · `error.rs` what is said of an error · `sse.rs` a cursor turned into a stream
 //! * `console/` pages for people, which do nothing that the API does not do
 //! * `lap/` the dialect of the LiteLLM Agent Platform, `anthropic/` that of Anthropic's official SDKs: a file for each noun
 //! * `probe.rs`, `download.rs`, `call.rs` the other end: ask a running host how it is, for a backup, and for anything else
@@ -31,6 +31,7 @@ mod head;
 mod idempotency;
 mod json;
 mod lap;
+mod limit;
 mod paced;
 mod principal;
 mod probe;
@@ -464,11 +465,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
         query.map(|query| Self(query.0)).map_err(|rejection| {
-            Error::new(
-                StatusCode::BAD_REQUEST,
-                "query_invalid",
-                format!("the query of the URL: {}", rejection.body_text()),
-            )
+            let text = rejection.body_text();
+            let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            Error::new(StatusCode::BAD_REQUEST, "query_invalid", format!("the query of the URL: {what}"))
         })
     }
 }

@@ -11,6 +11,7 @@ use super::super::{
     error::Error,
     idempotency::{Attempt, replayed},
     json::{self, Json},
+    limit::Wanted,
     on_disk,
     principal::Principal,
 };
@@ -290,7 +291,7 @@ pub(in super::super) struct Whose {
     #[serde(default)]
     owner_id: Option<String>,
     #[serde(default)]
-    limit: Option<usize>,
+    limit: Wanted,
     /// The last agent of the page before.
     #[serde(default)]
     after: Option<String>,
@@ -322,7 +323,7 @@ pub(in super::super) async fn list(
     agents: Agents,
     Query(whose): Query<Whose>,
 ) -> Result<Response, Error> {
-    let limit = whose.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
+    let limit = whose.limit.within(LIMIT);
     let after = whose.after.as_deref().map(str::parse).transpose().map_err(|_| {
         Error::new(StatusCode::BAD_REQUEST, "cursor_invalid", "`after` must be the id of an agent, as in `x-next-page`")
     })?;

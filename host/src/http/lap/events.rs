@@ -8,13 +8,15 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    super::{Query, app::Draining, dialect::Dialect, error::Error, json, on_disk, principal::Principal, sse},
+    super::{
+        Query, app::Draining, dialect::Dialect, error::Error, json, limit::Wanted, on_disk, principal::Principal, sse,
+    },
     sessions::named,
 };
 use crate::{id::SessionId, session::Sessions};
 
 /// How many events a page has, and at the most.
-const LIMIT: u64 = 1000;
+const LIMIT: usize = 1000;
 
 /// A page ends with the event that reaches this size.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -22,7 +24,7 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Deserialize)]
 pub(in super::super) struct Wish {
     #[serde(default)]
-    limit: Option<u64>,
+    limit: Wanted,
     /// The seq of the event before the first.
     #[serde(default)]
     after: Option<String>,
@@ -40,7 +42,7 @@ pub(in super::super) async fn list(
     let session = named(&id)?;
     let cursor = wish.page.or(wish.after).filter(|cursor| !cursor.is_empty());
     let after = cursor.as_deref().map_or(Ok(0), sse::cursor_of)?;
-    let limit = wish.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
+    let limit = wish.limit.within(LIMIT) as u64;
     let body = on_disk(move || page(&sessions, session, after, limit)).await??;
     Ok(json::text(StatusCode::OK, body))
 }

@@ -7,7 +7,7 @@ use axum::{
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::super::{Query, error::Error, json, on_disk, principal::Principal};
+use super::super::{Query, error::Error, json, limit::Wanted, on_disk, principal::Principal};
 use crate::{
     access::OwnerId,
     clock,
@@ -54,7 +54,7 @@ impl<'a> From<&'a Orphan> for Item<'a> {
 #[derive(Deserialize)]
 pub(in super::super) struct Wish {
     #[serde(default)]
-    limit: Option<usize>,
+    limit: Wanted,
     /// As in `x-next-page`.
     #[serde(default)]
     after: Option<String>,
@@ -70,7 +70,7 @@ pub(in super::super) async fn list(
         let message = "`after` must be the id of a session, as in `x-next-page`";
         Error::new(StatusCode::BAD_REQUEST, "cursor_invalid", message)
     })?;
-    let limit = wish.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
+    let limit = wish.limit.within(LIMIT);
     on_disk(move || {
         let page = sessions.orphans(after, limit)?;
         let mut response = json::json(StatusCode::OK, &page.found.iter().map(Item::from).collect::<Vec<_>>());

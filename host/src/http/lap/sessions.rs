@@ -24,6 +24,7 @@ use super::super::{
     error::{Error, no_credential},
     idempotency::{Attempt, replayed},
     json::{self, Json},
+    limit::Wanted,
     offered, on_disk,
     principal::Principal,
 };
@@ -260,7 +261,8 @@ const MESSAGES_MAX: Limit = Limit { rows: 1000, bytes: 8 * 1024 * 1024 };
 /// Which messages are to be shown.
 #[derive(Deserialize)]
 pub(in super::super) struct MessageWish {
-    limit: Option<usize>,
+    #[serde(default)]
+    limit: Wanted,
     /// How many stand before them, as in `x-next-page`.
     after: Option<String>,
 }
@@ -293,7 +295,7 @@ pub(in super::super) async fn messages(
         let message = "`after` must be a place in the list, as in `x-next-page`";
         Error::new(StatusCode::BAD_REQUEST, "cursor_invalid", message)
     })?;
-    let rows = wish.limit.unwrap_or(MESSAGES_MAX.rows).clamp(1, MESSAGES_MAX.rows);
+    let rows = wish.limit.within(MESSAGES_MAX.rows);
     message_list(sessions, named(&id)?, Run::From(before), Limit { rows, ..MESSAGES_MAX }).await
 }
 

@@ -8,7 +8,7 @@ use super::item::Item;
 use crate::{
     access::Stretch,
     events::{ReadError, Span},
-    http::{Query, error::Error, json, on_disk, principal::Principal},
+    http::{Query, error::Error, json, limit::Wanted, on_disk, principal::Principal},
     id::{AgentId, SessionId},
     session::{Session, Sessions, Status},
 };
@@ -26,7 +26,7 @@ const CHUNK: usize = 256;
 #[derive(Deserialize)]
 pub(in crate::http) struct Wish {
     #[serde(default)]
-    limit: Option<usize>,
+    limit: Wanted,
     /// The last session of the page before, as in `x-next-page`.
     #[serde(default)]
     after: Option<String>,
@@ -136,7 +136,7 @@ pub(in crate::http) async fn list(
     sessions: Sessions,
     Query(wish): Query<Wish>,
 ) -> Result<Response, Error> {
-    let limit = wish.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
+    let limit = wish.limit.within(LIMIT);
     let before = wish.after.as_deref().map(str::parse).transpose().map_err(|_| {
         Error::new(
             StatusCode::BAD_REQUEST,
@@ -188,7 +188,7 @@ mod tests {
             Ok(Stretch::of(earlier, limit, |session: &Session| session.id, |_| true))
         };
         let wish = |q: &str| Wish {
-            limit: None,
+            limit: Wanted::default(),
             after: None,
             status: None,
             agent: None,
