@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{AppendError, Channel, Shared, Tail, lock, record::Batch, reservation, table};
+use super::{AppendError, Channel, Held, Shared, Tail, lock, record::Batch, reservation, table};
 use crate::id::SessionId;
 
 /// How much one commit takes at the most; more waits for the next.
@@ -75,7 +75,8 @@ pub(super) struct Append {
     pub(super) receipts: Vec<reservation::Receipt>,
     pub(super) settled: bool,
     pub(super) ack: Ack,
-    /// Given back when the commit is over.
+    /// Both are given back when the commit is over.
+    pub(super) _held: Option<Arc<Held>>,
     pub(super) _room: OwnedSemaphorePermit,
 }
 
@@ -112,7 +113,8 @@ struct Outcome {
     deleted: Vec<SessionId>,
     /// In the order of the `Reserve`s among the changes.
     reserved: Vec<ReserveAck>,
-    rooms: Vec<OwnedSemaphorePermit>,
+    /// What the appends held, until their commit is over.
+    given_back: Vec<(Option<Arc<Held>>, OwnedSemaphorePermit)>,
 }
 
 pub(super) fn spawn(
@@ -237,8 +239,8 @@ impl Committer {
         changes: &mut table::Changes,
         outcome: &mut Outcome,
     ) {
-        let Append { channel, events, records, receipts, settled, ack, _room } = append;
-        outcome.rooms.push(_room);
+        let Append { channel, events, records, receipts, settled, ack, _held, _room } = append;
+        outcome.given_back.push((_held, _room));
         if let Some((batch, sealed)) = &events {
             if channel.accepted.load(Ordering::Relaxed) + 1 != batch.first() {
                 outcome.acks.push((ack, Err(AppendError::Fenced)));
@@ -356,6 +358,8 @@ impl Outcome {
             }
             lock(&shared.opened).forget(session);
         }
+        // Before its append is acknowledged: a writer that goes then is gone at once.
+        drop(self.given_back);
         for (ack, result) in self.acks {
             acknowledge(ack, result);
         }

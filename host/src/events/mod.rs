@@ -35,11 +35,7 @@ mod table;
 use std::{
     collections::{HashMap, VecDeque},
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64, mpsc},
 };
 
 use lap_seal::{Sealer, StreamKey};
@@ -128,7 +124,8 @@ struct Channel {
     key: StreamKey,
     head: watch::Sender<Head>,
     tail: Mutex<Tail>,
-    has_writer: AtomicBool,
+    /// Whoever may append.
+    holder: Mutex<Weak<Held>>,
     /// The last seq that the committer took; its alone.
     accepted: AtomicU64,
     shared: Weak<Shared>,
@@ -196,11 +193,9 @@ impl EventLog {
     /// When the session has a writer, or its log cannot be read.
     pub fn writer(&self, session: SessionId, settled: bool) -> Result<Writer, WriterError> {
         let channel = self.channel(session, settled)?;
-        if channel.has_writer.swap(true, Ordering::AcqRel) {
-            return Err(WriterError::Taken);
-        }
+        let held = channel.hold().ok_or(WriterError::Taken)?;
         let next = channel.head.borrow().seq + 1;
-        Ok(Writer { channel, shared: Arc::clone(&self.shared), next, held: true })
+        Ok(Writer { channel, shared: Arc::clone(&self.shared), next, held: Some(held) })
     }
 
     /// A cursor into a session's log, behind the event `after`. `settled` as for [`Self::writer`].
@@ -339,7 +334,7 @@ impl EventLog {
             key,
             head: watch::Sender::new(Head { seq, settled, deleted: false }),
             tail: Mutex::default(),
-            has_writer: AtomicBool::new(false),
+            holder: Mutex::default(),
             accepted: AtomicU64::new(seq),
             shared: Arc::downgrade(&self.shared),
         });
@@ -354,6 +349,18 @@ impl Shared {
             return Err(AppendError::Frozen);
         }
         self.queue.send(op).map_err(|_| AppendError::OutcomeUnknown)
+    }
+}
+
+impl Channel {
+    /// The right to append, if nobody has it.
+    fn hold(&self) -> Option<Arc<Held>> {
+        let mut holder = lock(&self.holder);
+        (holder.strong_count() == 0).then(|| {
+            let held = Arc::new(Held);
+            *holder = Arc::downgrade(&held);
+            held
+        })
     }
 }
 
@@ -384,22 +391,24 @@ pub struct Writer {
     channel: Arc<Channel>,
     shared: Arc<Shared>,
     next: u64,
-    /// False after [`Writer::let_go`].
-    held: bool,
+    /// Nothing after [`Writer::let_go`].
+    held: Option<Arc<Held>>,
 }
+
+/// The right to append to a session. What is on its way to the committer has it too, so that nobody takes the writer's place who
+/// does not see that.
+struct Held;
 
 impl Writer {
     /// Lets another writer have the session. This one must not append before it has taken it back.
     pub fn let_go(&mut self) {
-        self.channel.has_writer.store(false, Ordering::Release);
-        self.held = false;
+        self.held = None;
     }
 
     /// Undoes [`Writer::let_go`]; for a caller who knows that nobody else has become the writer. The committer refuses
     /// the appends of one who is wrong.
     pub fn take_back(&mut self) {
-        self.channel.has_writer.store(true, Ordering::Release);
-        self.held = true;
+        self.held = self.channel.hold();
     }
 
     /// The seq that the next event will have.
@@ -443,6 +452,7 @@ impl Writer {
             receipts,
             settled,
             ack,
+            _held: self.held.clone(),
             _room: room.map_err(|_| AppendError::OutcomeUnknown)?,
         }))?;
         done.await.unwrap_or(Err(AppendError::OutcomeUnknown))?;
@@ -457,17 +467,11 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if self.held {
-            self.let_go();
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
     use crate::vault::{Vault, VaultKey};
 
@@ -529,6 +533,32 @@ mod tests {
         }
         assert!(table::doomed(&log.shared.db).unwrap().is_empty());
         assert_eq!(log.reader(kept, true, 0).unwrap().head().seq, 3);
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_the_place_of_a_writer_whose_append_is_on_its_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log(directory.path());
+        for _ in 0..200 {
+            let session = SessionId::fresh();
+            let mut writer = log.writer(session, true).unwrap();
+            let mut draft = Draft::default();
+            draft.push("a", r#"{"type":"a"}"#);
+            let record = Record::Session { version: 1, bytes: b"{}".to_vec() };
+            let mut append = Box::pin(writer.append(draft, vec![record], true));
+            // It is given to the committer, and then its driver crashes.
+            assert!(append.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            drop(append);
+            drop(writer);
+            let next = loop {
+                match log.writer(session, true) {
+                    Ok(writer) => break writer.next_seq(),
+                    Err(WriterError::Taken) => tokio::task::yield_now().await,
+                    Err(error) => unreachable!("{error}"),
+                }
+            };
+            assert_eq!(next, 2, "the append was not seen");
+        }
     }
 
     #[tokio::test]
