@@ -1,7 +1,13 @@
 //! Aliases: the same runtime more than once, each time with another key for another place.
 
 use http::Method;
-use lap_simulator::{Endpoint, Options, Script, Simulator, record::Credential, script::Step};
+use lap::session::Retention;
+use lap_simulator::{
+    Endpoint, Faults, Options, Script, Simulator,
+    fault::{self, RequestFault},
+    record::Credential,
+    script::Step,
+};
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -304,4 +310,28 @@ async fn an_alias_of_an_added_runtime_is_pinned_to_its_versions_and_keeps_it() {
     client.post(PATH, &wish).await.ok();
     first.upload(client).await;
     refused(&first.ask(client, None).await, 409, "runtime_is_alias", ID);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_hangs_holds_up_the_end_of_no_other_upstream_s_old_sessions() {
+    let (mut world, other) = world(Script::of([Step::message("done")])).await;
+    let agent = world.agent().await;
+    let mut hanging = Vec::new();
+    for _ in 0..2 {
+        let session = world.client.session_on(ALIAS, &agent, Some("hello")).await;
+        runs(&world, &session).await;
+        hanging.push(session);
+    }
+    let last = world.session("hello").await;
+    runs(&world, &last).await;
+    let silence = RequestFault { times: u64::MAX, answer: fault::Answer::Silence, ..RequestFault::default() };
+    other.set_faults(Faults { requests: vec![silence], ..Faults::default() });
+    world.restart_with(|config| config.retention = Retention { age: None, bytes: Some(0) }).await;
+    // The oldest would come first, and each for as long as an upstream may take.
+    while world.client.get(&format!("/session/{last}")).await.status == 200 {
+        tokio::task::yield_now().await;
+    }
+    for session in hanging {
+        assert_eq!(world.client.get(&format!("/session/{session}")).await.status, 200);
+    }
 }

@@ -8,6 +8,7 @@
 //! * `driver.rs` tells it what happens and carries out what it answers · `feed.rs` what is read · `failure.rs` what went wrong
 //! * `live.rs` who runs now · `stored.rs` what is kept · `retention.rs` for how long · `changes.rs` who wants to know of changes
 //! * `admission.rs` who may begin a turn · `resting.rs` which of those at rest gives way
+//! * `workers.rs` what is to be done at several upstreams, one of which may hang
 //! * `orphans.rs` what may go on upstream though it is over here · `sends.rs` what is on its way when the host ends
 //! * `outlet.rs` the upstream under the credential that is stored now · `passage.rs` the same for what is no session's turn
 //! * `provisioning.rs` what agents have upstream, made once · `probe.rs` whether a credential works · `versions.rs` who needs
@@ -32,6 +33,7 @@ mod retention;
 mod sends;
 mod stored;
 mod versions;
+mod workers;
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},

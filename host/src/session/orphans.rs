@@ -1,16 +1,13 @@
 //! Sessions that are over or gone here and may go on upstream, because nobody could end them there: they are listed, and it is
 //! tried again.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::{
     select,
-    task::{JoinSet, spawn_blocking},
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
@@ -18,6 +15,7 @@ use super::{
     Core, ReadError, Sessions,
     failure::StepError,
     stored::{Session, to_json},
+    workers::Workers,
 };
 use crate::{
     access::Stretch,
@@ -124,15 +122,15 @@ impl Sessions {
     /// those of another, whose upstream may hang.
     pub async fn end_orphans(self) {
         let mut changes = self.core.upstreams.changes();
-        let (mut workers, mut busy) = (JoinSet::new(), HashSet::new());
+        let mut workers = Workers::default();
         loop {
             match self.due_orphans().await {
                 Ok(due) => {
                     for (runtime, orphans) in due {
-                        if busy.insert(runtime.clone()) {
-                            let sessions = self.clone();
-                            workers.spawn(async move { (runtime, sessions.try_orphans(orphans).await) });
-                        }
+                        let sessions = self.clone();
+                        workers.begin(runtime, async move {
+                            sessions.try_orphans(orphans).await.unwrap_or_else(|error| unendable(&error));
+                        });
                     }
                 }
                 Err(error) => unendable(&error),
@@ -140,14 +138,7 @@ impl Sessions {
             select! {
                 () = sleep(EVERY) => {}
                 changed = changes.changed() => if changed.is_err() { return },
-                Some(worked) = workers.join_next() => match worked {
-                    Ok((runtime, tried)) => {
-                        busy.remove(&runtime);
-                        tried.unwrap_or_else(|error| unendable(&error));
-                    }
-                    // It crashed, and nobody knows which one it was.
-                    Err(_) => busy.clear(),
-                },
+                () = workers.over() => {}
             }
         }
     }

@@ -1,17 +1,25 @@
 //! For how long sessions are kept. Whole sessions go, upstream too, and never one that has something to do.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use tokio::{task::spawn_blocking, time::sleep};
+use futures_util::{StreamExt, stream};
+use tokio::{select, task::spawn_blocking, time::sleep};
 
-use super::{ReadError, Sessions, stored::Session};
-use crate::{clock, events::Span, id::SessionId};
+use super::{ReadError, Sessions, stored::Session, workers::Workers};
+use crate::{
+    clock,
+    events::Span,
+    id::{RuntimeId, SessionId},
+};
 
 /// How long after one look at all sessions the next one comes.
 const EVERY: Duration = Duration::from_mins(10);
 
 /// Sessions that are read at once.
 const PAGE: usize = 256;
+
+/// Sessions of one runtime that are removed at once.
+const AT_ONCE: usize = 8;
 
 /// What is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,9 +32,10 @@ pub struct Retention {
 }
 
 /// What must be known of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Summary {
     id: SessionId,
+    runtime: RuntimeId,
     version: u64,
     updated_ms: u64,
     bytes: u64,
@@ -56,35 +65,63 @@ impl Retention {
 }
 
 impl Sessions {
-    /// Removes what is not to be kept, now and again and again.
+    /// Removes what is not to be kept, now and again and again. One runtime's sessions do not wait for those of another, whose
+    /// upstream may hang.
     pub async fn retain(self, retention: Retention) {
+        let mut workers = Workers::default();
         loop {
-            match self.sweep(retention, clock::unix_ms()).await {
-                Ok((0, 0)) => {}
-                Ok((removed, kept)) => tracing::info!(removed, kept, "sessions that were not to be kept any longer"),
+            match self.outdated(retention, clock::unix_ms()).await {
+                Ok(outdated) => {
+                    for (runtime, outdated) in outdated {
+                        let sessions = self.clone();
+                        workers.begin(runtime, async move { sessions.remove_outdated(outdated).await });
+                    }
+                }
                 Err(error) => tracing::error!(%error, "sessions cannot be looked through for what is to be kept"),
             }
-            sleep(EVERY).await;
-        }
-    }
-
-    /// How many sessions were removed, and how many stay because they could not be ended upstream or came to life again.
-    async fn sweep(&self, retention: Retention, now_ms: u64) -> Result<(usize, usize), ReadError> {
-        let sessions = self.clone();
-        let all = spawn_blocking(move || sessions.summaries()).await;
-        let (mut removed, mut kept) = (0, 0);
-        // A look that crashed has found nothing.
-        for session in retention.outdated(all.unwrap_or_else(|_| Ok(Vec::new()))?, now_ms) {
-            match self.delete_as_of(session.id, Some(session.version)).await {
-                Ok(true) => removed += 1,
-                Ok(false) => kept += 1,
-                Err(error) => {
-                    tracing::warn!(session = %session.id, %error, "a session that is not to be kept cannot be removed");
-                    kept += 1;
+            let next = sleep(EVERY);
+            tokio::pin!(next);
+            loop {
+                select! {
+                    () = &mut next => break,
+                    () = workers.over() => {}
                 }
             }
         }
-        Ok((removed, kept))
+    }
+
+    /// The sessions that go, by their runtime; the oldest first.
+    async fn outdated(&self, retention: Retention, now_ms: u64) -> Result<HashMap<RuntimeId, Vec<Summary>>, ReadError> {
+        let sessions = self.clone();
+        let all = spawn_blocking(move || sessions.summaries()).await;
+        let mut outdated = HashMap::<_, Vec<_>>::new();
+        // A look that crashed has found nothing.
+        for session in retention.outdated(all.unwrap_or_else(|_| Ok(Vec::new()))?, now_ms) {
+            outdated.entry(session.runtime.clone()).or_default().push(session);
+        }
+        Ok(outdated)
+    }
+
+    /// Removes sessions of one runtime, several at once. Some stay, because they could not be ended upstream or came to life
+    /// again.
+    async fn remove_outdated(&self, outdated: Vec<Summary>) {
+        let removals = stream::iter(outdated).map(|session| self.remove_one(session)).buffer_unordered(AT_ONCE);
+        let (removed, kept) = removals
+            .fold(
+                (0, 0),
+                async |(removed, kept), is_removed| {
+                    if is_removed { (removed + 1, kept) } else { (removed, kept + 1) }
+                },
+            )
+            .await;
+        tracing::info!(removed, kept, "sessions that were not to be kept any longer");
+    }
+
+    async fn remove_one(&self, session: Summary) -> bool {
+        self.delete_as_of(session.id, Some(session.version)).await.unwrap_or_else(|error| {
+            tracing::warn!(session = %session.id, %error, "a session that is not to be kept cannot be removed");
+            false
+        })
     }
 
     fn summaries(&self) -> Result<Vec<Summary>, ReadError> {
@@ -102,17 +139,19 @@ impl Sessions {
 
 impl Summary {
     fn of(session: &Session) -> Self {
-        let Session { id, version, updated_ms, bytes, .. } = *session;
-        Self { id, version, updated_ms, bytes, settled: session.settled() }
+        let Session { id, version, updated_ms, bytes, ref runtime, .. } = *session;
+        Self { id, runtime: runtime.clone(), version, updated_ms, bytes, settled: session.settled() }
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
     fn session(number: u8, updated_ms: u64, bytes: u64, settled: bool) -> Summary {
-        Summary { id: SessionId::from_bytes([number; 16]), version: 1, updated_ms, bytes, settled }
+        let runtime = "test".parse().unwrap();
+        Summary { id: SessionId::from_bytes([number; 16]), runtime, version: 1, updated_ms, bytes, settled }
     }
 
     fn gone(retention: Retention, all: &[Summary]) -> Vec<u8> {
