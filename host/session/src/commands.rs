@@ -7,6 +7,7 @@ use lap_model::contract::ErrorKind;
 use crate::{
     Moment, UpstreamEnd,
     backoff::Backoff,
+    connection::MISSING_WAIT,
     ending::EndOfSession,
     event::{self, Arrived, Forwarded, Reason, RetryStatus},
     failure::{Cause, Failure, Verdict},
@@ -69,11 +70,13 @@ pub(crate) struct StopClock {
     looks: usize,
     /// Why the upstream did not take it the last time.
     why: Option<String>,
+    /// True once the upstream has said that it has no such session.
+    missing: bool,
 }
 
 impl StopClock {
     fn beginning(now: Moment) -> Self {
-        Self { since: now, told: false, backoff: Backoff::default(), looks: 0, why: None }
+        Self { since: now, told: false, backoff: Backoff::default(), looks: 0, why: None, missing: false }
     }
 
     /// The upstream did not take it, and another try may come at once.
@@ -279,14 +282,19 @@ impl Machine {
             Ok(_) => return,
             Err(failure) => failure,
         };
+        let chance = self.connection.chance();
+        // It is asked once more, as for a feed.
+        let missing = failure.cause == Cause::Declared(ErrorKind::NotFound) && self.is_gone(&failure);
+        let asked_before =
+            missing && self.stop.as_mut().is_none_or(|clock| std::mem::replace(&mut clock.missing, true));
         // A guest that breaks off may have another try, too: until a minute is over.
-        if failure.verdict() == Verdict::Final && failure.cause != Cause::Fault {
+        if failure.verdict() == Verdict::Final && failure.cause != Cause::Fault && (!missing || asked_before) {
             self.ingest.interrupts_sent(Forwarded::No);
             return self.not_stopped(&failure);
         }
-        let chance = self.connection.chance();
         if let Some(clock) = &mut self.stop {
-            clock.backoff.wait(self.now.at, failure.retry_after, chance);
+            let retry_after = if missing { Some(MISSING_WAIT) } else { failure.retry_after };
+            clock.backoff.wait(self.now.at, retry_after, chance);
             clock.why = Some(failure.message);
         }
     }

@@ -9,7 +9,7 @@ use crate::{Moment, backoff::Backoff, failure::Failure, history::Look, splitmix}
 
 /// After which time an upstream is asked again that says that it has no such session: something on the way may say so for a
 /// moment, such as a router that starts anew.
-const MISSING_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const MISSING_WAIT: Duration = Duration::from_secs(5);
 
 /// For how long after the first time it is believed when it says so again.
 const MISSING_MAX: Duration = Duration::from_mins(1);

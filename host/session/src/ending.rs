@@ -256,7 +256,7 @@ fn judge(closed: Result<(), Failure>, seen: Result<Sight, Failure>, named: bool)
             matches!(kind, ErrorKind::Conflict | ErrorKind::Throttled | ErrorKind::Overloaded | ErrorKind::Upstream)
         }
         Cause::Slow | Cause::Quarantined | Cause::NoRoom => true,
-        Cause::Fault | Cause::NoCredential | Cause::NoUpstream => false,
+        Cause::Fault | Cause::NoCredential | Cause::NoUpstream | Cause::Unreadable => false,
     };
     let detail = format!("the session could not be ended upstream: {}", refused.message);
     Attempt::Unverified { detail, again, runs_on }

@@ -34,6 +34,8 @@ pub enum Cause {
     /// The upstream cannot be addressed, and waiting does not change that: the runtime is missing, or the session lives
     /// elsewhere.
     NoUpstream,
+    /// The session's own log cannot be read; nothing was asked.
+    Unreadable,
 }
 
 /// What a failure means.
@@ -64,7 +66,7 @@ impl Failure {
             Cause::Slow => ErrorKind::Upstream,
             Cause::Quarantined | Cause::NoRoom => ErrorKind::Overloaded,
             Cause::NoCredential => ErrorKind::Auth,
-            Cause::Fault | Cause::NoUpstream => ErrorKind::Internal,
+            Cause::Fault | Cause::NoUpstream | Cause::Unreadable => ErrorKind::Internal,
         }
     }
 
@@ -77,7 +79,7 @@ impl Failure {
             | Cause::Quarantined => Verdict::Again,
             Cause::Declared(ErrorKind::Auth) | Cause::NoCredential => Verdict::AgainWithCredential,
             Cause::NoRoom => Verdict::AgainWithRoom,
-            Cause::Declared(_) | Cause::Fault | Cause::NoUpstream => Verdict::Final,
+            Cause::Declared(_) | Cause::Fault | Cause::NoUpstream | Cause::Unreadable => Verdict::Final,
         }
     }
 

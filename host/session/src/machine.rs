@@ -107,6 +107,8 @@ pub struct Machine {
     /// Changes that the driver is making: nothing is decided until it has said whether it could.
     pub(crate) amending: VecDeque<(Ticket, Option<String>)>,
     pub(crate) stop: Option<StopClock>,
+    /// True while a turn is to be stopped since before this process, and the wish for that has not been read from the log yet.
+    stops_unread: bool,
     pub(crate) kills: Vec<Ticket>,
     pub(crate) ending: Option<EndOfSession>,
     /// Since when a call holds up the end of the session.
@@ -151,7 +153,7 @@ impl Machine {
             let failure = Failure::of(ErrorKind::Overloaded, waiting.reason.clone());
             doubt = in_doubt.then_some(Doubt { failure, waits: true });
         }
-        let stored = kept.state;
+        let (stored, stops_unread) = (kept.state, kept.state.stop() != Stop::None);
         Self {
             now: Now { at: Moment::ZERO, unix_ms },
             kept,
@@ -179,6 +181,7 @@ impl Machine {
             barred: None,
             amending: VecDeque::new(),
             stop: None,
+            stops_unread,
             kills: Vec::new(),
             ending: None,
             ends_since: Moment::ZERO,
@@ -273,12 +276,17 @@ impl Machine {
         self.ingest.recall_segment(segment);
     }
 
+    /// The index cannot be read: the log is, from its first event, and another index is made of that.
+    pub fn recall_without_index(&mut self) {
+        self.ingest.forget();
+    }
+
     /// Behind which event the log is to be read, once all segments of its index are told.
     #[must_use]
     pub fn recalls_after(&self) -> u64 {
         let (state, stored) = (self.state(), self.ingest.index.stored());
         // What the upstream has said of a prompt that is in doubt, or of a wish to stop, is in the events themselves.
-        let looks_closer = state.in_doubt().is_some() || state.stop() != Stop::None;
+        let looks_closer = state.in_doubt().is_some() || state.stop() != Stop::None || self.stops_unread;
         if looks_closer { stored.min(state.sent_after()) } else { stored }
     }
 
@@ -295,8 +303,12 @@ impl Machine {
     fn recalled(&mut self) {
         self.ingest.index.end_recall(self.next_seq - 1);
         self.ingest.recalled(self.queue.iter().chain(&self.current).map(|prompt| &*prompt.id));
-        if self.state().stop() == Stop::None {
-            self.ingest.forget_interrupts();
+        let was_unread = std::mem::take(&mut self.stops_unread);
+        match self.state().stop() {
+            Stop::Wanted | Stop::Sent => {}
+            // A client has ended the session while the log was read.
+            Stop::None if was_unread => self.tell_of_interrupts(),
+            Stop::None => self.ingest.forget_interrupts(),
         }
     }
 
@@ -453,6 +465,10 @@ impl Machine {
         }
         if self.deleting.is_some() {
             return self.go_on_deleting();
+        }
+        // The upstream's word of a wish to stop is recognised, and the host's own said, under the id that the wish has.
+        if self.stops_unread {
+            return self.recall_log();
         }
         if let Some(sending) = self.to_send.take() {
             return self.send(sending);
@@ -689,7 +705,11 @@ impl Machine {
             (call, Err(failure)) if self.stale && failure.is_of_credential() && self.asks_again(call, &failure) => {}
             (Calling::Connect, Ok(Done::Connected(opened))) => self.connected(opened),
             (Calling::CatchUp, Ok(Done::Page(page))) => self.paged(page),
-            (Calling::Connect | Calling::CatchUp | Calling::Recall, Err(failure)) => self.not_connected(&failure),
+            (Calling::Connect | Calling::CatchUp, Err(failure)) => self.not_connected(&failure),
+            (Calling::Recall, Err(failure)) => {
+                self.stops_unread = false;
+                self.not_connected(&failure);
+            }
             (Calling::Recall, Ok(_)) => self.recalled(),
             (Calling::OnFrames | Calling::OnEnd, Ok(Done::Outcome { outcome, frames })) => {
                 let grown = self.take(outcome, &frames, call);
@@ -870,13 +890,11 @@ impl Machine {
             Verdict::Again | Verdict::AgainWithCredential => self.fail(failure, Input::Fail),
             // Nobody waits for it: the next prompt finds out.
             Verdict::Final if self.is_at_rest() => {
-                if failure.cause != Cause::Fault && failure.cause != Cause::NoUpstream {
+                if matches!(failure.cause, Cause::Declared(_)) {
                     self.decide(Input::Refused);
                 }
             }
-            Verdict::Final if failure.cause == Cause::Fault || failure.cause == Cause::NoUpstream => {
-                self.fail(failure, Input::Fail);
-            }
+            Verdict::Final if !matches!(failure.cause, Cause::Declared(_)) => self.fail(failure, Input::Fail),
             Verdict::Final => self.fail(failure, Input::Refused),
         }
     }

@@ -1250,3 +1250,86 @@ fn an_interrupt_that_is_lost_on_its_way_says_so_when_its_turn_is_over() {
     assert!(last.contains(r#""forwarded":"unknown""#) && last.contains(r#""processed_at":null"#), "{last}");
     assert_eq!(interrupts(&play.log).len(), 2);
 }
+
+/// A turn that was to be stopped when the process ended, in another process that has yet to say so upstream.
+fn stopping_over_a_restart() -> (Play, String) {
+    let mut play = Play::running();
+    play.interrupt();
+    let id = interrupts(&play.log)[0].0.clone();
+    let mut later = play.restarted();
+    later.on(Event::Time);
+    (later, id)
+}
+
+#[test]
+fn a_wish_to_stop_of_an_earlier_process_is_known_before_the_upstream_s_word_of_it_comes() {
+    let (mut play, id) = stopping_over_a_restart();
+    let theirs = r#"{"type":"user.interrupt","id":"x","processed_at":"2026-01-01T00:00:00Z"}"#;
+    let body = |json: &str| Body::Json(json.to_owned());
+    let told = vec![
+        Reported { body: body(theirs), effect: Effect::None },
+        Reported { body: body(&status("b", "idle")), effect: Effect::Ended },
+    ];
+    play.ends("interrupt", Ok(outcome(told, Frames::none())));
+    assert_eq!(interrupts(&play.log), [(id.clone(), false, None), (id, true, Some("x".to_owned()))]);
+    assert_eq!(play.state().phase(), Phase::Idle);
+
+    let (mut play, id) = stopping_over_a_restart();
+    play.fails("interrupt", ErrorKind::Conflict);
+    let last = play.log.iter().rfind(|line| line.contains("user.interrupt")).unwrap();
+    assert!(last.contains(&id) && last.contains(r#""forwarded":false"#), "{last}");
+
+    let mut play = Play::running();
+    play.interrupt();
+    let mut later = play.restarted();
+    let ticket = later.ticket();
+    later.on(Event::Kill { ticket });
+    later.ends("close", Ok(Done::Closed));
+    let words = interrupts(&later.log);
+    assert_eq!(words.len(), 2, "{words:?}");
+    assert!(words.iter().all(|(id, ..)| *id == words[0].0), "{words:?}");
+}
+
+#[test]
+fn an_upstream_that_says_once_that_it_has_no_session_to_stop_is_asked_once_more() {
+    let mut play = Play::running();
+    play.interrupt();
+    play.fails("interrupt", ErrorKind::NotFound);
+    assert!(play.state().in_turn());
+    play.pass(5 * SECOND);
+    play.taken("interrupt");
+    play.looked();
+    play.brings(&status("b", "idle"), Effect::Ended);
+    assert!(play.state().settled() && !play.state().is_gone(Some(1)));
+
+    let mut play = Play::running();
+    play.interrupt();
+    play.fails("interrupt", ErrorKind::NotFound);
+    play.pass(5 * SECOND);
+    play.fails("interrupt", ErrorKind::NotFound);
+    assert!(play.state().settled() && play.state().is_gone(Some(1)));
+}
+
+#[test]
+fn the_end_of_a_turn_that_was_given_up_is_no_end_of_the_next_and_the_next_end_is() {
+    let mut play = Play::running();
+    play.interrupt();
+    play.taken("interrupt");
+    for _ in 0..3 {
+        play.pass(31 * SECOND);
+        if play.calls() == "catch-up" {
+            play.looked();
+        }
+    }
+    assert!(play.state().settled(), "it was given up: {:?}", play.state());
+    play.prompt("more");
+    play.connected_again();
+    play.taken("send");
+    // The upstream shows prompts, and this one in words of its own.
+    play.brings(r#"{"type":"user.message","id":"m","content":[{"type":"text","text":"go"}],"processed_at":"2026-01-01T00:00:00Z"}"#, Effect::None);
+    play.brings(&status("b", "idle"), Effect::Ended);
+    assert!(play.state().in_turn(), "that was the end of the turn before");
+    play.brings(&status("c", "running"), Effect::Started);
+    play.brings(&status("d", "idle"), Effect::Ended);
+    assert!(play.state().settled(), "{:?} {:?}", play.state(), play.kinds());
+}

@@ -230,7 +230,11 @@ impl State {
         if self.is_of_the_turn_before(input) {
             // Several turns may have been given up, but only one waits for the client.
             let over = matches!(input, Input::Ended | Input::Failed);
-            return Ok(Self { asked: self.asked && !over, ..self });
+            // One of those that were given up: where an upstream shows prompts in words of its own, nothing else tells that
+            // what follows is of this one.
+            let ended = input == Input::Ended && self.phase == Phase::Taken;
+            let abandoned = self.abandoned.saturating_sub(u32::from(ended));
+            return Ok(Self { asked: self.asked && !over, abandoned, ..self });
         }
         let phase = |phase| Ok(Self { phase, ..self });
         match input {
@@ -570,6 +574,10 @@ mod tests {
         let next = after(&[Prompt, SEND, Taken, Shown, Started, Fail, Prompt, SEND, Taken]);
         let late = next.apply(Started).unwrap().apply(Ended).unwrap();
         assert_eq!(late.phase(), Phase::Taken);
+        // One whose event the upstream shows in words of its own has an end as well.
+        assert_eq!(late.apply(Started).unwrap().apply(Ended).unwrap().phase(), Phase::Idle);
+        let twice = after(&[Prompt, SEND, Taken, Shown, Started, Fail, Prompt, SEND, Taken, Fail, Prompt, SEND, Taken]);
+        let late = twice.apply(Started).unwrap().apply(Ended).unwrap();
         assert_eq!(late.apply(Started).unwrap().apply(Ended).unwrap().phase(), Phase::Taken, "several were given up");
         assert_eq!(late.apply(Begun).unwrap().apply(Started).unwrap().apply(Ended).unwrap().phase(), Phase::Idle);
         assert_eq!(next.apply(Begun).unwrap().apply(Started).unwrap().apply(Ended).unwrap().phase(), Phase::Idle);

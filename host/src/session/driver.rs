@@ -15,7 +15,8 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use lap_session::{
-    Action, Call, Commit, Done, Event, Failure, Machine, Now, Opened, Page, Reply, Segment, Start, Ticket, UpstreamEnd,
+    Action, Call, Cause, Commit, Done, Event, Failure, Machine, Now, Opened, Page, Reply, Segment, Start, Ticket,
+    UpstreamEnd,
 };
 use tokio::{
     select,
@@ -109,6 +110,8 @@ struct Called {
 enum Recalled {
     /// Of its index; nothing once all of that was read.
     Segments(Vec<Segment>),
+    /// The index is of no use.
+    NoIndex(ReadError),
     /// Of its events, behind that; nothing once all were read.
     Events(events::Page),
 }
@@ -310,6 +313,7 @@ impl Driver {
                     self.committing = None;
                     self.writer = Some(writer);
                     stored.map_err(Stop::Store)?;
+                    self.sent_durably();
                     if !self.facts_changed {
                         self.facts = None;
                     }
@@ -317,7 +321,6 @@ impl Driver {
                         self.core.changes.announce(changed);
                     }
                     self.tell(Event::Committed).await?;
-                    self.sent_durably();
                 }
                 called = ready(&mut self.calling) => {
                     self.calling = None;
@@ -788,8 +791,8 @@ impl Driver {
             self.guest = guest;
         }
         if let Some((mut reader, recalled)) = recalled {
-            match recalled? {
-                Recalled::Segments(segments) => {
+            match recalled {
+                Ok(Recalled::Segments(segments)) => {
                     segments.iter().for_each(|segment| self.machine.recall_segment(segment));
                     let next = segments.last().map(|segment| segment.number + 1);
                     if next.is_none() {
@@ -798,11 +801,22 @@ impl Driver {
                     self.calling = Some(recalling(reader, next));
                     return Ok(());
                 }
-                Recalled::Events(page) if page.is_empty() => {}
-                Recalled::Events(page) => {
+                Ok(Recalled::NoIndex(error)) => {
+                    tracing::error!(session = %self.session.id, %error, "the index of the session's log is made anew");
+                    self.machine.recall_without_index();
+                    reader.seek(self.machine.recalls_after());
+                    self.calling = Some(recalling(reader, None));
+                    return Ok(());
+                }
+                Ok(Recalled::Events(page)) if page.is_empty() => {}
+                Ok(Recalled::Events(page)) => {
                     page.events().for_each(|event| self.machine.recall(event.seq, event.json));
                     self.calling = Some(recalling(reader, None));
                     return Ok(());
+                }
+                Err(error) => {
+                    tracing::error!(session = %self.session.id, %error, "the session's log cannot be read");
+                    return self.tell(Event::Done(Err(unreadable(&error)))).await;
                 }
             }
         }
@@ -846,7 +860,7 @@ fn recalling(mut reader: Reader, segment: Option<u64>) -> BoxFuture<'static, Cal
     Box::pin(async move {
         let read = spawn_blocking(move || {
             let recalled = match segment {
-                Some(from) => segments(&reader, from).map(Recalled::Segments),
+                Some(from) => Ok(segments(&reader, from).map_or_else(Recalled::NoIndex, Recalled::Segments)),
                 None => reader.next_page(RECALL_EVENTS, RECALL_BYTES).map(Recalled::Events),
             };
             (reader, recalled)
@@ -899,6 +913,15 @@ async fn perform(instance: &mut Instance, state: &str, call: Call) -> Result<Don
             Done::Closed
         }
     })
+}
+
+/// A session whose log cannot be read cannot know what it has of what its upstream repeats.
+fn unreadable(error: &ReadError) -> Failure {
+    let message = match error {
+        ReadError::Damaged { .. } => "the session's log is damaged; the operator must restore it from a backup",
+        ReadError::Database(_) => "the session's log cannot be read; the operator must look at the host's disk",
+    };
+    Failure { cause: Cause::Unreadable, message: message.to_owned(), retry_after: None }
 }
 
 /// A failure of the machine's own finding, as the runtime could have declared it.

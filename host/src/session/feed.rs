@@ -42,7 +42,7 @@ pub(super) enum Feed {
         request: Request,
         every: Duration,
         next: Instant,
-        /// The request under way, which goes on while something else is done.
+        /// The request under way, which waits while something else is read or nothing is to be read.
         asking: Option<BoxFuture<'static, Result<Response, SendError>>>,
     },
 }
