@@ -16,7 +16,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("rustix::time", &["clock.rs"]),
     ("wasmtime", &["runtime/"]),
     ("unsafe {", &["runtime/cache.rs", "runtime/lane.rs"]),
-    ("redb::", &["events/", "vault/", "disk/"]),
+    ("redb::", &[]),
     // Only `host/seal` encrypts.
     ("ring::aead", &[]),
     ("ring::hkdf", &[]),

@@ -26,9 +26,9 @@
 //!
 //! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
 //! environment · only `clock` asks the time · only `runtime` names wasmtime, and only its `cache.rs` and
-//! `lane.rs` are unsafe · only `events`, `vault` and `disk` name redb · no module does cryptography, digests and MACs aside: that is `host/seal`, a crate of its own · only
-//! `session` appends to the log · only `upstream` opens a secret · only `main`, `demo` and `simulate` use `anyhow`. Code points downwards: `session` never names
-//! `http`, and nobody names a vendor.
+//! `lane.rs` are unsafe · nobody names redb: that is `host/store`, a crate of its own · no module does cryptography, digests and MACs
+//! aside: that is `host/seal`, another one · only `session` appends to the log · only `upstream` opens a secret · only `main`,
+//! `demo` and `simulate` use `anyhow`. Code points downwards: `session` never names `http`, and nobody names a vendor.
 
 pub mod access;
 pub mod agents;

@@ -7,7 +7,7 @@ pub mod program;
 pub mod proxy;
 pub mod puppet;
 pub mod responses;
-mod store;
+pub mod store;
 pub mod threads;
 pub mod variant;
 pub mod workshop;

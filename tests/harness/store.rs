@@ -8,6 +8,7 @@ use std::{
 };
 
 use lap::Host;
+use lap_store::{ALL, Direction, Limit, OpenError, Options, Store, Table};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -43,6 +44,28 @@ async fn make() -> Vec<(PathBuf, Vec<u8>)> {
         }
     }
     files.into_iter().map(|(place, path)| (place, fs::read(path).unwrap())).collect()
+}
+
+/// Changes the last byte of every row of a table, as somebody could who may write to the file, and says how many there are.
+pub fn damage(file: &Path, table: Table) -> usize {
+    let options = Options { cache_bytes: 1 << 20, checks_all: true, recovers_at_once: true, forgets: false };
+    let store = loop {
+        match Store::open(file, options) {
+            Err(OpenError::InUse) => std::thread::yield_now(),
+            opened => break opened.unwrap(),
+        }
+    };
+    let commit = store.begin().unwrap();
+    let mut rows = commit.rows(table).unwrap();
+    let whole = rows.page(ALL, Direction::Forwards, Limit::NONE).unwrap();
+    for (key, value) in &whole {
+        let mut value = value.clone();
+        *value.last_mut().unwrap() ^= 1;
+        rows.put(key, &value).unwrap();
+    }
+    drop(rows);
+    commit.commit().unwrap();
+    whole.len()
 }
 
 /// The files beneath a folder: the place of each in it, and its path.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use lap_simulator::{Script, Simulator, script::Step};
-use redb::ReadableTable;
+use lap_store::{ALL, Direction, Limit, Options, Store, Table};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -64,23 +64,17 @@ async fn detail(client: &Client) -> Value {
 
 /// Changes the last byte of every row of a table, as somebody could who may write to the file.
 fn damage(vault: &Path, table: &'static str) {
-    let rows = redb::TableDefinition::<&[u8], &[u8]>::new(table);
-    let transaction = redb::Database::open(vault).unwrap().begin_write().unwrap();
-    {
-        let mut rows = transaction.open_table(rows).unwrap();
-        let damaged: Vec<_> = rows
-            .iter()
-            .unwrap()
-            .map(|row| row.unwrap())
-            .map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
-            .collect();
-        assert!(!damaged.is_empty());
-        for (key, mut value) in damaged {
-            *value.last_mut().unwrap() ^= 1;
-            rows.insert(&key[..], &value[..]).unwrap();
-        }
+    let options = Options { cache_bytes: 1 << 20, checks_all: true, recovers_at_once: false, forgets: false };
+    let commit = Store::open(vault, options).unwrap().begin().unwrap();
+    let mut rows = commit.rows(Table::new(table)).unwrap();
+    let whole = rows.page(ALL, Direction::Forwards, Limit::NONE).unwrap();
+    assert!(!whole.is_empty());
+    for (key, mut value) in whole {
+        *value.last_mut().unwrap() ^= 1;
+        rows.put(&key, &value).unwrap();
     }
-    transaction.commit().unwrap();
+    drop(rows);
+    commit.commit().unwrap();
 }
 
 /// The host is killed at moments that a die chooses, while an operator adds one version after the other.

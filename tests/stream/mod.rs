@@ -1,5 +1,6 @@
 //! What readers see, and when.
 
+mod damage;
 mod faults;
 mod log;
 mod readers;

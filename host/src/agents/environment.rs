@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
+use lap_store::Direction;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -10,7 +11,7 @@ use crate::{
     access::{OwnerId, Scope, Stretch},
     clock,
     id::EnvironmentId,
-    vault::{Also, Row, Table, Vault},
+    vault::{Also, Row, SealedTable, Vault},
 };
 
 /// An environment.
@@ -49,7 +50,7 @@ pub struct Surroundings {
 /// The environments in a scope: for whoever has this handle there are no others. Clones share everything.
 #[derive(Clone)]
 pub struct Environments {
-    table: Arc<Table>,
+    table: Arc<SealedTable>,
     scope: Scope,
 }
 
@@ -61,7 +62,7 @@ impl Environments {
     /// All environments in the vault's database.
     #[must_use]
     pub fn new(vault: &Vault) -> Self {
-        Self { table: Arc::new(Table::new(vault, ENVIRONMENTS)), scope: Scope::All }
+        Self { table: Arc::new(SealedTable::new(vault, ENVIRONMENTS)), scope: Scope::All }
     }
 
     /// Those of them that are in a scope, too.
@@ -110,7 +111,7 @@ impl Environments {
     ) -> Result<Stretch<Environment, EnvironmentId>, StoreError> {
         let end = before.map(EnvironmentId::to_bytes);
         let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
-        let rows = self.table.rows((Bound::Unbounded, end), true, limit)?;
+        let rows = self.table.rows((Bound::Unbounded, end), Direction::Backwards, limit)?;
         let mut found = rows.iter().map(Row::parse).collect::<Result<Vec<Environment>, _>>()?;
         if found.len() < limit && before != Some(Self::DEFAULT) {
             found.push(Environment::default_one());

@@ -11,6 +11,7 @@ mod provision;
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
+use lap_store::{Direction, Table};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -23,19 +24,19 @@ use crate::{
     clock,
     id::{AgentId, RuntimeId},
     runtime::AgentSpec,
-    vault::{self, Also, Row, SealedRows, StoredTable, Table, Vault},
+    vault::{self, Also, Row, SealedTable, Vault},
 };
 
 pub use crate::vault::RowError as StoreError;
 
-const AGENTS: SealedRows = SealedRows::new("agents");
+const AGENTS: Table = Table::new("agents");
 /// Every version of every agent, by the agent's id and the version's number.
-const VERSIONS: SealedRows = SealedRows::new("agent_versions");
-const ENVIRONMENTS: SealedRows = SealedRows::new("environments");
-const PROVISIONS: SealedRows = SealedRows::new("provisions");
+const VERSIONS: Table = Table::new("agent_versions");
+const ENVIRONMENTS: Table = Table::new("environments");
+const PROVISIONS: Table = Table::new("provisions");
 
 /// What this module has in `vault.redb`, for a backup.
-pub(crate) static TABLES: &[&dyn StoredTable] = &[&AGENTS, &VERSIONS, &ENVIRONMENTS, &PROVISIONS];
+pub(crate) static TABLES: &[Table] = &[AGENTS, VERSIONS, ENVIRONMENTS, PROVISIONS];
 
 /// The model of an agent whose owner names none.
 pub const MODEL: &str = "claude-sonnet-4-6";
@@ -254,8 +255,8 @@ pub fn verify(vault: &Vault) -> Result<(), StoreError> {
 /// The agents in a scope: for whoever has this handle there are no others. Clones share everything.
 #[derive(Clone)]
 pub struct Agents {
-    table: Arc<Table>,
-    versions: Arc<Table>,
+    table: Arc<SealedTable>,
+    versions: Arc<SealedTable>,
     scope: Scope,
 }
 
@@ -285,7 +286,7 @@ impl Agents {
     /// All agents in the vault's database.
     #[must_use]
     pub fn new(vault: &Vault) -> Self {
-        let table = |definition| Arc::new(Table::new(vault, definition));
+        let table = |table| Arc::new(SealedTable::new(vault, table));
         Self { table: table(AGENTS), versions: table(VERSIONS), scope: Scope::All }
     }
 
@@ -335,7 +336,7 @@ impl Agents {
         // Ids sort by the time they were made, and the rows by their ids.
         let start = after.map(AgentId::to_bytes);
         let start = start.as_ref().map_or(Bound::Unbounded, |start| Bound::Excluded(&start[..]));
-        self.stretch(&self.table.rows((start, Bound::Unbounded), false, limit)?, limit)
+        self.stretch(&self.table.rows((start, Bound::Unbounded), Direction::Forwards, limit)?, limit)
     }
 
     /// Agents, the latest made first, from the one made before `before`; at most `limit` are looked at.
@@ -345,7 +346,7 @@ impl Agents {
     pub fn before(&self, before: Option<AgentId>, limit: usize) -> Result<Stretch<Agent, AgentId>, StoreError> {
         let end = before.map(AgentId::to_bytes);
         let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
-        self.stretch(&self.table.rows((Bound::Unbounded, end), true, limit)?, limit)
+        self.stretch(&self.table.rows((Bound::Unbounded, end), Direction::Backwards, limit)?, limit)
     }
 
     fn stretch(&self, rows: &[Row], limit: usize) -> Result<Stretch<Agent, AgentId>, StoreError> {
@@ -376,7 +377,7 @@ impl Agents {
         start.extend(0_u32.to_be_bytes());
         end.extend(before.unwrap_or(u32::MAX).to_be_bytes());
         let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
-        let rows = self.versions.rows(range, true, limit)?;
+        let rows = self.versions.rows(range, Direction::Backwards, limit)?;
         let versions = rows.iter().map(|row| Ok(of_same_owner(row.parse()?, agent)));
         let mut versions = versions.collect::<Result<Vec<_>, StoreError>>()?;
         // An agent that was made before versions were kept.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{PROVISIONS, StoreError};
 use crate::{
     id::{AgentId, ProvisionId},
-    vault::{Also, Table, Vault},
+    vault::{Also, SealedTable, Vault},
 };
 
 /// How many are kept in memory. A session that starts should not have to ask the disk.
@@ -34,7 +34,7 @@ pub struct Provisions {
 }
 
 struct Shared {
-    table: Table,
+    table: SealedTable,
     cache: Mutex<HashMap<[u8; 32], Provision>>,
 }
 
@@ -51,7 +51,7 @@ impl Provisions {
     /// The provisions in the vault's database.
     #[must_use]
     pub fn new(vault: &Vault) -> Self {
-        Self { shared: Arc::new(Shared { table: Table::new(vault, PROVISIONS), cache: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { table: SealedTable::new(vault, PROVISIONS), cache: Mutex::default() }) }
     }
 
     /// What was made of what `key` stands for.

@@ -16,11 +16,12 @@ use std::{
     io::{self, BufReader, Read, Write},
 };
 
+use lap_store::copy::Item;
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 
 use crate::{
     clock,
-    vault::{self, Item, StoreFile},
+    vault::{self, StoreFile},
 };
 
 const MAGIC: &[u8; 8] = b"lap-back";

@@ -15,13 +15,12 @@ mod format;
 mod restore;
 mod spool;
 
-use crate::{
-    agents, registry,
-    vault::{CLIENT_KEY_TABLES, StoredTable},
-};
+use lap_store::Table;
+
+use crate::{agents, registry, vault::CLIENT_KEY_TABLES};
 
 /// What is in the vault's file beside credentials.
-static IN_VAULT: &[&[&dyn StoredTable]] = &[agents::TABLES, registry::TABLES, CLIENT_KEY_TABLES];
+static IN_VAULT: &[&[Table]] = &[agents::TABLES, registry::TABLES, CLIENT_KEY_TABLES];
 
 pub use self::{
     format::{Contents, FormatError, check},

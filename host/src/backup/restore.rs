@@ -12,12 +12,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lap_store::copy::FillError;
+
 use super::format::{self, Contents, FormatError, Part};
 use crate::{
     agents,
     events::{self, Counts, EventLog},
     registry,
-    vault::{FillError, KeyFileError, OpenError, Vault, VaultKey, load_key_file, verify_client_keys},
+    vault::{KeyFileError, OpenError, Vault, VaultKey, load_key_file, verify_client_keys},
 };
 
 const EVENTS_FILE: &str = "events.redb";
@@ -273,6 +275,7 @@ impl Drop for Begun<'_> {
 mod tests {
     use std::io::Read;
 
+    use lap_store::copy::Item;
     use tempfile::TempDir;
 
     use super::{
@@ -282,7 +285,7 @@ mod tests {
     use crate::{
         events::{Draft, Record},
         id::SessionId,
-        vault::{Item, generate_key_file},
+        vault::generate_key_file,
     };
 
     /// A directory with a key, and the bytes of a backup of a session of three events.

@@ -16,6 +16,7 @@ use std::{
     },
 };
 
+use lap_store::copy::CopyError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::format::{Head, Part, Writer};
@@ -23,7 +24,7 @@ use crate::{
     clock,
     disk::{Disk, Seen},
     events::EventLog,
-    vault::{CopyError, StoreFile, Vault},
+    vault::{StoreFile, Vault},
 };
 
 /// How much is written between two looks at what is free.

@@ -7,8 +7,6 @@
 //!
 //! Must not know what is stored.
 
-mod overlay;
-
 use std::{
     fmt,
     fs::OpenOptions,
@@ -19,8 +17,6 @@ use std::{
 };
 
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
-
-pub(crate) use self::overlay::Overlay;
 
 /// How often it is looked while there is room, and while there is little.
 const LOOK: Duration = Duration::from_secs(1);

@@ -134,11 +134,7 @@ pub(super) fn spawn(
         journal: VecDeque::new(),
         doomed: doomed.into(),
     };
-    #[cfg(test)]
-    let forgetful = table::FORGETFUL.get();
     let run = move || {
-        #[cfg(test)]
-        table::FORGETFUL.set(forgetful);
         let shared = committer.shared.clone();
         // The database panics over some files that something else has written to.
         if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| committer.run(&ops))) {
@@ -212,7 +208,7 @@ impl Committer {
             true => Err(()),
             // Writes that were refused, and time that has passed.
             false if changes.is_empty() => Ok(table::Written::default()),
-            false => table::write(&shared.db, &changes).map_err(|error| report(&error)),
+            false => table::write(&shared.store, &changes).map_err(|error| report(&error)),
         };
         match result {
             Ok(written) => {
@@ -332,7 +328,7 @@ impl Committer {
     }
 }
 
-fn report(error: &table::DatabaseError) {
+fn report(error: &lap_store::Error) {
     tracing::error!(error = %error, "a commit to the event log failed; the log takes no more writes until a restart");
 }
 

@@ -39,7 +39,8 @@ use std::{
 };
 
 use lap_seal::{Sealer, StreamKey};
-use redb::Database;
+pub use lap_store::Limit;
+use lap_store::Store;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 #[cfg(any(test, feature = "fuzz"))]
@@ -49,7 +50,7 @@ pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
     reservation::{Receipt, Reservation, ReservationKey, Reservations, ReserveError, Stage},
-    table::{Counts, Limit, Moment, Record, Run, Span, StartError, VerifyError},
+    table::{Counts, Moment, Record, Run, Span, StartError, VerifyError},
 };
 use crate::id::SessionId;
 
@@ -79,7 +80,7 @@ pub enum AppendError {
 pub enum ReadError {
     /// The database cannot be read.
     #[error("the event log cannot be read")]
-    Database(#[from] redb::Error),
+    Database(#[from] lap_store::Error),
     /// What the database holds is not what was written.
     #[error("a record of session {session} is damaged")]
     Damaged {
@@ -106,7 +107,7 @@ pub struct EventLog {
 }
 
 struct Shared {
-    db: Database,
+    store: Store,
     sealer: Sealer,
     channels: Mutex<HashMap<SessionId, Weak<Channel>>>,
     opened: Mutex<Opened>,
@@ -168,12 +169,12 @@ impl EventLog {
         Self::start(table::open_frozen(path)?, sealer, JournalLimits::NORMAL, true)
     }
 
-    fn start(db: Database, sealer: Sealer, limits: JournalLimits, frozen: bool) -> Result<Self, StartError> {
-        let next_commit = table::settle_journal(&db)?;
-        let doomed = table::doomed(&db)?;
+    fn start(store: Store, sealer: Sealer, limits: JournalLimits, frozen: bool) -> Result<Self, StartError> {
+        let next_commit = table::settle_journal(&store)?;
+        let doomed = table::doomed(&store)?;
         let (queue, ops) = mpsc::channel();
         let shared = Arc::new(Shared {
-            db,
+            store,
             sealer,
             channels: Mutex::default(),
             opened: Mutex::default(),
@@ -235,7 +236,7 @@ impl EventLog {
     /// # Errors
     /// When the log cannot be read.
     pub fn session_count(&self) -> Result<u64, ReadError> {
-        table::session_count(&self.shared.db)
+        table::session_count(&self.shared.store)
     }
 
     /// The sessions whose last record said that they were not settled. Costs as much as there are of them, however large
@@ -244,7 +245,7 @@ impl EventLog {
     /// # Errors
     /// When they cannot be read.
     pub fn unsettled(&self) -> Result<Vec<SessionId>, ReadError> {
-        table::unsettled(&self.shared.db)
+        table::unsettled(&self.shared.store)
     }
 
     /// Numbered user messages of a session.
@@ -323,7 +324,7 @@ impl EventLog {
             return Ok(channel);
         }
         // Without a channel nothing of the session is under way or in memory: the file knows the head.
-        let seq = table::head(&self.shared.db, session)?;
+        let seq = table::head(&self.shared.store, session)?;
         let key = self.shared.sealer.stream_key(&session.to_bytes());
         let mut channels = lock(&self.shared.channels);
         if let Some(channel) = channels.get(&session).and_then(Weak::upgrade) {
@@ -504,7 +505,7 @@ mod tests {
         let (deleted, kept) = (large(&log, 300).await, large(&log, 3).await);
         log.delete(deleted, None).await.unwrap();
         assert_eq!((log.session(deleted).unwrap(), log.session_count().unwrap()), (None, 1));
-        assert!(table::rows_of(&log.shared.db, deleted) > 0, "all of it went in one commit");
+        assert!(table::rows_of(&log.shared.store, deleted) > 0, "all of it went in one commit");
         // Its id may be used again before the last row is gone.
         let mut writer = log.writer(deleted, true).unwrap();
         assert_eq!(writer.next_seq(), 1);
@@ -528,10 +529,10 @@ mod tests {
                 opened => break opened.unwrap(),
             }
         };
-        while table::rows_of(&log.shared.db, again) > 0 {
+        while table::rows_of(&log.shared.store, again) > 0 {
             tokio::task::yield_now().await;
         }
-        assert!(table::doomed(&log.shared.db).unwrap().is_empty());
+        assert!(table::doomed(&log.shared.store).unwrap().is_empty());
         assert_eq!(log.reader(kept, true, 0).unwrap().head().seq, 3);
     }
 

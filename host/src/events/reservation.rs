@@ -6,16 +6,13 @@
 //!
 //! Must not know what a wish is, nor what is made of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Bound, sync::Arc, time::Duration};
 
 use lap_seal::{Place, Sealer};
-use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
+use lap_store::{Commit, Direction, Limit, Rows, RowsMut, Table};
 use tokio::sync::oneshot;
 
-use super::{
-    AppendError, Shared, commit,
-    table::{DatabaseError, DatabaseResult},
-};
+use super::{AppendError, Shared, commit, table::StoreResult};
 use crate::id::Reserved;
 
 /// For how long a key means the same wish.
@@ -31,9 +28,9 @@ pub type ReservationKey = [u8; 32];
 type Expiry = [u8; 40];
 
 /// The time of expiry in milliseconds (8 bytes), then digest of the wish, id and stage, sealed.
-pub(super) const RESERVATIONS: TableDefinition<'_, &ReservationKey, &[u8]> = TableDefinition::new("reservations");
+pub(super) const RESERVATIONS: Table = Table::of_32("reservations");
 /// The keys of the other table by the time when they expire.
-pub(super) const EXPIRIES: TableDefinition<'_, &Expiry, ()> = TableDefinition::new("reservation_expiries");
+pub(super) const EXPIRIES: Table = Table::set_of_40("reservation_expiries");
 
 /// Why nothing was reserved.
 #[derive(Debug, thiserror::Error)]
@@ -190,24 +187,18 @@ pub(super) enum Change {
     Fulfil(Row),
 }
 
-pub(super) fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
-    transaction.open_table(RESERVATIONS)?;
-    transaction.open_table(EXPIRIES)?;
-    Ok(())
-}
-
 /// Makes the changes. For each `Reserve` the row that was there already, or nothing when the new one was put.
-pub(super) fn write(transaction: &WriteTransaction, changes: &[Change]) -> DatabaseResult<Vec<Option<Row>>> {
+pub(super) fn write(commit: &Commit, changes: &[Change]) -> StoreResult<Vec<Option<Row>>> {
     let mut found = Vec::new();
     if changes.is_empty() {
         return Ok(found);
     }
-    let mut rows = transaction.open_table(RESERVATIONS)?;
-    let mut expiries = transaction.open_table(EXPIRIES)?;
+    let mut rows = commit.rows(RESERVATIONS)?;
+    let mut expiries = commit.rows(EXPIRIES)?;
     for change in changes {
         match change {
             Change::Reserve { row, now_ms } => {
-                let held = held(&rows, &row.key)?;
+                let held = held(&*rows, &row.key)?;
                 if let Some(held) = &held
                     && held.expires_ms > *now_ms
                 {
@@ -217,14 +208,14 @@ pub(super) fn write(transaction: &WriteTransaction, changes: &[Change]) -> Datab
                 if let Some(expired) = held {
                     expiries.remove(&expired.expiry())?;
                 }
-                put(&mut rows, row)?;
-                expiries.insert(&row.expiry(), ())?;
-                sweep(&mut rows, &mut expiries, *now_ms)?;
+                put(&mut *rows, row)?;
+                expiries.put(&row.expiry(), &[])?;
+                sweep(&mut *rows, &mut *expiries, *now_ms)?;
                 found.push(None);
             }
             Change::Fulfil(row) => {
-                if held(&rows, &row.key)?.is_some_and(|held| held.expires_ms == row.expires_ms) {
-                    put(&mut rows, row)?;
+                if held(&*rows, &row.key)?.is_some_and(|held| held.expires_ms == row.expires_ms) {
+                    put(&mut *rows, row)?;
                 }
             }
         }
@@ -232,36 +223,24 @@ pub(super) fn write(transaction: &WriteTransaction, changes: &[Change]) -> Datab
     Ok(found)
 }
 
-fn held(
-    rows: &impl ReadableTable<&'static ReservationKey, &'static [u8]>,
-    key: &ReservationKey,
-) -> DatabaseResult<Option<Row>> {
+fn held<R: Rows + ?Sized>(rows: &R, key: &ReservationKey) -> StoreResult<Option<Row>> {
     let Some(row) = rows.get(key)? else { return Ok(None) };
     // A row that is cut off never expires: taken for absent, it would let its wish be carried out again.
-    let (time, sealed) = row.value().split_first_chunk::<8>().unwrap_or((&[0xff; 8], &[]));
+    let (time, sealed) = row.split_first_chunk::<8>().unwrap_or((&[0xff; 8], &[]));
     Ok(Some(Row { key: *key, expires_ms: u64::from_be_bytes(*time), sealed: sealed.to_vec() }))
 }
 
-fn put(rows: &mut Table<'_, &'static ReservationKey, &'static [u8]>, row: &Row) -> DatabaseResult<()> {
-    let value = [&row.expires_ms.to_be_bytes()[..], &row.sealed].concat();
-    rows.insert(&row.key, value.as_slice())?;
-    Ok(())
+fn put(rows: &mut dyn RowsMut, row: &Row) -> StoreResult<()> {
+    rows.put(&row.key, &[&row.expires_ms.to_be_bytes()[..], &row.sealed].concat())
 }
 
 /// Removes a few of the rows that have expired, the oldest first.
-fn sweep(
-    rows: &mut Table<'_, &'static ReservationKey, &'static [u8]>,
-    expiries: &mut Table<'_, &'static Expiry, ()>,
-    now_ms: u64,
-) -> DatabaseResult<()> {
+fn sweep(rows: &mut dyn RowsMut, expiries: &mut dyn RowsMut, now_ms: u64) -> StoreResult<()> {
     let end = expiry(now_ms.saturating_add(1), &[0; 32]);
-    let expired = expiries.range::<&Expiry>(..&end)?.take(SWEPT);
-    let expired = expired.map(|row| Ok::<_, DatabaseError>(*row?.0.value())).collect::<Result<Vec<_>, _>>()?;
-    for expiry in expired {
+    let limit = Limit { rows: SWEPT, ..Limit::NONE };
+    for (expiry, _) in expiries.page((Bound::Unbounded, Bound::Excluded(&end)), Direction::Forwards, limit)? {
         expiries.remove(&expiry)?;
-        let mut key = [0; 32];
-        key.copy_from_slice(&expiry[8..]);
-        rows.remove(&key)?;
+        rows.remove(&expiry[8..])?;
     }
     Ok(())
 }
@@ -269,25 +248,28 @@ fn sweep(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use redb::{Database, ReadableDatabase, ReadableTableMetadata, backends::InMemoryBackend};
-
     use super::*;
+    use lap_store::Store;
 
     fn row(name: u8, expires_ms: u64) -> Row {
         Row { key: [name; 32], expires_ms, sealed: vec![name] }
     }
 
-    struct Store(Database);
+    struct Reserved {
+        store: Store,
+        _directory: tempfile::TempDir,
+    }
 
-    impl Store {
+    impl Reserved {
         fn new() -> Self {
-            Self(redb::Builder::new().create_with_backend(InMemoryBackend::new()).unwrap())
+            let directory = tempfile::tempdir().unwrap();
+            Self { store: crate::events::table::create(&directory.path().join("log")).unwrap(), _directory: directory }
         }
 
         fn write(&self, changes: &[Change]) -> Vec<Option<Row>> {
-            let transaction = self.0.begin_write().unwrap();
-            let found = write(&transaction, changes).map_err(|error| error.to_string()).unwrap();
-            transaction.commit().unwrap();
+            let commit = self.store.begin().unwrap();
+            let found = write(&commit, changes).unwrap();
+            commit.commit().unwrap();
             found
         }
 
@@ -297,22 +279,22 @@ mod tests {
 
         /// How many rows each table has.
         fn sizes(&self) -> (u64, u64) {
-            let transaction = self.0.begin_read().unwrap();
-            let rows = transaction.open_table(RESERVATIONS).unwrap().len().unwrap();
-            (rows, transaction.open_table(EXPIRIES).unwrap().len().unwrap())
+            let view = self.store.view().unwrap();
+            let count = |table| view.rows(table).unwrap().count().unwrap();
+            (count(RESERVATIONS), count(EXPIRIES))
         }
     }
 
     #[test]
     fn the_first_of_one_commit_wins() {
-        let store = Store::new();
+        let store = Reserved::new();
         let reserve = |sealed| Change::Reserve { row: Row { sealed: vec![sealed], ..row(1, 10) }, now_ms: 0 };
         assert_eq!(store.write(&[reserve(7), reserve(8)]), [None, Some(Row { sealed: vec![7], ..row(1, 10) })]);
     }
 
     #[test]
     fn a_row_counts_until_the_millisecond_in_which_it_expires() {
-        let store = Store::new();
+        let store = Reserved::new();
         assert_eq!(store.reserve(row(1, 100), 0), None);
         assert_eq!(store.reserve(row(1, 199), 99), Some(row(1, 100)));
         assert_eq!(store.reserve(row(1, 200), 100), None);
@@ -322,7 +304,7 @@ mod tests {
 
     #[test]
     fn expired_rows_go_a_few_at_a_time_and_no_others() {
-        let store = Store::new();
+        let store = Reserved::new();
         for name in 0..10 {
             store.reserve(row(name, 100 + u64::from(name)), 0);
         }
@@ -339,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_is_fulfilled_after_it_has_expired_does_not_come_back() {
-        let store = Store::new();
+        let store = Reserved::new();
         store.reserve(row(1, 100), 0);
         store.reserve(row(1, 200), 100);
         store.write(&[Change::Fulfil(Row { sealed: vec![9], ..row(1, 100) })]);

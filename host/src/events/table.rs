@@ -4,45 +4,62 @@
 mod copy;
 
 use std::{
-    fs::OpenOptions,
     io,
-    ops::Bound,
-    panic::{self, AssertUnwindSafe},
+    ops::{Bound, ControlFlow},
     path::Path,
 };
 
 use lap_seal::{Place, Sealer, StreamKey};
-use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition, TableHandle,
-    WriteTransaction, backends::FileBackend,
-};
+#[cfg(test)]
+use lap_store::Disk;
+use lap_store::{ALL, Cause, Commit, Direction, Limit, OpenError, Options, Rows, RowsMut, Store, Table, between};
 
 pub use self::copy::{Counts, Moment, VerifyError};
 use super::{ReadError, Shared, record::Batch, reservation};
-use crate::{disk::Overlay, id::SessionId};
+use crate::id::SessionId;
 
 /// The page cache. Live readers are served from memory; this is for those who read history. A backup reads all of it
 /// and fills the cache, so this is also most of what a backup adds to the memory of a host that nobody has asked yet.
 const CACHE_BYTES: usize = 24 * 1024 * 1024;
 
+/// A log of 4 GiB opens at once after a crash.
+const fn options(forgets: bool) -> Options {
+    Options { cache_bytes: CACHE_BYTES, checks_all: false, recovers_at_once: true, forgets }
+}
+
 pub(super) type Key = [u8; 24];
 
-const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
-const EVENTS: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("events");
-const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("sessions");
-const MESSAGES: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("messages");
+pub(super) const JOURNAL: Table = Table::of_u64("journal");
+pub(super) const EVENTS: Table = Table::of_24("events");
+const SESSIONS: Table = Table::of_16("sessions");
+const MESSAGES: Table = Table::of_24("messages");
 /// The index of a session's events: which of its upstream's the log has.
-const SEGMENTS: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("segments");
+const SEGMENTS: Table = Table::of_24("segments");
 /// What is large about a session and seldom changes.
-const FACTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("facts");
+const FACTS: Table = Table::of_16("facts");
 /// Sessions that are over or gone here and may go on upstream.
-const ORPHANS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("orphans");
+const ORPHANS: Table = Table::of_16("orphans");
 /// How many of those are kept in mind; the one that was made first is forgotten for one more.
 const ORPHANS_MAX: u64 = 10_000;
 /// Deleted sessions whose events are not all removed yet.
-const DOOMED: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("doomed");
+const DOOMED: Table = Table::set_of_16("doomed");
 /// The sessions that have something to do: few, however many sessions there are.
-const UNSETTLED: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("unsettled");
+const UNSETTLED: Table = Table::set_of_16("unsettled");
+
+/// Every table of `events.redb`.
+static TABLES: &[Table] = &[
+    JOURNAL,
+    EVENTS,
+    SESSIONS,
+    MESSAGES,
+    SEGMENTS,
+    FACTS,
+    ORPHANS,
+    UNSETTLED,
+    DOOMED,
+    reservation::RESERVATIONS,
+    reservation::EXPIRIES,
+];
 
 /// Why the log cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +72,7 @@ pub enum StartError {
     InUse,
     /// The database refuses the file.
     #[error("the event log cannot be read: {0}")]
-    Database(redb::Error),
+    Database(#[source] Cause),
     /// What the file holds is no log any more.
     #[error("the event log is damaged: put back a backup")]
     Damaged,
@@ -64,111 +81,62 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
-/// Any error of the database; redb has one type for each step.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub(super) struct DatabaseError(redb::Error);
-
-impl<E: Into<redb::Error>> From<E> for DatabaseError {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl From<DatabaseError> for ReadError {
-    fn from(error: DatabaseError) -> Self {
-        Self::Database(error.0)
-    }
-}
-
-impl From<DatabaseError> for StartError {
-    fn from(error: DatabaseError) -> Self {
-        match error.0 {
-            redb::Error::DatabaseAlreadyOpen => Self::InUse,
-            other => Self::Database(other),
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Io(error) => Self::Io(error),
+            OpenError::InUse => Self::InUse,
+            OpenError::Refused(cause) => Self::Database(cause),
+            OpenError::Damaged => Self::Damaged,
         }
     }
 }
 
-pub(super) type DatabaseResult<T> = Result<T, DatabaseError>;
+impl From<lap_store::Error> for StartError {
+    fn from(error: lap_store::Error) -> Self {
+        OpenError::from(error).into()
+    }
+}
 
-pub(super) fn create(path: &Path) -> Result<Database, StartError> {
+pub(super) type StoreResult<T> = Result<T, lap_store::Error>;
+
+pub(super) fn create(path: &Path) -> Result<Store, StartError> {
     with_tables(new_file(path)?)
 }
 
 #[cfg(test)]
-pub(super) fn create_on(disk: impl StorageBackend) -> Result<Database, StartError> {
-    with_tables(database_on(disk)?)
+pub(super) fn create_on(disk: impl Disk) -> Result<Store, StartError> {
+    with_tables(Store::create_on(disk, options(false))?)
 }
 
-fn with_tables(db: Database) -> Result<Database, StartError> {
-    let transaction = begin(&db)?;
-    make_tables(&transaction)?;
-    transaction.commit().map_err(DatabaseError::from)?;
-    Ok(db)
+fn with_tables(store: Store) -> Result<Store, StartError> {
+    let commit = store.begin()?;
+    make_tables(&commit)?;
+    commit.commit()?;
+    Ok(store)
 }
 
-/// A database without tables.
-fn new_file(path: &Path) -> Result<Database, StartError> {
-    let file = crate::vault::create_private_file(path)?;
-    database_on(FileBackend::new(file).map_err(DatabaseError::from)?)
+/// A store without tables.
+fn new_file(path: &Path) -> Result<Store, StartError> {
+    Ok(Store::create(crate::vault::create_private_file(path)?, options(false))?)
 }
 
-fn make_tables(transaction: &WriteTransaction) -> DatabaseResult<()> {
-    transaction.open_table(JOURNAL)?;
-    transaction.open_table(EVENTS)?;
-    transaction.open_table(SESSIONS)?;
-    transaction.open_table(MESSAGES)?;
-    transaction.open_table(SEGMENTS)?;
-    transaction.open_table(FACTS)?;
-    transaction.open_table(ORPHANS)?;
-    transaction.open_table(UNSETTLED)?;
-    transaction.open_table(DOOMED)?;
-    reservation::make_tables(transaction)
+fn make_tables(commit: &Commit) -> StoreResult<()> {
+    TABLES.iter().try_for_each(|table| commit.rows(*table).map(|_| ()))
 }
 
-pub(super) fn open(path: &Path) -> Result<Database, StartError> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    open_on(FileBackend::new(file).map_err(DatabaseError::from)?)
-}
-
-pub(super) fn open_on(disk: impl StorageBackend) -> Result<Database, StartError> {
-    // The database would make an empty file into an empty log.
-    if disk.len()? == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the event log's file is empty").into());
-    }
-    // It panics over some files that something else has written to.
-    panic::catch_unwind(AssertUnwindSafe(|| database_on(disk))).map_err(|_| StartError::Damaged)?
-}
-
-/// The log in a file that cannot be written to.
-pub(super) fn open_frozen(path: &Path) -> Result<Database, StartError> {
-    match Overlay::open(path) {
-        Ok(overlay) => open_on(overlay),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(StartError::InUse),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn database_on(disk: impl StorageBackend) -> Result<Database, StartError> {
-    Ok(redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk).map_err(DatabaseError::from)?)
-}
-
-/// Quick repair stores the allocator's state with each commit, so that a 4 GiB log opens at once after a crash.
-pub(super) fn begin(db: &Database) -> DatabaseResult<WriteTransaction> {
-    let mut transaction = db.begin_write()?;
-    transaction.set_quick_repair(true);
-    #[cfg(test)]
-    if FORGETFUL.get() {
-        transaction.set_durability(redb::Durability::None)?;
-    }
-    Ok(transaction)
+pub(super) fn open(path: &Path) -> Result<Store, StartError> {
+    Ok(Store::open(path, options(false))?)
 }
 
 #[cfg(test)]
-thread_local! {
-    /// True on threads whose commits shall not survive: the tests of crashes prove with them that they see a loss.
-    pub(super) static FORGETFUL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+pub(super) fn open_on(disk: impl Disk, forgets: bool) -> Result<Store, StartError> {
+    Ok(Store::open_on(disk, options(forgets))?)
+}
+
+/// The log in a file that cannot be written to.
+pub(super) fn open_frozen(path: &Path) -> Result<Store, StartError> {
+    Ok(Store::open_frozen(path, options(false))?)
 }
 
 /// Something that is stored with a session beside its events.
@@ -216,11 +184,10 @@ pub(super) enum SealedRecord {
 impl Record {
     /// `settled` says whether the session has nothing to do with this record.
     pub(super) fn seal(self, sealer: &Sealer, session: SessionId, settled: bool) -> SealedRecord {
-        let of_session = |table: PerSession, version, bytes: &[u8]| {
-            sealer.seal(&row_place(&table, &session.to_string()), version, bytes)
-        };
-        let numbered = |table: Numbered, number: u64, bytes: &[u8]| {
-            sealer.seal(&numbered_place(&table, &session.to_string(), &number.to_string()), 1, bytes)
+        let of_session =
+            |table: Table, version, bytes: &[u8]| sealer.seal(&row_place(table, &session.to_string()), version, bytes);
+        let numbered = |table: Table, number: u64, bytes: &[u8]| {
+            sealer.seal(&numbered_place(table, &session.to_string(), &number.to_string()), 1, bytes)
         };
         match self {
             Self::Session { version, bytes } => {
@@ -242,16 +209,13 @@ impl Record {
     }
 }
 
-/// A table with one sealed row for each session.
-type PerSession = TableDefinition<'static, &'static [u8; 16], &'static [u8]>;
-/// A table with numbered sealed rows for each session.
-type Numbered = TableDefinition<'static, &'static Key, &'static [u8]>;
-
-fn row_place<'a>(table: &'a PerSession, session: &'a str) -> Place<'a> {
+/// Where the one row of a session lies.
+fn row_place(table: Table, session: &str) -> Place<'_> {
     Place { table: table.name(), owner: "", id: session, field: "record" }
 }
 
-fn numbered_place<'a>(table: &'a Numbered, session: &'a str, number: &'a str) -> Place<'a> {
+/// Where a numbered row of a session lies.
+const fn numbered_place<'a>(table: Table, session: &'a str, number: &'a str) -> Place<'a> {
     Place { table: table.name(), owner: session, id: number, field: "record" }
 }
 
@@ -262,12 +226,15 @@ pub(super) fn key(session: SessionId, number: u64) -> Key {
     key
 }
 
-fn split_key(key: &Key) -> (SessionId, u64) {
-    let mut session = [0; 16];
-    session.copy_from_slice(&key[..16]);
-    let mut number = [0; 8];
-    number.copy_from_slice(&key[16..]);
-    (SessionId::from_bytes(session), u64::from_be_bytes(number))
+/// What a key says, which has 24 bytes.
+fn split_key(key: &[u8]) -> (SessionId, u64) {
+    let (session, number) = key.split_first_chunk().unwrap_or((&[0; 16], &[]));
+    (SessionId::from_bytes(*session), number.first_chunk().map_or(0, |number| u64::from_be_bytes(*number)))
+}
+
+/// The session of a key, which has 16 bytes.
+fn session_of(key: &[u8]) -> SessionId {
+    SessionId::from_bytes(*key.first_chunk().unwrap_or(&[0; 16]))
 }
 
 /// Some sessions in a row, by when they were made.
@@ -321,70 +288,70 @@ pub(super) struct Written {
 }
 
 /// Writes all of it or nothing.
-pub(super) fn write(db: &Database, changes: &Changes) -> DatabaseResult<Written> {
-    let transaction = begin(db)?;
+pub(super) fn write(store: &Store, changes: &Changes) -> StoreResult<Written> {
+    let commit = store.begin()?;
     let mut written = Written::default();
     for &session in &changes.cleared {
-        sweep(&transaction, session, usize::MAX)?;
+        sweep(&commit, session, usize::MAX)?;
     }
     for &session in &changes.deleted {
-        if !delete(&transaction, session)? {
+        if !delete(&commit, session)? {
             written.doomed.push(session);
         }
     }
     if let Some(session) = changes.swept {
-        written.is_swept = sweep(&transaction, session, SWEEP_ROWS)?;
+        written.is_swept = sweep(&commit, session, SWEEP_ROWS)?;
     }
     if changes.journal.is_some() || changes.journal_settled.is_some() {
-        let mut journal = transaction.open_table(JOURNAL)?;
+        let mut journal = commit.rows(JOURNAL)?;
         if let Some((number, row)) = &changes.journal {
-            journal.insert(number, row.as_slice())?;
+            journal.put(&number.to_be_bytes(), row)?;
         }
         if let Some(settled) = changes.journal_settled {
-            journal.retain_in(..=settled, |_, _| false)?;
+            let settled = settled.to_be_bytes();
+            journal.remove_span((Bound::Unbounded, Bound::Included(&settled)), usize::MAX)?;
         }
     }
     if !changes.rows.is_empty() {
-        let mut events = transaction.open_table(EVENTS)?;
+        let mut events = commit.rows(EVENTS)?;
         for (key, row) in &changes.rows {
-            events.insert(key, row.as_slice())?;
+            events.put(key, row)?;
         }
     }
-    write_records(&transaction, &changes.records)?;
-    written.found = reservation::write(&transaction, &changes.reservations)?;
-    transaction.commit()?;
+    write_records(&commit, &changes.records)?;
+    written.found = reservation::write(&commit, &changes.reservations)?;
+    commit.commit()?;
     Ok(written)
 }
 
-fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> DatabaseResult<()> {
+fn write_records(commit: &Commit, records: &[SealedRecord]) -> StoreResult<()> {
     if records.is_empty() {
         return Ok(());
     }
-    let mut sessions = transaction.open_table(SESSIONS)?;
-    let mut messages = transaction.open_table(MESSAGES)?;
-    let mut facts = transaction.open_table(FACTS)?;
-    let mut unsettled = transaction.open_table(UNSETTLED)?;
+    let mut sessions = commit.rows(SESSIONS)?;
+    let mut messages = commit.rows(MESSAGES)?;
+    let mut facts = commit.rows(FACTS)?;
+    let mut unsettled = commit.rows(UNSETTLED)?;
     for record in records {
         match record {
             SealedRecord::Session { key, sealed, settled } => {
-                sessions.insert(key, sealed.as_slice())?;
+                sessions.put(key, sealed)?;
                 // Most records change nothing here, and a page that is not touched is not written.
                 let known = unsettled.get(key)?.is_some();
                 match settled {
                     true if known => drop(unsettled.remove(key)?),
-                    false if !known => drop(unsettled.insert(key, ())?),
+                    false if !known => unsettled.put(key, &[])?,
                     true | false => {}
                 }
             }
-            SealedRecord::Facts(key, sealed) => drop(facts.insert(key, sealed.as_slice())?),
-            SealedRecord::Message(key, value) => drop(messages.insert(key, value.as_slice())?),
-            SealedRecord::Segment(key, value) => {
-                drop(transaction.open_table(SEGMENTS)?.insert(key, value.as_slice())?);
-            }
-            SealedRecord::Orphan(key, orphan) => write_orphan(transaction, key, orphan.as_deref())?,
+            SealedRecord::Facts(key, sealed) => facts.put(key, sealed)?,
+            SealedRecord::Message(key, sealed) => messages.put(key, sealed)?,
+            SealedRecord::Segment(key, sealed) => commit.rows(SEGMENTS)?.put(key, sealed)?,
+            SealedRecord::Orphan(key, orphan) => write_orphan(&mut *commit.rows(ORPHANS)?, key, orphan.as_deref())?,
             SealedRecord::OrphanAgain(key, orphan) => {
-                if transaction.open_table(ORPHANS)?.get(key)?.is_some() {
-                    write_orphan(transaction, key, Some(orphan))?;
+                let mut orphans = commit.rows(ORPHANS)?;
+                if orphans.get(key)?.is_some() {
+                    write_orphan(&mut *orphans, key, Some(orphan))?;
                 }
             }
         }
@@ -392,17 +359,14 @@ fn write_records(transaction: &WriteTransaction, records: &[SealedRecord]) -> Da
     Ok(())
 }
 
-fn write_orphan(transaction: &WriteTransaction, key: &[u8; 16], orphan: Option<&[u8]>) -> DatabaseResult<()> {
-    let mut orphans = transaction.open_table(ORPHANS)?;
-    let Some(orphan) = orphan else {
-        orphans.remove(key)?;
-        return Ok(());
-    };
-    orphans.insert(key, orphan)?;
-    while orphans.len()? > ORPHANS_MAX
-        && let Some((forgotten, _)) = orphans.pop_first()?
+fn write_orphan(orphans: &mut dyn RowsMut, key: &[u8; 16], orphan: Option<&[u8]>) -> StoreResult<()> {
+    let Some(orphan) = orphan else { return orphans.remove(key).map(|_| ()) };
+    orphans.put(key, orphan)?;
+    while orphans.count()? > ORPHANS_MAX
+        && let Some((forgotten, _)) = orphans.first(ALL)?
     {
-        let session = SessionId::from_bytes(*forgotten.value());
+        orphans.remove(&forgotten)?;
+        let session = session_of(&forgotten);
         tracing::warn!(%session, "a session that may go on upstream is not kept in mind any longer: there are too many");
     }
     Ok(())
@@ -412,86 +376,76 @@ fn write_orphan(transaction: &WriteTransaction, key: &[u8; 16], orphan: Option<&
 const SWEEP_ROWS: usize = 64;
 
 /// Deletes a session for everybody who asks for it. True when it has no rows any more; otherwise they are swept later.
-fn delete(transaction: &WriteTransaction, session: SessionId) -> DatabaseResult<bool> {
-    transaction.open_table(SESSIONS)?.remove(&session.to_bytes())?;
-    transaction.open_table(FACTS)?.remove(&session.to_bytes())?;
-    transaction.open_table(UNSETTLED)?.remove(&session.to_bytes())?;
-    let is_swept = sweep(transaction, session, SWEEP_ROWS)?;
+fn delete(commit: &Commit, session: SessionId) -> StoreResult<bool> {
+    for table in [SESSIONS, FACTS, UNSETTLED] {
+        commit.rows(table)?.remove(&session.to_bytes())?;
+    }
+    let is_swept = sweep(commit, session, SWEEP_ROWS)?;
     if !is_swept {
-        transaction.open_table(DOOMED)?.insert(&session.to_bytes(), ())?;
+        commit.rows(DOOMED)?.put(&session.to_bytes(), &[])?;
     }
     Ok(is_swept)
 }
 
 /// Removes rows of a deleted session, at most so many. True when none is left.
-fn sweep(transaction: &WriteTransaction, session: SessionId, rows_max: usize) -> DatabaseResult<bool> {
+fn sweep(commit: &Commit, session: SessionId, rows_max: usize) -> StoreResult<bool> {
     let (first, last) = (key(session, 0), key(session, u64::MAX));
-    let mut removed = 0;
+    let mut left = rows_max;
     for table in [EVENTS, MESSAGES, SEGMENTS] {
-        for row in transaction.open_table(table)?.extract_from_if::<&Key, _>(&first..=&last, |_, _| true)? {
-            row?;
-            removed += 1;
-            if removed >= rows_max {
-                return Ok(false);
-            }
+        left -= commit.rows(table)?.remove_span(between(&first, &last), left)?;
+        if left == 0 {
+            return Ok(false);
         }
     }
-    transaction.open_table(DOOMED)?.remove(&session.to_bytes())?;
+    commit.rows(DOOMED)?.remove(&session.to_bytes())?;
     Ok(true)
 }
 
 /// Deleted sessions whose events are not all removed yet.
-pub(super) fn doomed(db: &Database) -> Result<Vec<SessionId>, StartError> {
-    let read = || -> DatabaseResult<Vec<SessionId>> {
-        let doomed = db.begin_read()?.open_table(DOOMED)?;
-        doomed.iter()?.map(|row| Ok(SessionId::from_bytes(*row?.0.value()))).collect()
-    };
-    Ok(read()?)
+pub(super) fn doomed(store: &Store) -> Result<Vec<SessionId>, StartError> {
+    Ok(sessions_in(store, DOOMED)?)
+}
+
+/// The sessions of a table that has no values.
+fn sessions_in(store: &Store, table: Table) -> StoreResult<Vec<SessionId>> {
+    Ok(store.view()?.rows(table)?.keys(ALL)?.iter().map(|key| session_of(key)).collect())
 }
 
 /// How many rows there are of a session.
 #[cfg(test)]
-pub(super) fn rows_of(db: &Database, session: SessionId) -> usize {
-    let read = || -> DatabaseResult<usize> {
-        let (transaction, mut rows) = (db.begin_read()?, 0);
-        for table in [EVENTS, MESSAGES, SEGMENTS] {
-            let table = transaction.open_table(table)?;
-            rows += table.range::<&Key>(&key(session, 0)..=&key(session, u64::MAX))?.count();
-        }
-        Ok(rows)
+pub(super) fn rows_of(store: &Store, session: SessionId) -> usize {
+    let (first, last) = (key(session, 0), key(session, u64::MAX));
+    let read = || -> StoreResult<usize> {
+        let view = store.view()?;
+        let count = |table| Ok(view.rows(table)?.keys(between(&first, &last))?.len());
+        [EVENTS, MESSAGES, SEGMENTS].into_iter().map(count).sum()
     };
     read().unwrap_or(usize::MAX)
 }
 
 /// Moves what the journal holds into `events`, and says which number the next journal row takes.
-pub(super) fn settle_journal(db: &Database) -> Result<u64, StartError> {
-    Ok(settle(db)?)
-}
-
-fn settle(db: &Database) -> DatabaseResult<u64> {
-    let transaction = begin(db)?;
+pub(super) fn settle_journal(store: &Store) -> Result<u64, StartError> {
+    let commit = store.begin()?;
     // A store of an older version lacks the newer tables.
-    make_tables(&transaction)?;
+    make_tables(&commit)?;
     let mut last = 0;
-    {
-        let mut journal = transaction.open_table(JOURNAL)?;
-        let mut events = transaction.open_table(EVENTS)?;
-        let sessions = transaction.open_table(SESSIONS)?;
-        for row in journal.iter()? {
-            let (number, row) = row?;
-            last = number.value();
-            for (session, framed) in journaled(row.value()) {
-                let first = framed_first(framed);
-                // A deleted session's batches may still be here, and so may batches that have been moved.
-                let wanted = sessions.get(&session.to_bytes())?.is_some() && head_in(&events, session)? < first;
-                if wanted {
-                    events.insert(&key(session, first), framed)?;
-                }
+    let mut journal = commit.rows(JOURNAL)?;
+    let mut events = commit.rows(EVENTS)?;
+    let sessions = commit.rows(SESSIONS)?;
+    // The journal is small: what it may hold fits into a host's memory.
+    for (number, row) in journal.page(ALL, Direction::Forwards, Limit::NONE)? {
+        last = number.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+        for (session, framed) in journaled(&row) {
+            let first = framed_first(framed);
+            // A deleted session's batches may still be here, and so may batches that have been moved.
+            if sessions.get(&session.to_bytes())?.is_some() && head_in(&*events, session)? < first {
+                events.put(&key(session, first), framed)?;
             }
         }
-        journal.retain(|_, _| false)?;
     }
-    transaction.commit()?;
+    journal.remove_span(ALL, usize::MAX)?;
+    drop((journal, events, sessions));
+    commit.commit()?;
     Ok(last + 1)
 }
 
@@ -555,31 +509,30 @@ pub(crate) fn batches_in(row: &[u8]) -> (usize, usize) {
 }
 
 /// The seq of a session's last event in `events`; 0 when there is none.
-pub(super) fn head(db: &Database, session: SessionId) -> Result<u64, ReadError> {
-    let read = || -> DatabaseResult<u64> {
-        let transaction = db.begin_read()?;
-        // What is left of a deleted session is no part of another one under its id.
-        if transaction.open_table(DOOMED)?.get(&session.to_bytes())?.is_some() {
-            return Ok(0);
-        }
-        head_in(&transaction.open_table(EVENTS)?, session)
-    };
-    Ok(read()?)
+pub(super) fn head(store: &Store, session: SessionId) -> Result<u64, ReadError> {
+    let view = store.view()?;
+    // What is left of a deleted session is no part of another one under its id.
+    if view.rows(DOOMED)?.get(&session.to_bytes())?.is_some() {
+        return Ok(0);
+    }
+    Ok(head_in(&*view.rows(EVENTS)?, session)?)
 }
 
-fn head_in(events: &impl ReadableTable<&'static Key, &'static [u8]>, session: SessionId) -> DatabaseResult<u64> {
-    let Some(row) = events.range::<&Key>(&key(session, 0)..=&key(session, u64::MAX))?.next_back() else { return Ok(0) };
-    let (_, row) = row?;
-    let (mut rest, mut head) = (row.value(), 0);
-    while let Some(framed) = next_framed(rest) {
-        head = framed.first + u64::from(framed.count) - 1;
-        rest = framed.rest;
-    }
+fn head_in<R: Rows + ?Sized>(events: &R, session: SessionId) -> StoreResult<u64> {
+    let (first, last) = (key(session, 0), key(session, u64::MAX));
+    let mut head = 0;
+    events.scan(between(&first, &last), Direction::Backwards, &mut |_, mut row| {
+        while let Some(framed) = next_framed(row) {
+            head = framed.first + u64::from(framed.count) - 1;
+            row = framed.rest;
+        }
+        ControlFlow::Break(())
+    })?;
     Ok(head)
 }
 
 /// Batches of a session that hold events behind `after` and before `end`: from the first such, until `bytes_max` of
-/// sealed bytes have been read. Holds a read transaction only while it copies.
+/// sealed bytes have been read.
 pub(super) fn batches(
     shared: &Shared,
     session: SessionId,
@@ -587,37 +540,44 @@ pub(super) fn batches(
     (after, end): (u64, u64),
     bytes_max: usize,
 ) -> Result<Vec<Batch>, ReadError> {
-    let read = || -> DatabaseResult<Vec<(u64, u32, Vec<u8>)>> {
-        let events = shared.db.begin_read()?.open_table(EVENTS)?;
-        let wanted = key(session, after + 1);
-        // The row that holds the event behind the cursor starts at it or before it.
-        let holder = events.range::<&Key>(&key(session, 0)..=&wanted)?.next_back().transpose()?;
-        let start = holder.map_or(wanted, |(key, _)| *key.value());
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        for row in events.range::<&Key>(&start..&key(session, end))? {
-            let (_, row) = row?;
-            let mut rest = row.value();
-            while let Some(framed) = next_framed(rest) {
-                rest = framed.rest;
-                let last = framed.first + u64::from(framed.count) - 1;
-                if last > after && framed.first < end && bytes < bytes_max {
-                    bytes += framed.sealed.len();
-                    found.push((framed.first, framed.count, framed.sealed.to_vec()));
-                }
-            }
-            if bytes >= bytes_max {
-                break;
-            }
-        }
-        Ok(found)
-    };
     let damaged = || ReadError::Damaged { session };
     let mut batches = Vec::new();
-    for (first, count, sealed) in read()? {
+    for (first, count, sealed) in sealed_batches(&shared.store, session, (after, end), bytes_max)? {
         let packed = stream_key.open(first, count, &sealed).map_err(|_| damaged())?;
         batches.push(Batch::unpack(first, &packed).map_err(|_| damaged())?);
     }
     Ok(batches)
+}
+
+/// Those batches as they are stored: the seq of the first event, how many there are, and their bytes.
+fn sealed_batches(
+    store: &Store,
+    session: SessionId,
+    (after, end): (u64, u64),
+    bytes_max: usize,
+) -> StoreResult<Vec<(u64, u32, Vec<u8>)>> {
+    let events = store.view()?.rows(EVENTS)?;
+    let (first, wanted, end_key) = (key(session, 0), key(session, after + 1), key(session, end));
+    // The row that holds the event behind the cursor starts at it or before it.
+    let mut start = wanted.to_vec();
+    events.scan(between(&first, &wanted), Direction::Backwards, &mut |key, _| {
+        start = key.to_vec();
+        ControlFlow::Break(())
+    })?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    let span = (Bound::Included(&start[..]), Bound::Excluded(&end_key[..]));
+    events.scan(span, Direction::Forwards, &mut |_, mut row| {
+        while let Some(framed) = next_framed(row) {
+            row = framed.rest;
+            let last = framed.first + u64::from(framed.count) - 1;
+            if last > after && framed.first < end && bytes < bytes_max {
+                bytes += framed.sealed.len();
+                found.push((framed.first, framed.count, framed.sealed.to_vec()));
+            }
+        }
+        if bytes < bytes_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(found)
 }
 
 pub(super) fn session(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
@@ -633,39 +593,26 @@ pub(super) fn orphan(shared: &Shared, session: SessionId) -> Result<Option<Vec<u
 }
 
 /// A session's row.
-fn row(shared: &Shared, table: PerSession, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
-    let read = || -> DatabaseResult<Option<Vec<u8>>> {
-        let rows = shared.db.begin_read()?.open_table(table)?;
-        Ok(rows.get(&session.to_bytes())?.map(|value| value.value().to_vec()))
-    };
-    read()?.map(|sealed| open_row(shared, table, session, &sealed)).transpose()
+fn row(shared: &Shared, table: Table, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
+    let sealed = shared.store.view()?.rows(table)?.get(&session.to_bytes())?;
+    sealed.map(|sealed| open_row(shared, table, session, &sealed)).transpose()
 }
 
-fn open_row(shared: &Shared, table: PerSession, session: SessionId, sealed: &[u8]) -> Result<Vec<u8>, ReadError> {
-    let opened = shared.sealer.open(&row_place(&table, &session.to_string()), sealed);
+fn open_row(shared: &Shared, table: Table, session: SessionId, sealed: &[u8]) -> Result<Vec<u8>, ReadError> {
+    let opened = shared.sealer.open(&row_place(table, &session.to_string()), sealed);
     Ok(opened.map_err(|_| ReadError::Damaged { session })?.to_vec())
 }
 
 pub(super) fn sessions(shared: &Shared, span: Span, limit: usize) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
-    let read = || -> DatabaseResult<Vec<(SessionId, Vec<u8>)>> {
-        let sessions = shared.db.begin_read()?.open_table(SESSIONS)?;
-        let (start, end) = match span {
-            Span::Before(end) => (Bound::Unbounded, end.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_bytes()))),
-            Span::After(start) => {
-                (start.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_bytes())), Bound::Unbounded)
-            }
-        };
-        let mut rows = sessions.range::<&[u8; 16]>((start.as_ref(), end.as_ref()))?;
-        let mut found = Vec::new();
-        while found.len() < limit
-            && let Some(row) = if matches!(span, Span::Before(_)) { rows.next_back() } else { rows.next() }
-        {
-            let (key, value) = row?;
-            found.push((SessionId::from_bytes(*key.value()), value.value().to_vec()));
+    let limit = Limit { rows: limit, ..Limit::NONE };
+    match span {
+        Span::Before(end) => {
+            let end = end.map(SessionId::to_bytes);
+            let end = end.as_ref().map_or(Bound::Unbounded, |id| Bound::Excluded(&id[..]));
+            rows_of_sessions(shared, SESSIONS, (Bound::Unbounded, end), Direction::Backwards, limit)
         }
-        Ok(found)
-    };
-    read()?.into_iter().map(|(id, sealed)| Ok((id, open_row(shared, SESSIONS, id, &sealed)?))).collect()
+        Span::After(start) => rows_behind(shared, SESSIONS, start, limit),
+    }
 }
 
 /// Sessions that may go on upstream, by when they were made: behind `after`, at most `limit`.
@@ -674,32 +621,43 @@ pub(super) fn orphans(
     after: Option<SessionId>,
     limit: usize,
 ) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
-    let read = || -> DatabaseResult<Vec<(SessionId, Vec<u8>)>> {
-        let orphans = shared.db.begin_read()?.open_table(ORPHANS)?;
-        let after = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_bytes()));
-        let rows = orphans.range::<&[u8; 16]>((after.as_ref(), Bound::Unbounded))?.take(limit);
-        rows.map(|row| {
-            let (key, value) = row?;
-            Ok((SessionId::from_bytes(*key.value()), value.value().to_vec()))
-        })
-        .collect()
-    };
-    read()?.into_iter().map(|(id, sealed)| Ok((id, open_row(shared, ORPHANS, id, &sealed)?))).collect()
+    rows_behind(shared, ORPHANS, after, Limit { rows: limit, ..Limit::NONE })
+}
+
+fn rows_behind(
+    shared: &Shared,
+    table: Table,
+    after: Option<SessionId>,
+    limit: Limit,
+) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
+    let start = after.map(SessionId::to_bytes);
+    let start = start.as_ref().map_or(Bound::Unbounded, |id| Bound::Excluded(&id[..]));
+    rows_of_sessions(shared, table, (start, Bound::Unbounded), Direction::Forwards, limit)
+}
+
+fn rows_of_sessions(
+    shared: &Shared,
+    table: Table,
+    span: lap_store::Span<'_>,
+    direction: Direction,
+    limit: Limit,
+) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
+    let rows = shared.store.view()?.rows(table)?.page(span, direction, limit)?.into_iter();
+    rows.map(|(key, sealed)| {
+        let id = session_of(&key);
+        Ok((id, open_row(shared, table, id, &sealed)?))
+    })
+    .collect()
 }
 
 /// The table knows its length.
-pub(super) fn session_count(db: &Database) -> Result<u64, ReadError> {
-    let read = || -> DatabaseResult<u64> { Ok(db.begin_read()?.open_table(SESSIONS)?.len()?) };
-    Ok(read()?)
+pub(super) fn session_count(store: &Store) -> Result<u64, ReadError> {
+    Ok(store.view()?.rows(SESSIONS)?.count()?)
 }
 
 /// The sessions that have something to do.
-pub(super) fn unsettled(db: &Database) -> Result<Vec<SessionId>, ReadError> {
-    let read = || -> DatabaseResult<Vec<SessionId>> {
-        let unsettled = db.begin_read()?.open_table(UNSETTLED)?;
-        unsettled.iter()?.map(|row| Ok(SessionId::from_bytes(*row?.0.value()))).collect()
-    };
-    Ok(read()?)
+pub(super) fn unsettled(store: &Store) -> Result<Vec<SessionId>, ReadError> {
+    Ok(sessions_in(store, UNSETTLED)?)
 }
 
 pub(super) fn messages(
@@ -729,52 +687,32 @@ pub enum Run {
     Before(u64),
 }
 
-/// How much is read at once: never more rows, and no more once so many bytes are reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    /// Rows.
-    pub rows: usize,
-    /// The size of what is stored.
-    pub bytes: usize,
-}
-
-impl Limit {
-    /// For what is bounded otherwise.
-    pub const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
-}
-
 fn numbered(
     shared: &Shared,
-    table: Numbered,
+    table: Table,
     session: SessionId,
     run: Run,
     limit: Limit,
 ) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
-    let read = || -> DatabaseResult<Vec<(u64, Vec<u8>)>> {
-        let rows = shared.db.begin_read()?.open_table(table)?;
-        let (start, end) = match run {
-            Run::From(from) => (Bound::Included(key(session, from)), Bound::Included(key(session, u64::MAX))),
-            Run::Before(end) => (Bound::Included(key(session, 0)), Bound::Excluded(key(session, end))),
-        };
-        let mut rows = rows.range::<&Key>((start.as_ref(), end.as_ref()))?;
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        while found.len() < limit.rows
-            && bytes < limit.bytes
-            && let Some(row) = if matches!(run, Run::From(_)) { rows.next() } else { rows.next_back() }
-        {
-            let (key, value) = row?;
-            bytes += value.value().len();
-            found.push((split_key(key.value()).1, value.value().to_vec()));
+    let rows = shared.store.view()?.rows(table)?;
+    let rows = match run {
+        Run::From(from) => {
+            let (first, last) = (key(session, from), key(session, u64::MAX));
+            rows.page(between(&first, &last), Direction::Forwards, limit)?
         }
-        if matches!(run, Run::Before(_)) {
-            found.reverse();
+        Run::Before(end) => {
+            let (first, end) = (key(session, 0), key(session, end));
+            let span = (Bound::Included(&first[..]), Bound::Excluded(&end[..]));
+            let mut rows = rows.page(span, Direction::Backwards, limit)?;
+            rows.reverse();
+            rows
         }
-        Ok(found)
     };
     let owner = session.to_string();
-    let open = |(number, sealed): (u64, Vec<u8>)| {
-        let opened = shared.sealer.open(&numbered_place(&table, &owner, &number.to_string()), &sealed);
+    let open = |(key, sealed): (Vec<u8>, Vec<u8>)| {
+        let (_, number) = split_key(&key);
+        let opened = shared.sealer.open(&numbered_place(table, &owner, &number.to_string()), &sealed);
         Ok((number, opened.map_err(|_| ReadError::Damaged { session })?.to_vec()))
     };
-    read()?.into_iter().map(open).collect()
+    rows.into_iter().map(open).collect()
 }

@@ -4,24 +4,23 @@
 //! A component is cut into pieces of [`PIECE_BYTES`], so that neither the database nor a backup has to hold a large value.
 //! All of a change is one commit: a crash leaves the runtime as it was or as it becomes.
 
-use std::ops::Bound;
-
+use lap_store::{Direction, Table, between};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     id::{ComponentDigest, RuntimeId},
     runtime::Description,
     upstream::BaseUrl,
-    vault::{self, Also, Row, RowError, SealedRows, Secret, StoreError, StoredTable, Table, Vault},
+    vault::{self, Also, Row, RowError, SealedTable, Secret, StoreError, Vault},
 };
 
-const RUNTIMES: SealedRows = SealedRows::new("runtimes");
+const RUNTIMES: Table = Table::new("runtimes");
 /// Pieces of components, by the component's digest and the piece's number.
-const COMPONENTS: SealedRows = SealedRows::new("components");
-const ALIASES: SealedRows = SealedRows::new("aliases");
+const COMPONENTS: Table = Table::new("components");
+const ALIASES: Table = Table::new("aliases");
 
 /// What this module has in `vault.redb`, for a backup.
-pub(crate) static TABLES: &[&dyn StoredTable] = &[&RUNTIMES, &COMPONENTS, &ALIASES];
+pub(crate) static TABLES: &[Table] = &[RUNTIMES, COMPONENTS, ALIASES];
 
 const PIECE_BYTES: usize = 1024 * 1024;
 
@@ -75,9 +74,9 @@ pub(super) enum ComponentError {
 
 pub(super) struct Rows {
     vault: Vault,
-    runtimes: Table,
-    components: Table,
-    aliases: Table,
+    runtimes: SealedTable,
+    components: SealedTable,
+    aliases: SealedTable,
 }
 
 /// What becomes of components when a runtime's row changes.
@@ -89,7 +88,8 @@ pub(super) enum Components<'a> {
 
 impl Rows {
     pub(super) fn new(vault: &Vault) -> Self {
-        let [runtimes, components, aliases] = [RUNTIMES, COMPONENTS, ALIASES].map(|rows| Table::new(vault, rows));
+        let [runtimes, components, aliases] =
+            [RUNTIMES, COMPONENTS, ALIASES].map(|table| SealedTable::new(vault, table));
         Self { vault: vault.clone(), runtimes, components, aliases }
     }
 
@@ -160,15 +160,14 @@ impl Rows {
     /// The bytes of a component, which are the ones that were added. Blocks on the disk.
     pub(super) fn component(&self, digest: ComponentDigest) -> Result<Vec<u8>, ComponentError> {
         let (first, last) = (key(digest, 0), key(digest, u32::MAX));
-        let range = (Bound::Included(&first[..]), Bound::Included(&last[..]));
-        let pieces = self.components.rows(range, false, usize::MAX)?;
+        let pieces = self.components.rows(between(&first, &last), Direction::Forwards, usize::MAX)?;
         let bytes: Vec<u8> = pieces.iter().flat_map(Row::bytes).copied().collect();
         let found = ComponentDigest::of(&bytes);
         if found == digest { Ok(bytes) } else { Err(ComponentError::Other(found)) }
     }
 }
 
-fn named<T: DeserializeOwned>(table: &Table) -> Result<Vec<Named<T>>, RowError> {
+fn named<T: DeserializeOwned>(table: &SealedTable) -> Result<Vec<Named<T>>, RowError> {
     let named = table.each()?.into_iter().filter_map(|(key, row)| {
         // Only ids are written as keys.
         let id = str::from_utf8(&key).ok()?.parse().ok()?;

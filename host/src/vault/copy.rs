@@ -2,33 +2,35 @@
 
 use std::{fs, io, path::Path};
 
-use redb::{Database, ReadTransaction, ReadableDatabase, backends::FileBackend};
+use lap_store::{
+    Store, Table, View,
+    copy::{CopyError, Fill, FillError, Sink},
+};
 
 use super::{
-    CACHE_BYTES, CopyError, DATABASE_FILE, DEKS, Fill, FillError, META, OpenError, Vault, VaultKey, check_key,
-    create_private_file,
+    DATABASE_FILE, DEKS, META, OPTIONS, OpenError, Vault, VaultKey, check_key, create_private_file,
     credentials::CREDENTIALS,
     identity::{FILE, Identity, IdentityError},
     manifest::MANIFEST,
     private_file,
     probe::PROBES,
-    rows::{self, Sink, StoredTable},
 };
 
 /// Every table of the vault's own; those of other modules in its file are for them to name.
-static TABLES: &[&dyn StoredTable] = &[&META, &DEKS, &MANIFEST, &CREDENTIALS, &PROBES];
+static TABLES: &[Table] = &[META, DEKS, MANIFEST, CREDENTIALS, PROBES];
+
+/// Those and the tables of other modules.
+fn all_tables(others: &'static [&'static [Table]]) -> impl Iterator<Item = Table> {
+    TABLES.iter().chain(others.iter().copied().flatten()).copied()
+}
 
 /// The rows of `vault.redb` at one moment. The file cannot reuse what this sees, so it must not be kept.
-pub struct VaultMoment(ReadTransaction);
+pub struct VaultMoment(View);
 
 impl VaultMoment {
     /// Tells `to` of all rows, those of `others` in the same file too.
-    pub(crate) fn copy(
-        &self,
-        others: &'static [&'static [&'static dyn StoredTable]],
-        to: &mut Sink<'_>,
-    ) -> Result<(), CopyError> {
-        rows::copy(&self.0, TABLES.iter().chain(others.iter().copied().flatten()), to)
+    pub(crate) fn copy(&self, others: &'static [&'static [Table]], to: &mut Sink<'_>) -> Result<(), CopyError> {
+        self.0.copy(all_tables(others), to)
     }
 }
 
@@ -38,22 +40,13 @@ impl Vault {
     /// # Errors
     /// When the database cannot be read.
     pub fn moment(&self) -> Result<VaultMoment, CopyError> {
-        let transaction = self.db.begin_read().map_err(|error| CopyError::Database(Box::new(error.into())))?;
-        Ok(VaultMoment(transaction))
+        Ok(VaultMoment(self.store.view()?))
     }
 
     /// Begins a new `vault.redb`, to be filled with the rows of a copy. Without a `store.json` it is no store.
-    pub(crate) fn fill(
-        directory: &Path,
-        others: &'static [&'static [&'static dyn StoredTable]],
-    ) -> Result<Fill, FillError> {
+    pub(crate) fn fill(directory: &Path, others: &'static [&'static [Table]]) -> Result<Fill, FillError> {
         let file = create_private_file(&directory.join(DATABASE_FILE))?;
-        let make = || -> Result<Database, redb::Error> {
-            let backend = FileBackend::new(file)?;
-            Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
-        };
-        let db = make().map_err(|error| FillError::Database(Box::new(error)))?;
-        Ok(Fill::new(db, TABLES.iter().chain(others.iter().copied().flatten()).copied().collect()))
+        Ok(Fill::new(Store::create(file, OPTIONS)?, all_tables(others).collect()))
     }
 
     /// Opens a `vault.redb` beside which no `store.json` is yet, and checks every credential in it.
@@ -62,7 +55,7 @@ impl Vault {
     /// As for [`Vault::open`].
     #[allow(clippy::needless_pass_by_value, reason = "the key's memory is cleared here")]
     pub fn open_copy(directory: &Path, store: &StoreFile, key: VaultKey) -> Result<Self, OpenError> {
-        Self::open_as(directory, &store.identity, &key, |builder, file| builder.open(file))
+        Self::open_as(directory, &store.identity, &key, Store::open)
     }
 }
 

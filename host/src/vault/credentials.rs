@@ -1,12 +1,12 @@
 //! The credentials: two sealed values each, the key itself and what may be shown of it.
 
 use lap_seal::{IntegrityError, IntegrityFault, Place};
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use lap_store::{ALL, Cause, Commit, Rows, Table};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{
-    Vault, begin,
+    Vault,
     manifest::{MANIFEST, Manifest},
     note_failure, probe,
     secret::{Secret, UnusableSecret, masked},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// By runtime and field.
-pub(super) const CREDENTIALS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("credentials");
+pub(super) const CREDENTIALS: Table = Table::of_pairs("credentials");
 
 /// How many rows of this table are one credential.
 pub const CREDENTIAL_ROWS: u64 = 2;
@@ -58,15 +58,18 @@ pub enum StoreError {
     Integrity(#[from] IntegrityError),
     /// The commit failed: the change may or may not be on disk. The vault takes no more changes until it is reopened.
     #[error("the vault could not confirm the change")]
-    OutcomeUnknown(#[source] Box<redb::Error>),
+    OutcomeUnknown(#[source] Cause),
     /// The database refuses. Nothing was stored.
     #[error("the vault cannot be read")]
-    Database(#[source] Box<redb::Error>),
+    Database(#[source] lap_store::Error),
 }
 
-impl StoreError {
-    pub(super) fn database(error: impl Into<redb::Error>) -> Self {
-        Self::Database(Box::new(error.into()))
+impl From<lap_store::Error> for StoreError {
+    fn from(error: lap_store::Error) -> Self {
+        match error {
+            lap_store::Error::OutcomeUnknown(cause) => Self::OutcomeUnknown(cause),
+            other => Self::Database(other),
+        }
     }
 }
 
@@ -117,9 +120,13 @@ pub(super) fn place<'a>(runtime: &'a str, field: &'a str) -> Place<'a> {
     Place { table: "credentials", owner: "", id: runtime, field }
 }
 
-pub(super) fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
-    transaction.open_table(CREDENTIALS)?;
-    Ok(())
+pub(super) fn make_tables(commit: &Commit) -> Result<(), lap_store::Error> {
+    commit.rows(CREDENTIALS).map(|_| ())
+}
+
+/// The key of the row with a field of a runtime's credential.
+pub(super) fn row_key(runtime: &str, field: &str) -> Vec<u8> {
+    [runtime.as_bytes(), &[0], field.as_bytes()].concat()
 }
 
 impl Vault {
@@ -147,19 +154,18 @@ impl Vault {
     ) -> Result<Credential, StoreError> {
         let key = api_key.usable()?;
         let (masked, updated_ms) = (masked(key), clock::unix_ms());
-        self.change(|manifest, transaction| {
+        self.change(|manifest, commit| {
             let id = runtime.as_str();
             let version = manifest.put(id);
             let detail = Detail { base: base.to_string(), masked: masked.clone(), updated_ms };
-            let detail =
-                serde_json::to_vec(&detail).map_err(|error| StoreError::database(std::io::Error::from(error)))?;
-            let mut table = transaction.open_table(CREDENTIALS).map_err(StoreError::database)?;
+            let detail = serde_json::to_vec(&detail).map_err(|_| malformed(id, DETAIL))?;
+            let mut rows = commit.rows(CREDENTIALS)?;
             for (field, plain) in [(API_KEY, &pad(key)[..]), (DETAIL, &detail)] {
                 let sealed = self.sealer.seal(&place(id, field), version, plain);
-                table.insert((id, field), &sealed[..]).map_err(StoreError::database)?;
+                rows.put(&row_key(id, field), &sealed)?;
             }
-            probe::forget(transaction, runtime)?;
-            also.write(transaction)?;
+            probe::forget(commit, runtime)?;
+            also.write(commit)?;
             Ok(Credential { runtime: runtime.clone(), base: base.clone(), masked: masked.clone(), version, updated_ms })
         })
     }
@@ -174,17 +180,17 @@ impl Vault {
 
     /// The same, with something else in one commit, which happens also where there was no credential.
     pub(crate) fn remove_credential_and(&self, runtime: &RuntimeId, also: Also<'_>) -> Result<bool, StoreError> {
-        self.change(|manifest, transaction| {
-            also.write(transaction)?;
+        self.change(|manifest, commit| {
+            also.write(commit)?;
             let id = runtime.as_str();
             if !manifest.remove(id) {
                 return Ok(false);
             }
-            let mut table = transaction.open_table(CREDENTIALS).map_err(StoreError::database)?;
+            let mut rows = commit.rows(CREDENTIALS)?;
             for field in [API_KEY, DETAIL] {
-                table.remove((id, field)).map_err(StoreError::database)?;
+                rows.remove(&row_key(id, field))?;
             }
-            probe::forget(transaction, runtime)?;
+            probe::forget(commit, runtime)?;
             Ok(true)
         })
     }
@@ -246,9 +252,9 @@ impl Vault {
             // Opened only to be checked; its memory is cleared at once.
             snapshot.api_key(id, version)?;
         }
-        for row in snapshot.table.iter().map_err(StoreError::database)? {
-            let (key, _) = row.map_err(StoreError::database)?;
-            let (id, field) = key.value();
+        for key in snapshot.rows.keys(ALL)? {
+            let key = String::from_utf8_lossy(&key);
+            let (id, field) = key.split_once('\0').unwrap_or((&key, ""));
             if snapshot.manifest.version_of(id).is_none() || ![API_KEY, DETAIL].contains(&field) {
                 let record = format!("credentials/{id}/{field}");
                 return Err(IntegrityError { record, fault: IntegrityFault::Unexpected }.into());
@@ -257,42 +263,34 @@ impl Vault {
         Ok(())
     }
 
-    /// One transaction: the manifest is read, changed together with the records, and written.
-    fn change<T>(
-        &self,
-        apply: impl FnOnce(&mut Manifest, &WriteTransaction) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    /// One commit: the manifest is read, changed together with the records, and written.
+    fn change<T>(&self, apply: impl FnOnce(&mut Manifest, &Commit) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let changed = self.try_change(apply);
         if changed.is_err() {
-            note_failure(&self.db, &self.failed);
+            note_failure(&self.store, &self.failed);
         }
         changed
     }
 
     fn try_change<T>(
         &self,
-        apply: impl FnOnce(&mut Manifest, &WriteTransaction) -> Result<T, StoreError>,
+        apply: impl FnOnce(&mut Manifest, &Commit) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let transaction = begin(&self.database()).map_err(StoreError::database)?;
-        let mut manifest = {
-            let table = transaction.open_table(MANIFEST).map_err(StoreError::database)?;
-            Manifest::read(&table, &self.sealer)?
-        };
-        let done = apply(&mut manifest, &transaction)?;
-        manifest.write(&transaction, &self.sealer).map_err(StoreError::database)?;
-        let committed = transaction.commit();
+        let commit = self.store.begin()?;
+        let mut manifest = Manifest::read(&*commit.rows(MANIFEST)?, &self.sealer)?;
+        let done = apply(&mut manifest, &commit)?;
+        manifest.write(&commit, &self.sealer)?;
+        let committed = commit.commit();
         // Behind the commit, so that whoever is woken finds the change; and also when its outcome is unknown.
         self.credential_changes.send_modify(|generation| *generation += 1);
-        committed.map_err(|error| StoreError::OutcomeUnknown(Box::new(error.into())))?;
+        committed?;
         Ok(done)
     }
 
     fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
-        let transaction = self.db.begin_read().map_err(StoreError::database)?;
-        let manifest = transaction.open_table(MANIFEST).map_err(StoreError::database)?;
-        let manifest = Manifest::read(&manifest, &self.sealer)?;
-        let table = transaction.open_table(CREDENTIALS).map_err(StoreError::database)?;
-        Ok(Snapshot { vault: self, manifest, table })
+        let view = self.store.view()?;
+        let manifest = Manifest::read(&*view.rows(MANIFEST)?, &self.sealer)?;
+        Ok(Snapshot { vault: self, manifest, rows: view.rows(CREDENTIALS)? })
     }
 }
 
@@ -300,16 +298,16 @@ impl Vault {
 struct Snapshot<'a> {
     vault: &'a Vault,
     manifest: Manifest,
-    table: redb::ReadOnlyTable<(&'static str, &'static str), &'static [u8]>,
+    rows: Box<dyn Rows>,
 }
 
 impl Snapshot<'_> {
     fn field(&self, id: &str, field: &str, version: u64) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        let Some(row) = self.table.get((id, field)).map_err(StoreError::database)? else {
+        let Some(row) = self.rows.get(&row_key(id, field))? else {
             let record = format!("credentials/{id}/{field}");
             return Err(IntegrityError { record, fault: IntegrityFault::Missing }.into());
         };
-        Ok(self.vault.sealer.open_version(&place(id, field), version, row.value())?)
+        Ok(self.vault.sealer.open_version(&place(id, field), version, &row)?)
     }
 
     fn credential(&self, runtime: &RuntimeId, version: u64) -> Result<Credential, StoreError> {

@@ -1,16 +1,16 @@
 //! The sealed list of all credentials and their versions.
 //!
 //! Sealing alone shows that a record was written here once, not that it is the latest, nor that none is missing. The
-//! list does, since it is written in the same transaction as the records.
+//! list does, since it is written in the same commit as the records.
 
 use std::collections::BTreeMap;
 
 use lap_seal::{IntegrityError, IntegrityFault, Place, Sealer, version};
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use lap_store::{Commit, Rows, Table};
 
 use super::StoreError;
 
-pub(super) const MANIFEST: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("manifest");
+pub(super) const MANIFEST: Table = Table::of_text("manifest");
 const KEY: &str = "credentials";
 const PLACE: Place<'static> = Place { table: "manifest", owner: "", id: KEY, field: "versions" };
 
@@ -32,23 +32,19 @@ struct Entry {
 
 impl Manifest {
     /// The list as the table holds it.
-    pub(super) fn read(
-        table: &impl ReadableTable<&'static str, &'static [u8]>,
-        sealer: &Sealer,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn read(rows: &dyn Rows, sealer: &Sealer) -> Result<Self, StoreError> {
         let refuse = |fault| IntegrityError { record: "manifest/credentials".to_owned(), fault };
-        let row = table.get(KEY).map_err(StoreError::database)?.ok_or_else(|| refuse(IntegrityFault::Missing))?;
-        let opened = sealer.open(&PLACE, row.value())?;
+        let row = rows.get(KEY.as_bytes())?.ok_or_else(|| refuse(IntegrityFault::Missing))?;
+        let opened = sealer.open(&PLACE, &row)?;
         let entries = serde_json::from_slice(&opened).map_err(|_| refuse(IntegrityFault::Malformed))?;
-        Ok(Self { version: version(row.value()).unwrap_or_default(), entries })
+        Ok(Self { version: version(&row).unwrap_or_default(), entries })
     }
 
     /// Writes the list, as its next version.
-    pub(super) fn write(&self, transaction: &WriteTransaction, sealer: &Sealer) -> Result<(), redb::Error> {
-        let plain = serde_json::to_vec(&self.entries).map_err(std::io::Error::from)?;
+    pub(super) fn write(&self, commit: &Commit, sealer: &Sealer) -> Result<(), lap_store::Error> {
+        let plain = serde_json::to_vec(&self.entries).map_err(|_| lap_store::Error::Malformed(MANIFEST.name()))?;
         let sealed = sealer.seal(&PLACE, self.version + 1, &plain);
-        transaction.open_table(MANIFEST)?.insert(KEY, &sealed[..])?;
-        Ok(())
+        commit.rows(MANIFEST)?.put(KEY.as_bytes(), &sealed)
     }
 
     /// The version of a credential that exists.

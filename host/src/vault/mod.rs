@@ -10,7 +10,7 @@
 //! * `secret.rs`: a credential in memory
 //! * `access/`: clients' keys, of which the store has no text
 //! * `table.rs`: sealed rows of other modules in the same file
-//! * `rows.rs`, `copy.rs`: what a backup holds, sealed as it is
+//! * `copy.rs`: what a backup holds, sealed as it is
 //!
 //! What this protects against is somebody who reads or edits the files. Putting back the whole directory of an earlier
 //! day is not found out.
@@ -23,7 +23,6 @@ mod key_file;
 mod manifest;
 mod private_file;
 mod probe;
-mod rows;
 mod secret;
 mod table;
 #[cfg(test)]
@@ -33,19 +32,17 @@ use std::{
     fmt, fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 pub use lap_seal::VaultKey;
 use lap_seal::{Algorithm, Dek, IntegrityError, Kek, KeyId, Sealer, random};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
+use lap_store::{ALL, Direction, Limit, Options, Store, Table};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub(crate) use self::{
     access::TABLES as CLIENT_KEY_TABLES,
-    rows::{StoredTable, copy as copy_rows},
-    table::{Also, Row, SealedRows, Table, verify as verify_rows},
+    table::{Also, Row, SealedTable, verify as verify_rows},
 };
 pub use self::{
     access::{Client, ClientKeys, KeyView, MintError, NewKey, SIGN_IN_FOR, Shown, verify as verify_client_keys},
@@ -57,24 +54,24 @@ pub use self::{
     key_file::{KeyFileError, generate_key_file, load_key_file},
     private_file::{create_private_file, rename_private_file},
     probe::{Finding, Probe},
-    rows::{CopyError, Fill, FillError, Item, Sink},
     secret::{Secret, UnusableSecret},
 };
 use self::{
     identity::{Identity, IdentityError},
     manifest::Manifest,
 };
-use crate::disk::Overlay;
 
 const DATABASE_FILE: &str = "vault.redb";
 /// The event log's file, which belongs to another module and never stands alone.
 const EVENTS_FILE: &str = "events.redb";
 
-const CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// A plain open would trust the pages of a file that was closed properly, and might panic later on altered ones.
+const OPTIONS: Options =
+    Options { cache_bytes: 16 * 1024 * 1024, checks_all: true, recovers_at_once: false, forgets: false };
 
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const META: Table = Table::of_text("meta");
 /// Wrapped DEKs by term. The highest term seals; the others open what they sealed.
-const DEKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("deks");
+const DEKS: Table = Table::of_u32("deks");
 
 /// In `META`: the id of the vault's key, then a known text wrapped by it.
 const KEY_CHECK: &str = "key-check";
@@ -119,7 +116,7 @@ pub enum InitError {
         /// The directory.
         path: PathBuf,
         /// What the database says.
-        source: Box<redb::Error>,
+        source: lap_store::OpenError,
     },
 }
 
@@ -170,14 +167,14 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
         /// What the database says.
-        source: Box<redb::Error>,
+        source: lap_store::OpenError,
     },
 }
 
 /// An open store. Cheap to clone; the files are closed with the last clone.
 #[derive(Clone)]
 pub struct Vault {
-    db: Arc<Database>,
+    store: Store,
     sealer: Sealer,
     key: KeyId,
     /// The generation of the credentials: how many changes this process has made to them.
@@ -190,9 +187,8 @@ pub struct Vault {
 type Failed = watch::Sender<bool>;
 
 /// Keeps in mind whether a failed write was the disk's fault, after which the database takes no more.
-fn note_failure(db: &Database, failed: &Failed) {
-    if let Err(error) = db.begin_write() {
-        let error = redb::Error::from(error);
+fn note_failure(store: &Store, failed: &Failed) {
+    if let Err(error) = store.begin() {
         tracing::error!(%error, "a change of the vault failed; it takes no more until a restart");
         failed.send_replace(true);
     }
@@ -248,12 +244,11 @@ impl Vault {
         let new = database.with_added_extension("new");
         private_file::remove_leftover(&new).map_err(io)?;
         let file = create_private_file(&new).map_err(io)?;
-        let fill = || {
-            let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(FileBackend::new(file)?)?;
-            fill(&db, &identity, key)?;
-            Ok(db.close()?)
-        };
-        fill().map_err(|source: redb::Error| InitError::Database { path: path(), source: Box::new(source) })?;
+        let fill = || -> Result<(), lap_store::OpenError> { Ok(fill(&Store::create(file, OPTIONS)?, &identity, key)?) };
+        fill().map_err(|error| match error {
+            lap_store::OpenError::Io(source) => io(source),
+            source => InitError::Database { path: path(), source },
+        })?;
         rename_private_file(&new, &database).map_err(io)?;
         // Last: with it the directory is a store.
         identity.write(directory).map_err(io)
@@ -267,7 +262,7 @@ impl Vault {
     // By value: who has opened the store needs its key no more, and dropping it clears the memory.
     #[allow(clippy::needless_pass_by_value, reason = "the key's memory is cleared here")]
     pub fn open(directory: &Path, key: VaultKey) -> Result<Self, OpenError> {
-        Self::open_in(directory, &key, |builder, file| builder.open(file))
+        Self::open_in(directory, &key, Store::open)
     }
 
     /// The same where nothing can be written: what this process changes ends with it.
@@ -276,17 +271,13 @@ impl Vault {
     /// As [`Self::open`].
     #[allow(clippy::needless_pass_by_value, reason = "the key's memory is cleared here")]
     pub fn open_frozen(directory: &Path, key: VaultKey) -> Result<Self, OpenError> {
-        Self::open_in(directory, &key, |builder, file| match Overlay::open(file) {
-            Ok(overlay) => builder.create_with_backend(overlay),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(redb::DatabaseError::DatabaseAlreadyOpen),
-            Err(error) => Err(redb::StorageError::Io(error).into()),
-        })
+        Self::open_in(directory, &key, Store::open_frozen)
     }
 
     fn open_in(
         directory: &Path,
         key: &VaultKey,
-        open: impl FnOnce(&mut redb::Builder, &Path) -> Result<Database, redb::DatabaseError>,
+        open: impl FnOnce(&Path, Options) -> Result<Store, lap_store::OpenError>,
     ) -> Result<Self, OpenError> {
         let path = || directory.to_owned();
         match Self::presence(directory).map_err(|source| OpenError::Io { path: path(), source })? {
@@ -305,28 +296,26 @@ impl Vault {
         directory: &Path,
         identity: &Identity,
         key: &VaultKey,
-        open: impl FnOnce(&mut redb::Builder, &Path) -> Result<Database, redb::DatabaseError>,
+        open: impl FnOnce(&Path, Options) -> Result<Store, lap_store::OpenError>,
     ) -> Result<Self, OpenError> {
         let path = || directory.to_owned();
         check_key(directory, identity, key)?;
-        let database = |source: redb::Error| match source {
-            redb::Error::DatabaseAlreadyOpen => OpenError::AlreadyOpen(path()),
-            other => OpenError::Database { path: path(), source: Box::new(other) },
-        };
-        let mut builder = Database::builder();
-        // A plain open trusts the pages of a file that was closed properly, and may panic on altered ones.
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let db = open(&mut builder, &directory.join(DATABASE_FILE)).map_err(|error| database(error.into()))?;
-        let sealer = read_keys(&db, identity, key).map_err(|error| match error {
-            KeysError::Database(source) => database(source),
+        let database = |source| OpenError::Database { path: path(), source };
+        let store = open(&directory.join(DATABASE_FILE), OPTIONS).map_err(|error| match error {
+            lap_store::OpenError::InUse => OpenError::AlreadyOpen(path()),
+            lap_store::OpenError::Io(source) => OpenError::Io { path: path(), source },
+            other => database(other),
+        })?;
+        let sealer = read_keys(&store, identity, key).map_err(|error| match error {
+            KeysError::Store(error) => database(error.into()),
             KeysError::WrongKey(needed) => OpenError::WrongKey { given: key.id(), needed },
             KeysError::Damaged(reason) => OpenError::Damaged { path: path(), reason },
         })?;
         let credential_changes = watch::Sender::default();
-        let vault = Self { db: Arc::new(db), sealer, key: key.id(), credential_changes, failed: Failed::default() };
+        let vault = Self { store, sealer, key: key.id(), credential_changes, failed: Failed::default() };
         vault.verify().map_err(|error| match error {
             StoreError::Integrity(source) => OpenError::Integrity { path: path(), source },
-            StoreError::Database(source) => OpenError::Database { path: path(), source },
+            StoreError::Database(error) => database(error.into()),
             other => OpenError::Damaged { path: path(), reason: other.to_string() },
         })?;
         Ok(vault)
@@ -355,11 +344,6 @@ impl Vault {
     pub fn failed(&self) -> watch::Receiver<bool> {
         self.failed.subscribe()
     }
-
-    /// The database, for tables of other modules that belong into the same file.
-    pub(crate) fn database(&self) -> Arc<Database> {
-        Arc::clone(&self.db)
-    }
 }
 
 /// Refuses a key that `store.json` does not name, before anything is opened.
@@ -375,31 +359,21 @@ fn check_key(directory: &Path, identity: &Identity, key: &VaultKey) -> Result<()
     }
 }
 
-/// Begins a write whose commit survives a crash during the commit and during the recovery after it.
-fn begin(db: &Database) -> Result<WriteTransaction, redb::Error> {
-    let mut transaction = db.begin_write()?;
-    transaction.set_two_phase_commit(true);
-    Ok(transaction)
-}
-
 /// Fills the database of a new store: key check, first DEK, empty manifest.
-fn fill(db: &Database, identity: &Identity, key: &VaultKey) -> Result<(), redb::Error> {
-    let store = identity.store();
+fn fill(store: &Store, identity: &Identity, key: &VaultKey) -> Result<(), lap_store::Error> {
+    let number = identity.store();
     let kek = key.kek();
     let mut dek = Zeroizing::new([0; 32]);
     random(&mut dek[..]);
     let term = 1;
-    let transaction = begin(db)?;
-    {
-        let check = [&key.id().to_bytes()[..], &kek.wrap(&store, KEY_CHECK.as_bytes(), KEY_CHECK_TEXT)].concat();
-        transaction.open_table(META)?.insert(KEY_CHECK, &check[..])?;
-        transaction.open_table(DEKS)?.insert(term, &kek.wrap(&store, &dek_name(term), &dek[..])[..])?;
-        let sealer = Sealer::new(store, Algorithm::preferred(), Dek::new(term, &dek), Vec::new());
-        credentials::make_tables(&transaction)?;
-        Manifest::default().write(&transaction, &sealer)?;
-    }
-    transaction.commit()?;
-    Ok(())
+    let commit = store.begin()?;
+    let check = [&key.id().to_bytes()[..], &kek.wrap(&number, KEY_CHECK.as_bytes(), KEY_CHECK_TEXT)].concat();
+    commit.rows(META)?.put(KEY_CHECK.as_bytes(), &check)?;
+    commit.rows(DEKS)?.put(&u32::to_be_bytes(term), &kek.wrap(&number, &dek_name(term), &dek[..]))?;
+    let sealer = Sealer::new(number, Algorithm::preferred(), Dek::new(term, &dek), Vec::new());
+    credentials::make_tables(&commit)?;
+    Manifest::default().write(&commit, &sealer)?;
+    commit.commit()
 }
 
 fn dek_name(term: u32) -> Vec<u8> {
@@ -409,37 +383,37 @@ fn dek_name(term: u32) -> Vec<u8> {
 enum KeysError {
     WrongKey(KeyId),
     Damaged(String),
-    Database(redb::Error),
+    Store(lap_store::Error),
 }
 
-impl<E: Into<redb::Error>> From<E> for KeysError {
-    fn from(error: E) -> Self {
-        Self::Database(error.into())
+impl From<lap_store::Error> for KeysError {
+    fn from(error: lap_store::Error) -> Self {
+        Self::Store(error)
     }
 }
 
 /// Checks the key against the database and unwraps the DEKs.
-fn read_keys(db: &Database, identity: &Identity, key: &VaultKey) -> Result<Sealer, KeysError> {
+fn read_keys(store: &Store, identity: &Identity, key: &VaultKey) -> Result<Sealer, KeysError> {
     let damaged = |reason: &str| KeysError::Damaged(reason.to_owned());
-    let store = identity.store();
+    let number = identity.store();
     let kek = key.kek();
-    let transaction = db.begin_read()?;
-    let check = transaction.open_table(META)?.get(KEY_CHECK)?.map(|value| value.value().to_vec());
+    let view = store.view()?;
+    let check = view.rows(META)?.get(KEY_CHECK.as_bytes())?;
     let check = check.ok_or_else(|| damaged("vault.redb has no key check"))?;
     let (id, wrapped) = check.split_first_chunk().ok_or_else(|| damaged("the key check is cut off"))?;
     // `store.json` names both keys while the key is changed; the database holds one of them.
     if KeyId::from_bytes(*id) != key.id() {
         return Err(KeysError::WrongKey(KeyId::from_bytes(*id)));
     }
-    kek.unwrap(&store, KEY_CHECK.as_bytes(), wrapped)
+    kek.unwrap(&number, KEY_CHECK.as_bytes(), wrapped)
         .map_err(|_| damaged("store.json and vault.redb are of different stores, or were altered"))?;
     let mut deks = Vec::new();
-    for row in transaction.open_table(DEKS)?.iter()? {
-        let (term, wrapped) = row?;
-        deks.push(unwrap_dek(&kek, &store, term.value(), wrapped.value())?);
+    for (term, wrapped) in view.rows(DEKS)?.page(ALL, Direction::Forwards, Limit::NONE)? {
+        let term = term.try_into().map_or(0, u32::from_be_bytes);
+        deks.push(unwrap_dek(&kek, &number, term, &wrapped)?);
     }
     let active = deks.pop().ok_or_else(|| damaged("vault.redb has no data key"))?;
-    Ok(Sealer::new(store, Algorithm::preferred(), active, deks))
+    Ok(Sealer::new(number, Algorithm::preferred(), active, deks))
 }
 
 fn unwrap_dek(kek: &Kek, store: &[u8; 16], term: u32, wrapped: &[u8]) -> Result<Dek, KeysError> {

@@ -1,16 +1,16 @@
 //! What came of trying a credential: kept beside it, sealed as it is, and gone with it.
 
-use redb::{TableDefinition, WriteTransaction};
+use lap_store::{Commit, Table};
 
 use super::{
     Vault,
     credentials::{Credential, StoreError},
-    table::{Also, RowError, SealedRows, Table},
+    table::{Also, RowError, SealedTable},
 };
 use crate::id::RuntimeId;
 
 /// By runtime.
-pub(super) const PROBES: SealedRows = TableDefinition::new("probes");
+pub(super) const PROBES: Table = Table::new("probes");
 
 /// What was found when a credential was tried.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -52,7 +52,7 @@ impl Vault {
     /// # Errors
     /// When the store fails.
     pub fn put_probe(&self, runtime: &RuntimeId, probe: &Probe) -> Result<(), RowError> {
-        Table::new(self, PROBES).put(runtime.as_str().as_bytes(), probe, Also::Nothing)
+        SealedTable::new(self, PROBES).put(runtime.as_str().as_bytes(), probe, Also::Nothing)
     }
 
     /// What was found last of this credential, and of no other one.
@@ -60,16 +60,15 @@ impl Vault {
     /// # Errors
     /// When the store fails.
     pub fn probe(&self, credential: &Credential) -> Result<Option<Probe>, RowError> {
-        let row = Table::new(self, PROBES).get(credential.runtime.as_str().as_bytes())?;
+        let row = SealedTable::new(self, PROBES).get(credential.runtime.as_str().as_bytes())?;
         let probe: Option<Probe> = row.map(|row| row.parse()).transpose()?;
         // One that was tried when it was replaced may be noted after that.
         Ok(probe.filter(|probe| probe.version == credential.version))
     }
 }
 
-/// Forgets what was found of a credential that goes with this transaction.
-pub(super) fn forget(transaction: &WriteTransaction, runtime: &RuntimeId) -> Result<(), StoreError> {
-    let mut probes = transaction.open_table(PROBES).map_err(StoreError::database)?;
-    probes.remove(runtime.as_str().as_bytes()).map_err(StoreError::database)?;
+/// Forgets what was found of a credential that goes with this commit.
+pub(super) fn forget(commit: &Commit, runtime: &RuntimeId) -> Result<(), StoreError> {
+    commit.rows(PROBES)?.remove(runtime.as_str().as_bytes())?;
     Ok(())
 }

@@ -1,25 +1,19 @@
 //! Sealed rows in `vault.redb`: what the modules have in common on disk that keep their things there.
 
-use std::{fmt::Write, ops::Bound, sync::Arc};
+use std::{fmt::Write, ops::ControlFlow};
 
 use lap_seal::{IntegrityError, Place, Sealer, version};
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
+use lap_store::{ALL, Cause, Commit, Direction, Limit, Rows, Span, Store, Table, between};
 use zeroize::Zeroizing;
 
 use super::{Failed, Vault, note_failure};
-
-/// The definition of a table of sealed rows, by its name.
-pub(crate) type SealedRows = TableDefinition<'static, &'static [u8], &'static [u8]>;
-
-/// Such a table at one moment.
-type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// The key of a row, and the row if it opens.
 pub(crate) type Keyed = (Vec<u8>, Result<Row, RowError>);
 
 /// Opens every row of these tables.
-pub(crate) fn verify(vault: &Vault, tables: &[SealedRows]) -> Result<(), RowError> {
-    tables.iter().try_for_each(|table| Table::new(vault, *table).verify())
+pub(crate) fn verify(vault: &Vault, tables: &[Table]) -> Result<(), RowError> {
+    tables.iter().try_for_each(|table| SealedTable::new(vault, *table).verify())
 }
 
 /// Why a row was not read or not written.
@@ -33,24 +27,27 @@ pub enum RowError {
     Malformed(String),
     /// The commit failed: the change may or may not be on disk. The store takes no more changes until it is reopened.
     #[error("the store could not confirm the change")]
-    OutcomeUnknown(#[source] Box<redb::Error>),
+    OutcomeUnknown(#[source] Cause),
     /// The database refuses. Nothing was changed.
     #[error("the store cannot be read")]
-    Database(#[source] Box<redb::Error>),
+    Database(#[source] lap_store::Error),
 }
 
-impl RowError {
-    fn database(error: impl Into<redb::Error>) -> Self {
-        Self::Database(Box::new(error.into()))
+impl From<lap_store::Error> for RowError {
+    fn from(error: lap_store::Error) -> Self {
+        match error {
+            lap_store::Error::OutcomeUnknown(cause) => Self::OutcomeUnknown(cause),
+            other => Self::Database(other),
+        }
     }
 }
 
 /// A table of sealed rows.
-pub(crate) struct Table {
-    db: Arc<Database>,
+pub(crate) struct SealedTable {
+    store: Store,
     sealer: Sealer,
     failed: Failed,
-    definition: SealedRows,
+    table: Table,
 }
 
 /// A row that is open for reading.
@@ -71,84 +68,58 @@ impl Row {
     }
 }
 
-/// What is written to another table in the same transaction.
+/// What is written to another table in the same commit.
 pub(crate) enum Also<'a> {
     Nothing,
     /// A new row.
-    Put(&'a Table, Vec<u8>, Vec<u8>),
+    Put(&'a SealedTable, Vec<u8>, Vec<u8>),
     /// The row with this key goes.
-    RemoveRow(&'a Table, Vec<u8>),
+    RemoveRow(&'a SealedTable, Vec<u8>),
     /// Every row whose key begins so goes.
-    Remove(&'a Table, Vec<u8>),
+    Remove(&'a SealedTable, Vec<u8>),
     /// All of these, in their order.
     All(Vec<Also<'a>>),
 }
 
-impl Table {
-    pub(crate) fn new(vault: &Vault, definition: SealedRows) -> Self {
-        Self { db: vault.database(), sealer: vault.sealer(), failed: vault.failed.clone(), definition }
+impl SealedTable {
+    pub(crate) fn new(vault: &Vault, table: Table) -> Self {
+        Self { store: vault.store.clone(), sealer: vault.sealer(), failed: vault.failed.clone(), table }
     }
 
-    /// The table as it is now; nothing where it was never written to.
-    fn read(&self) -> Result<Option<Rows>, RowError> {
-        let transaction = self.db.begin_read().map_err(RowError::database)?;
-        match transaction.open_table(self.definition) {
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            table => table.map(Some).map_err(RowError::database),
-        }
+    /// The rows as they are now.
+    fn stored(&self) -> Result<Box<dyn Rows>, RowError> {
+        Ok(self.store.view()?.rows(self.table)?)
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Row>, RowError> {
-        let Some(table) = self.read()? else { return Ok(None) };
-        let row = table.get(key).map_err(RowError::database)?;
-        row.map(|sealed| self.open(key, sealed.value())).transpose()
+        self.stored()?.get(key)?.map(|sealed| self.open(key, &sealed)).transpose()
     }
 
     /// Opens every row, one after the other.
     pub(crate) fn verify(&self) -> Result<(), RowError> {
-        let Some(table) = self.read()? else { return Ok(()) };
-        for row in table.iter().map_err(RowError::database)? {
-            let (key, sealed) = row.map_err(RowError::database)?;
-            self.open(key.value(), sealed.value())?;
-        }
-        Ok(())
+        let mut verified = Ok(());
+        self.stored()?.scan(ALL, Direction::Forwards, &mut |key, sealed| {
+            verified = self.open(key, sealed).map(|_| ());
+            if verified.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        verified
     }
 
     /// Every row with its key, each opened for itself: one that is damaged hides no other.
     pub(crate) fn each(&self) -> Result<Vec<Keyed>, RowError> {
-        let Some(table) = self.read()? else { return Ok(Vec::new()) };
-        let rows = table.iter().map_err(RowError::database)?;
-        let opened = rows.map(|row| {
-            let (key, sealed) = row.map_err(RowError::database)?;
-            Ok((key.value().to_vec(), self.open(key.value(), sealed.value())))
-        });
-        opened.collect()
+        let rows = self.stored()?.page(ALL, Direction::Forwards, Limit::NONE)?;
+        Ok(rows.into_iter().map(|(key, sealed)| (key.clone(), self.open(&key, &sealed))).collect())
     }
 
     /// The keys of all rows.
     pub(crate) fn keys(&self) -> Result<Vec<Vec<u8>>, RowError> {
-        let Some(table) = self.read()? else { return Ok(Vec::new()) };
-        let rows = table.iter().map_err(RowError::database)?;
-        rows.map(|row| row.map(|(key, _)| key.value().to_vec()).map_err(RowError::database)).collect()
+        Ok(self.stored()?.keys(ALL)?)
     }
 
-    /// The rows with keys of a range, the last first if `backwards`; at most `limit`.
-    pub(crate) fn rows(
-        &self,
-        range: (Bound<&[u8]>, Bound<&[u8]>),
-        backwards: bool,
-        limit: usize,
-    ) -> Result<Vec<Row>, RowError> {
-        let Some(table) = self.read()? else { return Ok(Vec::new()) };
-        let mut rows = table.range::<&[u8]>(range).map_err(RowError::database)?;
-        let mut found = Vec::new();
-        while found.len() < limit
-            && let Some(row) = if backwards { rows.next_back() } else { rows.next() }
-        {
-            let (key, sealed) = row.map_err(RowError::database)?;
-            found.push(self.open(key.value(), sealed.value())?);
-        }
-        Ok(found)
+    /// The rows of a span, at most `rows_max`.
+    pub(crate) fn rows(&self, span: Span<'_>, direction: Direction, rows_max: usize) -> Result<Vec<Row>, RowError> {
+        let rows = self.stored()?.page(span, direction, Limit { rows: rows_max, ..Limit::NONE })?;
+        rows.into_iter().map(|(key, sealed)| self.open(&key, &sealed)).collect()
     }
 
     pub(crate) fn put(&self, key: &[u8], value: &impl serde::Serialize, also: Also<'_>) -> Result<(), RowError> {
@@ -184,13 +155,10 @@ impl Table {
 
     /// Removes a row, which need not be one that opens; false when there was none.
     pub(crate) fn remove(&self, key: &[u8], also: Also<'_>) -> Result<bool, RowError> {
-        let removed = self.transact(|transaction| {
-            let mut table = transaction.open_table(self.definition).map_err(RowError::database)?;
-            let removed = table.remove(key).map_err(RowError::database)?.is_some();
-            // What else is written may be of the same table.
-            drop(table);
+        let removed = self.transact(|commit| {
+            let removed = commit.rows(self.table)?.remove(key)?;
             if removed {
-                also.write(transaction)?;
+                also.write(commit)?;
             }
             Ok::<_, RowError>(removed.then_some(()))
         });
@@ -203,42 +171,37 @@ impl Table {
         key: &[u8],
         decide: impl FnOnce(Option<Row>) -> Result<Option<(Vec<u8>, Also<'a>, T)>, E>,
     ) -> Result<Option<T>, E> {
-        self.transact(|transaction| {
-            let mut table = transaction.open_table(self.definition).map_err(RowError::database)?;
-            let sealed = table.get(key).map_err(RowError::database)?.map(|row| row.value().to_vec());
+        self.transact(|commit| {
+            let sealed = commit.rows(self.table).and_then(|rows| rows.get(key)).map_err(RowError::from)?;
             let version = sealed.as_deref().and_then(version).unwrap_or(0) + 1;
             let row = sealed.map(|sealed| self.open(key, &sealed)).transpose()?;
             let Some((plain, also, done)) = decide(row)? else { return Ok(None) };
             let sealed = self.sealer.seal(&self.place(&hex(key)), version, &plain);
-            table.insert(key, &sealed[..]).map_err(RowError::database)?;
-            // What else is written may be of the same table.
-            drop(table);
-            also.write(transaction)?;
+            commit.rows(self.table).and_then(|mut rows| rows.put(key, &sealed)).map_err(RowError::from)?;
+            also.write(commit)?;
             Ok(Some(done))
         })
     }
 
-    /// One write transaction, which is given up when `work` fails or has nothing to write.
+    /// One commit, which is given up when `work` fails or has nothing to write.
     fn transact<T, E: From<RowError>>(
         &self,
-        work: impl FnOnce(&redb::WriteTransaction) -> Result<Option<T>, E>,
+        work: impl FnOnce(&Commit) -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
         let done = self.try_transact(work);
         if done.is_err() {
-            note_failure(&self.db, &self.failed);
+            note_failure(&self.store, &self.failed);
         }
         done
     }
 
     fn try_transact<T, E: From<RowError>>(
         &self,
-        work: impl FnOnce(&redb::WriteTransaction) -> Result<Option<T>, E>,
+        work: impl FnOnce(&Commit) -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
-        let mut transaction = self.db.begin_write().map_err(RowError::database)?;
-        // As for the credentials: the commit survives a crash during the recovery after it, too.
-        transaction.set_two_phase_commit(true);
-        let Some(done) = work(&transaction)? else { return Ok(None) };
-        transaction.commit().map_err(|error| RowError::OutcomeUnknown(Box::new(error.into())))?;
+        let commit = self.store.begin().map_err(RowError::from)?;
+        let Some(done) = work(&commit)? else { return Ok(None) };
+        commit.commit().map_err(RowError::from)?;
         Ok(Some(done))
     }
 
@@ -248,8 +211,8 @@ impl Table {
         Ok(Also::Put(self, key, plain))
     }
 
-    fn name(&self) -> &str {
-        self.definition.name()
+    const fn name(&self) -> &'static str {
+        self.table.name()
     }
 
     fn place<'a>(&'a self, id: &'a str) -> Place<'a> {
@@ -268,25 +231,22 @@ impl Table {
 }
 
 impl Also<'_> {
-    pub(super) fn write(self, transaction: &redb::WriteTransaction) -> Result<(), RowError> {
+    pub(super) fn write(self, commit: &Commit) -> Result<(), RowError> {
         match self {
             Also::Nothing => {}
             Also::Put(table, key, plain) => {
                 let sealed = table.sealer.seal(&table.place(&hex(&key)), 1, &plain);
-                let mut rows = transaction.open_table(table.definition).map_err(RowError::database)?;
-                rows.insert(&key[..], &sealed[..]).map_err(RowError::database)?;
+                commit.rows(table.table)?.put(&key, &sealed)?;
             }
             Also::RemoveRow(table, key) => {
-                let mut rows = transaction.open_table(table.definition).map_err(RowError::database)?;
-                rows.remove(&key[..]).map_err(RowError::database)?;
+                commit.rows(table.table)?.remove(&key)?;
             }
             Also::Remove(table, prefix) => {
                 let mut end = prefix.clone();
                 end.resize(prefix.len() + 4, 0xff);
-                let mut rows = transaction.open_table(table.definition).map_err(RowError::database)?;
-                rows.retain_in::<&[u8], _>(&prefix[..]..=&end[..], |_, _| false).map_err(RowError::database)?;
+                commit.rows(table.table)?.remove_span(between(&prefix, &end), usize::MAX)?;
             }
-            Also::All(all) => all.into_iter().try_for_each(|also| also.write(transaction))?,
+            Also::All(all) => all.into_iter().try_for_each(|also| also.write(commit))?,
         }
         Ok(())
     }

@@ -4,12 +4,15 @@
 use std::{
     collections::BTreeMap,
     fs,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lap_seal::IntegrityFault;
-use redb::{Database, TableDefinition};
+use lap_store::{ALL, Direction, RowsMut};
 
 use super::{
     credentials::{API_KEY, CREDENTIALS, DETAIL},
@@ -58,33 +61,31 @@ impl Store {
     }
 
     /// Edits the database as somebody without the key can.
-    fn edit<K: redb::Key + 'static>(
-        &self,
-        table: TableDefinition<'_, K, &'static [u8]>,
-        edit: impl FnOnce(&mut redb::Table<'_, K, &'static [u8]>),
-    ) {
-        let db = Database::open(self.path().join(DATABASE_FILE)).unwrap();
-        let transaction = db.begin_write().unwrap();
-        edit(&mut transaction.open_table(table).unwrap());
-        transaction.commit().unwrap();
+    fn edit(&self, table: Table, edit: impl FnOnce(&mut dyn RowsMut)) {
+        let commit = self.database().begin().unwrap();
+        edit(&mut *commit.rows(table).unwrap());
+        commit.commit().unwrap();
+    }
+
+    fn database(&self) -> lap_store::Store {
+        lap_store::Store::open(&self.path().join(DATABASE_FILE), OPTIONS).unwrap()
     }
 
     fn rows(&self) -> BTreeMap<(String, String), Vec<u8>> {
-        let db = Database::open(self.path().join(DATABASE_FILE)).unwrap();
-        let table = db.begin_read().unwrap().open_table(CREDENTIALS).unwrap();
-        let rows = table.iter().unwrap().map(|row| {
-            let (key, value) = row.unwrap();
-            let (id, field) = key.value();
-            ((id.to_owned(), field.to_owned()), value.value().to_vec())
+        let rows = self.database().view().unwrap().rows(CREDENTIALS).unwrap();
+        let rows = rows.page(ALL, Direction::Forwards, Limit::NONE).unwrap().into_iter().map(|(key, value)| {
+            let key = String::from_utf8(key).unwrap();
+            let (id, field) = key.split_once('\0').unwrap();
+            ((id.to_owned(), field.to_owned()), value)
         });
         rows.collect()
     }
 
     fn write(&self, rows: &BTreeMap<(String, String), Vec<u8>>) {
         self.edit(CREDENTIALS, |table| {
-            table.retain(|_, _| false).unwrap();
+            table.remove_span(ALL, usize::MAX).unwrap();
             for ((id, field), sealed) in rows {
-                table.insert((id.as_str(), field.as_str()), &sealed[..]).unwrap();
+                table.put(&credentials::row_key(id, field), sealed).unwrap();
             }
         });
     }
@@ -228,12 +229,11 @@ fn a_record_that_is_put_back_under_an_open_vault_is_not_handed_out() {
     let first = store.rows();
     store.put("claude", "key-number-2");
     let vault = store.open();
-    let transaction = vault.database().begin_write().unwrap();
+    let commit = vault.store.begin().unwrap();
     for ((id, field), sealed) in &first {
-        let mut table = transaction.open_table(CREDENTIALS).unwrap();
-        table.insert((id.as_str(), field.as_str()), &sealed[..]).unwrap();
+        commit.rows(CREDENTIALS).unwrap().put(&credentials::row_key(id, field), sealed).unwrap();
     }
-    transaction.commit().unwrap();
+    commit.commit().unwrap();
     let stale = |error: &StoreError| matches!(error, StoreError::Integrity(error) if error.fault == IntegrityFault::Stale { stored: 1, listed: 2 });
     assert!(stale(&vault.credential(&runtime("claude")).unwrap_err()));
     assert!(stale(&vault.credentials().unwrap_err()));
@@ -255,7 +255,7 @@ fn a_removed_or_revived_record_keeps_the_store_closed() {
     assert!(store.open().remove_credential(&runtime("claude")).unwrap());
     store.write(&rows);
     assert_eq!(store.fault().fault, IntegrityFault::Unexpected);
-    store.edit(manifest::MANIFEST, |table| table.retain(|_, _| false).unwrap());
+    store.edit(manifest::MANIFEST, |table| assert_eq!(table.remove_span(ALL, usize::MAX).unwrap(), 1));
     let error = store.fault();
     assert_eq!((error.record.as_str(), error.fault), ("manifest/credentials", IntegrityFault::Missing));
 }
@@ -309,13 +309,14 @@ fn altered_data_keys_and_key_checks_are_refused() {
         };
         if table == "deks" {
             store.edit(DEKS, |deks| {
-                let altered = flip(deks.get(1).unwrap().unwrap().value());
-                deks.insert(1, &altered[..]).unwrap();
+                let term = u32::to_be_bytes(1);
+                let altered = flip(&deks.get(&term).unwrap().unwrap());
+                deks.put(&term, &altered).unwrap();
             });
         } else {
             store.edit(META, |meta| {
-                let altered = flip(meta.get(KEY_CHECK).unwrap().unwrap().value());
-                meta.insert(KEY_CHECK, &altered[..]).unwrap();
+                let altered = flip(&meta.get(KEY_CHECK.as_bytes()).unwrap().unwrap());
+                meta.put(KEY_CHECK.as_bytes(), &altered).unwrap();
             });
         }
         assert!(matches!(store.try_open(), Err(OpenError::Damaged { .. })), "{table} {byte}");
@@ -435,48 +436,50 @@ fn the_length_of_a_credential_shows_only_in_steps() {
 }
 
 /// A disk in memory that fails every sync once it is told to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Disk {
-    inner: redb::backends::InMemoryBackend,
+    content: Mutex<Vec<u8>>,
     fails: Arc<AtomicBool>,
 }
 
-impl redb::StorageBackend for Disk {
-    fn len(&self) -> Result<u64, io::Error> {
-        self.inner.len()
+impl lap_store::Disk for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.content.lock().unwrap().len() as u64)
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.inner.read(offset, out)
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let at = usize::try_from(offset).unwrap();
+        into.copy_from_slice(&self.content.lock().unwrap()[at..at + into.len()]);
+        Ok(())
     }
 
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.inner.set_len(len)
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.content.lock().unwrap().resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
     }
 
-    fn sync_data(&self) -> Result<(), io::Error> {
-        if self.fails.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the disk is gone"));
-        }
-        self.inner.sync_data()
+    fn sync(&self) -> io::Result<()> {
+        if self.fails.load(Ordering::Relaxed) { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        self.inner.write(offset, data)
+    fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+        let at = usize::try_from(offset).unwrap();
+        self.content.lock().unwrap()[at..at + from.len()].copy_from_slice(from);
+        Ok(())
     }
 }
 
 #[test]
 fn a_failed_commit_is_an_unknown_outcome_and_the_last_change() {
     let fails = Arc::new(AtomicBool::new(false));
-    let disk = Disk { inner: redb::backends::InMemoryBackend::new(), fails: Arc::clone(&fails) };
-    let db = Database::builder().create_with_backend(disk).unwrap();
+    let disk = Disk { fails: Arc::clone(&fails), ..Disk::default() };
+    let store = lap_store::Store::create_on(disk, OPTIONS).unwrap();
     let key = VaultKey::generate();
     let identity = Identity::fresh(key.id());
-    fill(&db, &identity, &key).unwrap();
-    let Ok(sealer) = read_keys(&db, &identity, &key) else { unreachable!("it was just written") };
+    fill(&store, &identity, &key).unwrap();
+    let Ok(sealer) = read_keys(&store, &identity, &key) else { unreachable!("it was just written") };
     let credential_changes = watch::Sender::default();
-    let vault = Vault { db: Arc::new(db), sealer, key: key.id(), credential_changes, failed: watch::Sender::default() };
+    let vault = Vault { store, sealer, key: key.id(), credential_changes, failed: watch::Sender::default() };
     let put = || vault.put_credential(&runtime("claude"), secret(KEY), "https://api.example.com".parse().unwrap());
     let changes = vault.credential_changes();
     assert_eq!(put().unwrap().version, 1);

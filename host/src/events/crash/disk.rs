@@ -7,8 +7,6 @@ use std::{
     time::Duration,
 };
 
-use redb::StorageBackend;
-
 /// A call that changes what the disk holds, or makes it durable.
 pub(super) enum Call {
     Write {
@@ -218,19 +216,19 @@ impl fmt::Debug for Disk {
     }
 }
 
-impl StorageBackend for Disk {
+impl lap_store::Disk for Disk {
     fn len(&self) -> io::Result<u64> {
         let (state, failure) = self.count(self.state())?;
         failure.map_or(Ok(state.content.len() as u64), |failure| Err(error(failure)))
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let (state, failure) = self.count(self.state())?;
         if let Some(failure) = failure {
             return Err(error(failure));
         }
         let at = usize::try_from(offset).unwrap();
-        out.copy_from_slice(state.content.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+        into.copy_from_slice(state.content.get(at..at + into.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
@@ -245,20 +243,20 @@ impl StorageBackend for Disk {
         Ok(())
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         let (mut state, failure) = self.change()?;
         state.note(if failure.is_some() { Call::FailedSync } else { Call::Sync });
         failure.map_or(Ok(()), |failure| Err(error(failure)))
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+    fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
         let (mut state, failure) = self.change()?;
         let at = usize::try_from(offset).unwrap();
         match failure {
-            None => state.write(at, data),
+            None => state.write(at, from),
             Some(failure) => {
                 if failure == Failure::Short {
-                    state.write(at, &data[..data.len() / 2])?;
+                    state.write(at, &from[..from.len() / 2])?;
                 }
                 Err(error(failure))
             }

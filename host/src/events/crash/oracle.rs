@@ -95,8 +95,8 @@ impl Oracle<'_> {
     }
 
     fn open(&self, disk: &Disk) -> Result<EventLog, Verdict> {
-        let opened =
-            table::open_on(disk.clone()).and_then(|db| EventLog::start(db, self.sealer.clone(), PATIENT, false));
+        let opened = table::open_on(disk.clone(), false)
+            .and_then(|store| EventLog::start(store, self.sealer.clone(), PATIENT, false));
         opened.map_err(|error| Verdict::Unopenable(format!("{error} ({error:?})")))
     }
 

@@ -327,6 +327,6 @@ fn a_disk_that_fails_stops_the_log_and_loses_nothing_that_was_acknowledged() {
 
 #[test]
 fn an_empty_file_does_not_become_an_empty_log() {
-    let error = table::open_on(Disk::plain(Vec::new())).unwrap_err();
+    let error = table::open_on(Disk::plain(Vec::new()), false).unwrap_err();
     assert_eq!(error.to_string(), "the event log's file cannot be opened");
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use lap_seal::Sealer;
-use redb::{ReadableDatabase, ReadableTableMetadata, TableDefinition};
+use lap_store::Store;
 use tokio::runtime::Runtime;
 
 use super::{
@@ -186,9 +186,9 @@ impl<'a> Run<'a> {
         self.ledger.begins = self.disk.position();
         self.steps(&log, STEPS)?;
         self.close(log);
-        let db = table::open_on(self.disk.clone())?;
+        let store = table::open_on(self.disk.clone(), false)?;
         self.disk.reopen();
-        let log = self.start(db)?;
+        let log = self.start(store)?;
         self.steps(&log, STEPS)?;
         self.close(log);
         Ok(())
@@ -196,12 +196,11 @@ impl<'a> Run<'a> {
 
     /// Works on a log whose commits do not survive, and never closes it: closing makes all of them durable.
     pub(super) fn forget_commits(&mut self) -> Result<(), Stop> {
-        let db = table::create_on(self.disk.clone())?;
+        drop(table::create_on(self.disk.clone())?);
+        assert!(self.disk.wait_until_closed(), "the store does not close");
+        self.disk.reopen();
         self.ledger.begins = self.disk.position();
-        table::FORGETFUL.set(true);
-        let log = self.start(db);
-        table::FORGETFUL.set(false);
-        let log = log?;
+        let log = self.start(table::open_on(self.disk.clone(), true)?)?;
         self.steps(&log, 2 * STEPS)?;
         self.disk.power_off();
         drop(log);
@@ -209,8 +208,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn start(&self, db: redb::Database) -> Result<EventLog, StartError> {
-        EventLog::start(db, self.sealer.clone(), self.limits, false)
+    fn start(&self, store: Store) -> Result<EventLog, StartError> {
+        EventLog::start(store, self.sealer.clone(), self.limits, false)
     }
 
     fn close(&self, log: EventLog) {
@@ -419,11 +418,9 @@ fn message_record(session: SessionId, number: u64) -> Record {
 
 /// `None` when the disk does not let it be read.
 fn rows_of_journal(log: &EventLog) -> Option<u64> {
-    const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
-    log.shared.db.begin_read().ok()?.open_table(JOURNAL).ok()?.len().ok()
+    log.shared.store.view().ok()?.rows(table::JOURNAL).ok()?.count().ok()
 }
 
 fn rows_of_events(log: &EventLog) -> Option<u64> {
-    const EVENTS: TableDefinition<'_, &table::Key, &[u8]> = TableDefinition::new("events");
-    log.shared.db.begin_read().ok()?.open_table(EVENTS).ok()?.len().ok()
+    log.shared.store.view().ok()?.rows(table::EVENTS).ok()?.count().ok()
 }

@@ -6,27 +6,27 @@
 use std::collections::BTreeMap;
 
 use lap_seal::{IntegrityError, IntegrityFault};
+use lap_store::Table;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::super::{
     Vault,
-    rows::StoredTable,
-    table::{self, Also, RowError, SealedRows, Table},
+    table::{self, Also, RowError, SealedTable},
 };
 use crate::{
     access::{OwnerId, Role},
     id::{ClientKeyId, Reserved},
 };
 
-const PEPPER: SealedRows = SealedRows::new("client_pepper");
-const KEYS: SealedRows = SealedRows::new("client_keys");
+const PEPPER: Table = Table::new("client_pepper");
+const KEYS: Table = Table::new("client_keys");
 /// By the key that they stand for, and an id of their own.
-const SIGN_INS: SealedRows = SealedRows::new("sign_ins");
-const USES: SealedRows = SealedRows::new("client_key_uses");
+const SIGN_INS: Table = Table::new("sign_ins");
+const USES: Table = Table::new("client_key_uses");
 
 /// What this module has in `vault.redb`, for a backup.
-pub(crate) static TABLES: &[&dyn StoredTable] = &[&PEPPER, &KEYS, &SIGN_INS, &USES];
+pub(crate) static TABLES: &[Table] = &[PEPPER, KEYS, SIGN_INS, USES];
 
 /// The key of the one row of a table that has one.
 const ONLY: &[u8] = b"1";
@@ -98,15 +98,15 @@ fn owner(of: Option<ClientKeyId>) -> [u8; 16] {
 }
 
 pub(super) struct Rows {
-    pepper: Table,
-    keys: Table,
-    sign_ins: Table,
-    uses: Table,
+    pepper: SealedTable,
+    keys: SealedTable,
+    sign_ins: SealedTable,
+    uses: SealedTable,
 }
 
 impl Rows {
     pub(super) fn new(vault: &Vault) -> Self {
-        let table = |definition| Table::new(vault, definition);
+        let table = |table| SealedTable::new(vault, table);
         Self { pepper: table(PEPPER), keys: table(KEYS), sign_ins: table(SIGN_INS), uses: table(USES) }
     }
 
@@ -187,6 +187,6 @@ fn malformed(table: &str) -> RowError {
 }
 
 #[cfg(test)]
-pub(super) const fn pepper_table() -> SealedRows {
+pub(super) const fn pepper_table() -> Table {
     PEPPER
 }

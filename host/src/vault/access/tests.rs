@@ -173,24 +173,20 @@ fn when_a_key_was_used_is_noted_beside_the_request_and_kept() {
 
 #[test]
 fn another_store_s_pepper_and_a_missing_one_let_nobody_in() {
-    use redb::ReadableDatabase;
     let (_here, mine) = vault();
     let (_there, theirs) = vault();
     for vault in [&mine, &theirs] {
         minted(&ClientKeys::open(vault, MASTER).unwrap(), Role::Member, "ann");
     }
     let table = rows::pepper_table();
-    let foreign = {
-        let rows = theirs.database().begin_read().unwrap().open_table(table).unwrap();
-        rows.get(&b"1"[..]).unwrap().unwrap().value().to_vec()
-    };
+    let foreign = theirs.store.view().unwrap().rows(table).unwrap().get(b"1").unwrap().unwrap();
     let put = |value: Option<&[u8]>| {
-        let transaction = mine.database().begin_write().unwrap();
+        let commit = mine.store.begin().unwrap();
         match value {
-            Some(value) => drop(transaction.open_table(table).unwrap().insert(&b"1"[..], value).unwrap()),
-            None => drop(transaction.open_table(table).unwrap().remove(&b"1"[..]).unwrap()),
+            Some(value) => commit.rows(table).unwrap().put(b"1", value).unwrap(),
+            None => drop(commit.rows(table).unwrap().remove(b"1").unwrap()),
         }
-        transaction.commit().unwrap();
+        commit.commit().unwrap();
     };
     put(Some(&foreign));
     assert!(matches!(ClientKeys::open(&mine, MASTER), Err(RowError::Integrity(_))));

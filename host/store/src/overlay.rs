@@ -11,14 +11,14 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use redb::StorageBackend;
+use crate::{Disk, OpenError};
 
 const BLOCK_BYTES: usize = 4096;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// Such a file.
 #[derive(Debug)]
-pub(crate) struct Overlay {
+pub struct Overlay {
     file: File,
     state: Mutex<State>,
 }
@@ -37,12 +37,12 @@ impl Overlay {
     ///
     /// # Errors
     /// When it cannot be read, or another process has it.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
         let file = File::open(path)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         let len = file.metadata()?.len();
         Ok(Self { file, state: Mutex::new(State { len, file_len: len, blocks: BTreeMap::new() }) })
@@ -80,25 +80,25 @@ fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops
     })
 }
 
-impl StorageBackend for Overlay {
-    fn len(&self) -> Result<u64, io::Error> {
+impl Disk for Overlay {
+    fn len(&self) -> io::Result<u64> {
         Ok(self.state().len)
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let state = self.state();
-        if offset.checked_add(out.len() as u64).is_none_or(|end| end > state.len) {
+        if offset.checked_add(into.len() as u64).is_none_or(|end| end > state.len) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        for (number, start, bytes) in pieces(offset, out.len()) {
+        for (number, start, bytes) in pieces(offset, into.len()) {
             let block = self.block(&state, number)?;
             let len = bytes.len();
-            out[bytes].copy_from_slice(&block[start..start + len]);
+            into[bytes].copy_from_slice(&block[start..start + len]);
         }
         Ok(())
     }
 
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+    fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state();
         if len < state.len {
             state.file_len = state.file_len.min(len);
@@ -112,18 +112,18 @@ impl StorageBackend for Overlay {
         Ok(())
     }
 
-    fn sync_data(&self) -> Result<(), io::Error> {
+    fn sync(&self) -> io::Result<()> {
         Ok(())
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+    fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        for (number, start, bytes) in pieces(offset, data.len()) {
+        for (number, start, bytes) in pieces(offset, from.len()) {
             let mut block = self.block(&state, number)?;
-            block[start..start + bytes.len()].copy_from_slice(&data[bytes]);
+            block[start..start + bytes.len()].copy_from_slice(&from[bytes]);
             state.blocks.insert(number, block);
         }
-        state.len = state.len.max(offset + data.len() as u64);
+        state.len = state.len.max(offset + from.len() as u64);
         Ok(())
     }
 }
@@ -134,6 +134,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::{Options, Store};
 
     #[test]
     fn what_is_written_is_read_again_and_the_file_stays_as_it_was() {
@@ -164,7 +165,7 @@ mod tests {
         expected.resize(30_000, 0);
         is_as_expected(&expected, "grown: what was cut off is gone");
         assert!(overlay.read(29_990, &mut [0; 11]).is_err(), "behind the end");
-        overlay.sync_data().unwrap();
+        overlay.sync().unwrap();
         drop(overlay);
         assert!(fs::read(&path).unwrap() == before);
     }
@@ -173,8 +174,9 @@ mod tests {
     fn a_file_that_another_has_open_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
-        let other = redb::Database::create(&path).unwrap();
-        assert_eq!(Overlay::open(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let options = Options { cache_bytes: 1 << 20, checks_all: false, recovers_at_once: false, forgets: false };
+        let other = Store::create(File::create_new(&path).unwrap(), options).unwrap();
+        assert!(matches!(Overlay::open(&path), Err(OpenError::InUse)));
         drop(other);
         Overlay::open(&path).unwrap();
     }
