@@ -547,8 +547,8 @@ mod tests {
             draft.push("a", r#"{"type":"a"}"#);
             let record = Record::Session { version: 1, bytes: b"{}".to_vec() };
             let mut append = Box::pin(writer.append(draft, vec![record], true));
-            // It is given to the committer, and then its driver crashes.
-            assert!(append.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            // It is given to the committer, and then its driver crashes; unless the commit is over already.
+            drop(append.as_mut().poll(&mut Context::from_waker(Waker::noop())));
             drop(append);
             drop(writer);
             let next = loop {
