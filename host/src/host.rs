@@ -29,7 +29,7 @@ use crate::{
     session::{OperatorWishes, Sessions},
     upstream::{Client, ClientError, Upstreams},
     vault::{
-        ClientKeys, InitError, KeyFileError, OpenError, Presence, RowError, Vault, VaultKey, generate_key_file,
+        ClientKeys, InitError, KeyFileError, Marks, OpenError, Presence, RowError, Vault, VaultKey, generate_key_file,
         load_key_file,
     },
 };
@@ -307,6 +307,7 @@ impl Host {
             agents: Agents::new(&vault),
             environments: Environments::new(&vault),
             reservations: log.reservations(),
+            marks: Marks::new(&vault),
             backups: Backups::new(config.data_dir, disk.clone(), log.clone(), vault.clone()),
             disk: disk.clone(),
             vault: Arc::new(vault.clone()),

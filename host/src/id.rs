@@ -48,6 +48,12 @@ impl Reserved {
         Self(self.0.wrapping_add(place as u128))
     }
 
+    /// Before all ids that are made from this millisecond on.
+    #[must_use]
+    pub fn of_ms(unix_ms: u64) -> Self {
+        Self(u128::from(unix_ms) << 80)
+    }
+
     /// The bytes that the store keeps.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {

@@ -1,22 +1,19 @@
 //! What is left of added runtimes after kills, damage and restores.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use lap_simulator::{Script, Simulator, script::Step};
-use lap_store::{ALL, Direction, Limit, Options, Store, Table};
+use lap_store::Table;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::harness::{
-    Client, MASTER_KEY, RUNTIME, UPSTREAM_KEY,
+    ANTHROPIC, Client, MASTER_KEY, RUNTIME, UPSTREAM_KEY,
     dice::Dice,
     program::{Program, ended, lap},
     simulator,
+    store::damage,
     variant::{ID, Variant},
 };
 
@@ -60,21 +57,6 @@ async fn runs(client: &Client, session: &str) {
 
 async fn detail(client: &Client) -> Value {
     client.get(&format!("/api/agent-runtimes/{ID}")).await.ok()
-}
-
-/// Changes the last byte of every row of a table, as somebody could who may write to the file.
-fn damage(vault: &Path, table: &'static str) {
-    let options = Options { cache_bytes: 1 << 20, checks_all: true, recovers_at_once: false, forgets: false };
-    let commit = Store::open(vault, options).unwrap().begin().unwrap();
-    let mut rows = commit.rows(Table::new(table)).unwrap();
-    let whole = rows.page(ALL, Direction::Forwards, Limit::NONE).unwrap();
-    assert!(!whole.is_empty());
-    for (key, mut value) in whole {
-        *value.last_mut().unwrap() ^= 1;
-        rows.put(&key, &value).unwrap();
-    }
-    drop(rows);
-    commit.commit().unwrap();
 }
 
 /// The host is killed at moments that a die chooses, while an operator adds one version after the other.
@@ -166,7 +148,7 @@ async fn a_damaged_alias_fails_and_can_be_removed_and_what_it_stood_for_runs() {
     });
     program.client.post("/api/runtime-harnesses", &alias).await.ok();
     program.terminate().await;
-    damage(&place.path("data/vault.redb"), "aliases");
+    assert!(damage(&place.path("data/vault.redb"), Table::new("aliases")) > 0);
     let program = place.serve("data").await;
     let client = &program.client;
     let broken = client.get("/api/agent-runtimes/mine").await.ok();
@@ -192,7 +174,7 @@ async fn a_damaged_runtime_is_one_that_fails_and_the_host_serves_all_others() {
     first.add(&program.client).await;
     let session = place.session(&program.client).await;
     program.terminate().await;
-    damage(&place.path("data/vault.redb"), "runtimes");
+    assert!(damage(&place.path("data/vault.redb"), Table::new("runtimes")) > 0);
 
     // Also where it is the default.
     let settings = [&place.settings("data")[..], &["--default-runtime", ID]].concat();
@@ -231,7 +213,7 @@ async fn a_component_that_was_changed_on_disk_is_never_run() {
     Variant::of(1).add(&program.client).await;
     let session = place.session(&program.client).await;
     program.terminate().await;
-    damage(&place.path("data/vault.redb"), "components");
+    assert!(damage(&place.path("data/vault.redb"), Table::new("components")) > 0);
     // What was compiled of it before would do, if it were believed.
     let program = place.serve("data").await;
     let client = &program.client;
@@ -245,4 +227,58 @@ async fn a_component_that_was_changed_on_disk_is_never_run() {
     Variant::of(2).add(client).await;
     let fresh = client.session_on(ID, &client.agent(&json!({"runtime": ID})).await, Some("hello")).await;
     runs(client, &fresh).await;
+}
+
+/// The log is put back to before it noted that a request was carried out, as a crash leaves it just behind the commit in the
+/// vault.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_keyed_request_changed_in_the_vault_is_changed_once_though_the_log_knows_nothing_of_it() {
+    let place = Place::new();
+    let log = place.path("data/events.redb");
+    let mut program = place.serve("data").await;
+    Variant::of(1).add(&program.client).await;
+    let agent = program.client.agent(&json!({"runtime": ID})).await;
+    let agent = format!("/v1/agents/{agent}");
+    let alias =
+        json!({"alias": "mine", "api_spec": ID, "api_base": place.simulator.base_url(), "api_key": UPSTREAM_KEY});
+    program.client.post("/api/runtime-harnesses", &alias).await.ok();
+    let rollback = format!("/api/agent-runtimes/{ID}/rollback");
+    let wishes = [
+        (rollback.as_str(), json!({})),
+        ("/api/runtime-harnesses", alias),
+        (agent.as_str(), json!({"version": 2, "name": "third"})),
+    ];
+    let keyed = async |program: &Program| {
+        let mut answers = Vec::new();
+        for (path, body) in &wishes {
+            let vendor_s: &[_] = if path.starts_with("/v1") { &ANTHROPIC } else { &[] };
+            let headers = [&[("idempotency-key", "once")], vendor_s].concat();
+            answers.push(program.client.send(http::Method::POST, path, &headers, Some(body.to_string())).await);
+        }
+        answers
+    };
+    // None of them can be carried out yet.
+    assert!(keyed(&program).await.iter().all(|answer| !answer.status.is_success()));
+    program.kill().await;
+    let before = fs::read(&log).unwrap();
+    program = place.serve("data").await;
+    Variant::of(2).add(&program.client).await;
+    Variant::of(3).add(&program.client).await;
+    program.client.delete("/api/runtime-harnesses/mine").await.ok();
+    let second = json!({"version": 1, "name": "second"}).to_string();
+    program.client.send(http::Method::POST, &agent, &ANTHROPIC, Some(second)).await.ok();
+    for answer in keyed(&program).await {
+        assert!(answer.status.is_success() && !answer.headers.contains_key("idempotent-replayed"), "{}", answer.text);
+    }
+    assert_eq!(detail(&program.client).await["component"], Variant::of(2).digest());
+    program.kill().await;
+    fs::write(&log, before).unwrap();
+    program = place.serve("data").await;
+    for answer in keyed(&program).await {
+        assert!(answer.status.is_success(), "{}", answer.text);
+        assert_eq!(answer.header("idempotent-replayed"), "true", "{}", answer.text);
+    }
+    assert_eq!(detail(&program.client).await["component"], Variant::of(2).digest(), "rolled back twice");
+    let named = program.client.send(http::Method::GET, &agent, &ANTHROPIC, None).await.ok();
+    assert_eq!((&named["name"], &named["version"]), (&json!("third"), &json!(3)));
 }

@@ -11,7 +11,7 @@ use crate::{
     access::{OwnerId, Scope, Stretch},
     clock,
     id::EnvironmentId,
-    vault::{Also, Row, SealedTable, Vault},
+    vault::{Also, Mark, Row, SealedTable, Vault, noted},
 };
 
 /// An environment.
@@ -52,6 +52,8 @@ pub struct Surroundings {
 pub struct Environments {
     table: Arc<SealedTable>,
     scope: Scope,
+    /// Noted with every change.
+    mark: Option<Mark>,
 }
 
 impl Environments {
@@ -62,13 +64,19 @@ impl Environments {
     /// All environments in the vault's database.
     #[must_use]
     pub fn new(vault: &Vault) -> Self {
-        Self { table: Arc::new(SealedTable::new(vault, ENVIRONMENTS)), scope: Scope::All }
+        Self { table: Arc::new(SealedTable::new(vault, ENVIRONMENTS)), scope: Scope::All, mark: None }
     }
 
     /// Those of them that are in a scope, too.
     #[must_use]
     pub fn within(&self, scope: &Scope) -> Self {
-        Self { table: Arc::clone(&self.table), scope: self.scope.narrowed(scope) }
+        Self { scope: self.scope.narrowed(scope), ..self.clone() }
+    }
+
+    /// The same, and each change notes that the request was carried out.
+    #[must_use]
+    pub fn noting(&self, mark: Option<Mark>) -> Self {
+        Self { mark, ..self.clone() }
     }
 
     fn holds(&self, environment: &Environment) -> bool {
@@ -134,7 +142,7 @@ impl Environments {
         self.table.update(&id.to_bytes(), |environment: &mut Environment| {
             change(environment)?;
             environment.updated_ms = clock::unix_ms();
-            Ok(Some(Also::Nothing))
+            Ok(Some(noted(self.mark.as_ref())))
         })
     }
 

@@ -24,7 +24,7 @@ use crate::{
     clock,
     id::{AgentId, RuntimeId},
     runtime::AgentSpec,
-    vault::{self, Also, Row, SealedTable, Vault},
+    vault::{self, Also, Mark, Row, SealedTable, Vault, noted},
 };
 
 pub use crate::vault::RowError as StoreError;
@@ -258,6 +258,8 @@ pub struct Agents {
     table: Arc<SealedTable>,
     versions: Arc<SealedTable>,
     scope: Scope,
+    /// Noted with every change.
+    mark: Option<Mark>,
 }
 
 /// Why an agent was not changed.
@@ -287,13 +289,19 @@ impl Agents {
     #[must_use]
     pub fn new(vault: &Vault) -> Self {
         let table = |table| Arc::new(SealedTable::new(vault, table));
-        Self { table: table(AGENTS), versions: table(VERSIONS), scope: Scope::All }
+        Self { table: table(AGENTS), versions: table(VERSIONS), scope: Scope::All, mark: None }
     }
 
     /// Those of them that are in a scope, too.
     #[must_use]
     pub fn within(&self, scope: &Scope) -> Self {
         Self { scope: self.scope.narrowed(scope), ..self.clone() }
+    }
+
+    /// The same, and each change notes that the request was carried out.
+    #[must_use]
+    pub fn noting(&self, mark: Option<Mark>) -> Self {
+        Self { mark, ..self.clone() }
     }
 
     fn holds(&self, agent: &Agent) -> bool {
@@ -416,7 +424,8 @@ impl Agents {
             }
             agent.version += 1;
             agent.updated_ms = clock::unix_ms();
-            Ok(Some(self.versions.row(version_key(agent), agent)?))
+            let version = self.versions.row(version_key(agent), agent)?;
+            Ok(Some(Also::All(vec![version, noted(self.mark.as_ref())])))
         })
     }
 
@@ -431,7 +440,7 @@ impl Agents {
         self.table.update(&id.to_bytes(), |agent: &mut Agent| {
             let archived = agent.archived_ms.is_some();
             agent.archived_ms.get_or_insert_with(clock::unix_ms);
-            Ok((!archived).then_some(Also::Nothing))
+            Ok((!archived).then(|| noted(self.mark.as_ref())))
         })
     }
 
@@ -445,7 +454,7 @@ impl Agents {
         }
         self.table.update(&id.to_bytes(), |agent: &mut Agent| {
             agent.definition.status = status;
-            Ok(Some(Also::Nothing))
+            Ok(Some(noted(self.mark.as_ref())))
         })
     }
 

@@ -19,7 +19,7 @@ use crate::{
     registry::Registry,
     session::Sessions,
     upstream::NetworkPolicy,
-    vault::{ClientKeys, Vault},
+    vault::{ClientKeys, Marks, Vault},
 };
 
 /// What an [`App`] is made of.
@@ -32,6 +32,8 @@ pub struct Services {
     pub environments: Environments,
     /// What clients have asked for under a key of their own.
     pub reservations: Reservations,
+    /// Which of that was carried out in the vault.
+    pub marks: Marks,
     /// Where credentials are stored.
     pub vault: Arc<Vault>,
     /// What makes backups.
@@ -103,6 +105,10 @@ impl App {
 
     pub(super) fn reservations(&self) -> &Reservations {
         &self.services.reservations
+    }
+
+    pub(super) fn marks(&self) -> &Marks {
+        &self.services.marks
     }
 
     pub(super) const fn underway(&self) -> &Arc<Underway> {

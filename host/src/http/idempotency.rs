@@ -2,8 +2,8 @@
 //!
 //! For the guard of the routes, which hands every request of a principal through [`answer`], and for the handlers, which
 //! take an [`Attempt`]. The id of what a request makes is durable before the request is carried out; carrying it out
-//! again finds what has that id or makes it. What makes nothing takes a receipt: the commit that carries it out, or a step of
-//! it, notes so. So nothing is lost or doubled however often the host is killed.
+//! again finds what has that id or makes it. What makes nothing takes a receipt, or where it changes the vault a mark: the commit
+//! that carries it out, or a step of it, notes so. So nothing is lost or doubled however often the host is killed.
 //!
 //! Must not know what a request makes: the handlers look for it.
 
@@ -26,7 +26,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::{
     App,
     error::{Error, Refusal},
-    json,
+    json, on_disk,
     principal::Principal,
     unharmed,
 };
@@ -34,6 +34,7 @@ use crate::{
     clock,
     events::{Receipt, Reservation, ReservationKey, Reservations, Stage},
     id::Reserved,
+    vault::{Mark, Marks},
 };
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -89,10 +90,10 @@ async fn once(app: &App, principal: Principal, key: &str, request: Request, next
     let body = json::read(body).await?;
     let row = row(principal.name(), &parts.method, parts.uri.path(), key);
     let turn = app.underway().turn(row).await;
-    let reservations = app.reservations().clone();
+    let store = Store { reservations: app.reservations().clone(), marks: app.marks().clone() };
     // Goes on when the client leaves: the next request of this key must find it over.
     let carried = tokio::spawn(async move {
-        let response = carry_out(&reservations, row, Request::from_parts(parts, body), next).await;
+        let response = carry_out(store, row, Request::from_parts(parts, body), next).await;
         drop(turn);
         response
     });
@@ -116,19 +117,26 @@ fn bytes(digest: &ring::digest::Digest) -> [u8; 32] {
 }
 
 async fn carry_out(
-    reservations: &Reservations,
+    store: Store,
     row: ReservationKey,
     request: http::Request<bytes::Bytes>,
     next: Next,
 ) -> Result<Response, Error> {
     let wish = bytes(&digest(&SHA256, request.body()));
-    let reservation = reservations.reserve(row, wish, clock::unix_ms()).await.map_err(|error| safe(error.into()))?;
+    let reserved = store.reservations.reserve(row, wish, clock::unix_ms()).await;
+    let mut reservation = reserved.map_err(|error| safe(error.into()))?;
+    if matches!(reservation.stage, Stage::Tried(_)) {
+        let (marks, id) = (store.marks.clone(), reservation.id);
+        if on_disk(move || marks.has(id)).await?? {
+            reservation.stage = Stage::Done;
+        }
+    }
     let mut request = request.map(Body::from);
-    let key = Arc::new(Key { reservations: reservations.clone(), reservation: reservation.clone() });
+    let key = Arc::new(Key { store: store.clone(), reservation: reservation.clone() });
     request.extensions_mut().insert(Attempt { id: reservation.id, stage: reservation.stage, key: Some(key) });
     let mut response = unharmed(next.run(request)).await;
     if response.status().is_success() && reservation.stage != Stage::Done {
-        reservations.fulfil(&reservation).await.map_err(|error| safe(error.into()))?;
+        store.reservations.fulfil(&reservation).await.map_err(|error| safe(error.into()))?;
     }
     if let Some(Refusal(error)) = response.extensions_mut().get_mut() {
         *error = Arc::new(safe((**error).clone()));
@@ -153,8 +161,15 @@ pub(super) struct Attempt {
 
 /// What a key stands for, and where that is kept.
 struct Key {
-    reservations: Reservations,
+    store: Store,
     reservation: Reservation,
+}
+
+/// Where keys are kept, and what was carried out: for what changes the log in the one, for what changes the vault in the other.
+#[derive(Clone)]
+struct Store {
+    reservations: Reservations,
+    marks: Marks,
 }
 
 impl Attempt {
@@ -183,7 +198,12 @@ impl Attempt {
         matches!(self.stage, Stage::Tried(steps) if step < steps)
     }
 
-    /// What the commit notes that carries the request out; nothing without a key.
+    /// What a commit of the vault notes that carries the request out; nothing without a key.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.key.as_ref().map(|key| key.store.marks.of(key.reservation.id))
+    }
+
+    /// What a commit of the log notes that carries the request out; nothing without a key.
     pub(super) fn receipt(&self) -> Option<Receipt> {
         self.note(Stage::Done)
     }
@@ -194,7 +214,7 @@ impl Attempt {
     }
 
     fn note(&self, stage: Stage) -> Option<Receipt> {
-        self.key.as_ref().map(|key| key.reservations.receipt(&key.reservation, stage))
+        self.key.as_ref().map(|key| key.store.reservations.receipt(&key.reservation, stage))
     }
 
     /// What an earlier attempt has made, as `look` finds it by its id; nothing when it must be made now.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     id::RuntimeId,
     upstream::BaseUrl,
-    vault::{RowError, Secret, StoreError},
+    vault::{Mark, RowError, Secret, StoreError},
 };
 
 /// By name, what each stands for, or why its row does not open.
@@ -111,11 +111,11 @@ impl Registry {
         self.alias(id).is_some()
     }
 
-    /// Adds an alias with its credential.
+    /// Adds an alias with its credential. A mark is noted with that.
     ///
     /// # Errors
     /// When something of it is refused, or the store fails.
-    pub async fn add_alias(&self, new: NewAlias) -> Result<(), AliasError> {
+    pub async fn add_alias(&self, new: NewAlias, mark: Option<Mark>) -> Result<(), AliasError> {
         let turn = self.turn().await;
         let NewAlias { name, of, api_key, base } = new;
         let name: RuntimeId = name.parse().map_err(|_| AliasError::Name)?;
@@ -128,7 +128,7 @@ impl Registry {
         }
         self.commit(turn, move |registry| {
             let stored = StoredAlias { of: original };
-            registry.0.rows.put_alias(&name, &stored, api_key, base)?;
+            registry.0.rows.put_alias(&name, &stored, api_key, base, mark.as_ref())?;
             tracing::info!(alias = %name, runtime = %stored.of, "an alias was added");
             registry.aliases().insert(name, Ok(stored.of));
             Ok(())

@@ -14,7 +14,7 @@ use crate::{
     clock,
     id::{ComponentDigest, RuntimeId},
     runtime::{Artifact, ArtifactError, CONTRACT, InvalidManifest, LoadError, Manifest, Runtime},
-    vault::RowError,
+    vault::{Mark, RowError},
 };
 
 /// What an operator wants new sessions of a runtime to get.
@@ -157,11 +157,11 @@ impl Candidate {
 
 impl Registry {
     /// Lets new sessions of a runtime get another component or manifest, once the operator has agreed to exactly what
-    /// that changes. The component is loaded and asked who it is before that.
+    /// that changes. The component is loaded and asked who it is before that. A mark is noted with it, and with all changes.
     ///
     /// # Errors
     /// When something of it is refused, or not granted.
-    pub async fn add(&self, new: NewVersion) -> Result<Added, AddError> {
+    pub async fn add(&self, new: NewVersion, mark: Option<Mark>) -> Result<Added, AddError> {
         let turn = self.turn().await;
         let manifest: Manifest = new.manifest.parse()?;
         let id = manifest.id.clone();
@@ -190,7 +190,7 @@ impl Registry {
         if given.as_deref() != Some(review.grant.as_str()) {
             return Err(AddError::Ungranted(Box::new(review)));
         }
-        self.put_in_force(turn, candidate, review.grant, known).await?;
+        self.put_in_force(turn, candidate, review.grant, known, mark).await?;
         Ok(Added { id, changed: true })
     }
 
@@ -226,6 +226,7 @@ impl Registry {
         candidate: Candidate,
         grant: String,
         known: Option<Versions>,
+        mark: Option<Mark>,
     ) -> Result<(), AddError> {
         let Candidate { component, bytes, imports, manifest, text } = candidate;
         let id = manifest.id.clone();
@@ -249,7 +250,7 @@ impl Registry {
         versions.current = component;
         self.commit(turn, move |registry| {
             let components = if is_new { Components::Store(component, &bytes) } else { Components::Stay };
-            registry.0.rows.put(&id, &versions.stored(), &components)?;
+            registry.0.rows.put(&id, &versions.stored(), &components, mark.as_ref())?;
             registry.0.uploads.forget(component);
             registry.swap(&id, versions, runtime);
             Ok::<_, RowError>(())
@@ -263,7 +264,12 @@ impl Registry {
     ///
     /// # Errors
     /// When there is none, or it cannot be loaded any more.
-    pub async fn roll_back(&self, id: &str, to: Option<ComponentDigest>) -> Result<ComponentDigest, ChangeError> {
+    pub async fn roll_back(
+        &self,
+        id: &str,
+        to: Option<ComponentDigest>,
+        mark: Option<Mark>,
+    ) -> Result<ComponentDigest, ChangeError> {
         let turn = self.turn().await;
         let (id, mut versions) = self.changeable(id)?;
         let target = match to {
@@ -280,7 +286,7 @@ impl Registry {
         let runtime = loaded.map_err(ChangeError::Broken)?;
         versions.current = component;
         self.commit(turn, move |registry| {
-            registry.0.rows.put(&id, &versions.stored(), &Components::Stay)?;
+            registry.0.rows.put(&id, &versions.stored(), &Components::Stay, mark.as_ref())?;
             registry.swap(&id, versions, runtime);
             Ok::<_, RowError>(())
         })
@@ -349,7 +355,7 @@ impl Registry {
             if versions.current == component {
                 versions.current = last.stored.component;
             }
-            registry.0.rows.put(&id, &versions.stored(), &Components::Remove(&[component]))?;
+            registry.0.rows.put(&id, &versions.stored(), &Components::Remove(&[component]), None)?;
             registry.added().insert(id, Entry::Whole(versions));
             Ok::<_, RowError>(())
         })

@@ -11,7 +11,7 @@ use crate::{
     id::{ComponentDigest, RuntimeId},
     runtime::Description,
     upstream::BaseUrl,
-    vault::{self, Also, Row, RowError, SealedTable, Secret, StoreError, Vault},
+    vault::{self, Also, Mark, Row, RowError, SealedTable, Secret, StoreError, Vault, noted},
 };
 
 const RUNTIMES: Table = Table::new("runtimes");
@@ -110,9 +110,11 @@ impl Rows {
         stored: &StoredAlias,
         api_key: Secret,
         base: BaseUrl,
+        mark: Option<&Mark>,
     ) -> Result<(), StoreError> {
         let row = self.aliases.row(alias.as_str().as_bytes().to_vec(), stored)?;
-        self.vault.put_credential_and(alias, api_key, base, row).map(|_| ())
+        let also = Also::All(vec![row, noted(mark)]);
+        self.vault.put_credential_and(alias, api_key, base, also).map(|_| ())
     }
 
     /// Removes an alias with its credential, if it has one.
@@ -127,8 +129,10 @@ impl Rows {
         id: &RuntimeId,
         runtime: &StoredRuntime,
         components: &Components<'_>,
+        mark: Option<&Mark>,
     ) -> Result<(), RowError> {
-        self.runtimes.put(id.as_str().as_bytes(), runtime, self.also(components))
+        let also = Also::All(vec![self.also(components), noted(mark)]);
+        self.runtimes.put(id.as_str().as_bytes(), runtime, also)
     }
 
     pub(super) fn remove(&self, id: &RuntimeId, components: &[ComponentDigest]) -> Result<bool, RowError> {

@@ -12,12 +12,13 @@ use super::{
     credentials::CREDENTIALS,
     identity::{FILE, Identity, IdentityError},
     manifest::MANIFEST,
+    marks::MARKS,
     private_file,
     probe::PROBES,
 };
 
 /// Every table of the vault's own; those of other modules in its file are for them to name.
-static TABLES: &[Table] = &[META, DEKS, MANIFEST, CREDENTIALS, PROBES];
+static TABLES: &[Table] = &[META, DEKS, MANIFEST, CREDENTIALS, PROBES, MARKS];
 
 /// Those and the tables of other modules.
 fn all_tables(others: &'static [&'static [Table]]) -> impl Iterator<Item = Table> {

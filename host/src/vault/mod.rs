@@ -9,6 +9,7 @@
 //!   came of trying one
 //! * `secret.rs`: a credential in memory
 //! * `access/`: clients' keys, of which the store has no text
+//! * `marks.rs`: which requests were carried out, in the commit that did so
 //! * `table.rs`: sealed rows of other modules in the same file
 //! * `copy.rs`: what a backup holds, sealed as it is
 //!
@@ -21,6 +22,7 @@ mod credentials;
 mod identity;
 mod key_file;
 mod manifest;
+mod marks;
 mod private_file;
 mod probe;
 mod secret;
@@ -42,6 +44,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::{
     access::TABLES as CLIENT_KEY_TABLES,
+    marks::noted,
     table::{Also, Row, SealedTable, verify as verify_rows},
 };
 pub use self::{
@@ -52,6 +55,7 @@ pub use self::{
     copy::{StoreFile, VaultMoment},
     credentials::{CREDENTIAL_ROWS, Credential, OpenCredentialError, StoreError},
     key_file::{KeyFileError, generate_key_file, load_key_file},
+    marks::{Mark, Marks},
     private_file::{create_private_file, rename_private_file},
     probe::{Finding, Probe},
     secret::{Secret, UnusableSecret},

@@ -1,6 +1,9 @@
 //! Sealed rows in `vault.redb`: what the modules have in common on disk that keep their things there.
 
-use std::{fmt::Write, ops::ControlFlow};
+use std::{
+    fmt::Write,
+    ops::{Bound, ControlFlow},
+};
 
 use lap_seal::{IntegrityError, Place, Sealer, version};
 use lap_store::{ALL, Cause, Commit, Direction, Limit, Rows, Span, Store, Table, between};
@@ -75,6 +78,8 @@ pub(crate) enum Also<'a> {
     Put(&'a SealedTable, Vec<u8>, Vec<u8>),
     /// The row with this key goes.
     RemoveRow(&'a SealedTable, Vec<u8>),
+    /// The first rows before this key go, at most so many.
+    RemoveBefore(&'a SealedTable, Vec<u8>, usize),
     /// Every row whose key begins so goes.
     Remove(&'a SealedTable, Vec<u8>),
     /// All of these, in their order.
@@ -240,6 +245,10 @@ impl Also<'_> {
             }
             Also::RemoveRow(table, key) => {
                 commit.rows(table.table)?.remove(&key)?;
+            }
+            Also::RemoveBefore(table, end, rows_max) => {
+                let span = (Bound::Unbounded, Bound::Excluded(&end[..]));
+                commit.rows(table.table)?.remove_span(span, rows_max)?;
             }
             Also::Remove(table, prefix) => {
                 let mut end = prefix.clone();

@@ -496,6 +496,7 @@ pub(in super::super) async fn update(
     }
     let agent: AgentId = id.parse().map_err(|_| not_found(&id))?;
     let (expected, checked) = (wishes.version, wishes.check()?);
+    let agents = agents.noting(attempt.mark());
     let updated = on_disk(move || agents.update(agent, expected, |definition| checked.apply(definition))).await??;
     let agent = updated.ok_or_else(|| not_found(&id))?;
     Ok(json::json(StatusCode::OK, &Item::new(&agent, &registry)))
@@ -512,6 +513,7 @@ pub(in super::super) async fn archive(
         return Ok(replayed(json::json(StatusCode::OK, &Item::new(&get(&agents, &id)?, &registry))));
     }
     let agent: AgentId = id.parse().map_err(|_| not_found(&id))?;
+    let agents = agents.noting(attempt.mark());
     let archived = on_disk(move || agents.archive(agent)).await??;
     let agent = archived.ok_or_else(|| not_found(&id))?;
     Ok(json::json(StatusCode::OK, &Item::new(&agent, &registry)))

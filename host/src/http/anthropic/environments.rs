@@ -289,6 +289,7 @@ pub(in super::super) async fn update(
         }
         wishes.apply(&mut environment.surroundings)
     };
+    let environments = environments.noting(attempt.mark());
     let updated = on_disk(move || environments.update(environment, change)).await??;
     Ok(answer(&updated.ok_or_else(|| not_found(&id))?))
 }
@@ -325,6 +326,7 @@ pub(in super::super) async fn archive(
         environment.archived_ms.get_or_insert_with(clock::unix_ms);
         Ok::<_, Error>(())
     };
+    let environments = environments.noting(attempt.mark());
     let archived = on_disk(move || environments.update(environment, change)).await??;
     Ok(answer(&archived.ok_or_else(|| not_found(&id))?))
 }

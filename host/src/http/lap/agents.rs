@@ -410,6 +410,7 @@ async fn set_status(
     if attempt.is_replay() {
         return Ok(replayed(answer));
     }
+    let agents = agents.noting(attempt.mark());
     on_disk(move || agents.set_status(id, status)).await??.ok_or_else(not_found)?;
     Ok(answer)
 }

@@ -109,7 +109,7 @@ pub(in super::super) async fn create(
     let of = new.api_spec.ok_or_else(|| required("api_spec"))?;
     let base = base(new.api_base.as_deref(), &networks)?.ok_or_else(|| required("api_base"))?;
     let api_key = new.api_key.ok_or_else(|| required("api_key"))?;
-    registry.add_alias(NewAlias { name, of, api_key, base }).await?;
+    registry.add_alias(NewAlias { name, of, api_key, base }, attempt.mark()).await?;
     list(principal, State(registry), State(vault)).await
 }
 

@@ -111,7 +111,7 @@ pub(in super::super) async fn add(
         let Manifest { id, .. } = manifest.parse().map_err(AddError::Manifest)?;
         return Ok(replayed(shown(StatusCode::CREATED, registry, vault, id.to_string()).await?));
     }
-    let added = registry.add(NewVersion { component, manifest, grant }).await?;
+    let added = registry.add(NewVersion { component, manifest, grant }, attempt.mark()).await?;
     let status = if added.changed { StatusCode::CREATED } else { StatusCode::OK };
     shown(status, registry, vault, added.id.to_string()).await
 }
@@ -146,7 +146,7 @@ pub(in super::super) async fn roll_back(
     if attempt.is_replay() {
         return Ok(replayed(shown(StatusCode::OK, registry, vault, id).await?));
     }
-    registry.roll_back(&id, to).await.map_err(|error| Error::of_change(error, &id))?;
+    registry.roll_back(&id, to, attempt.mark()).await.map_err(|error| Error::of_change(error, &id))?;
     shown(StatusCode::OK, registry, vault, id).await
 }
 
