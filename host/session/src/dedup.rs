@@ -149,6 +149,12 @@ impl Seen {
         self.scope = Scope::All;
     }
 
+    /// The log could not be recalled: nothing of it is known.
+    pub fn forget(&mut self) {
+        self.unbound();
+        self.scope = Scope::Recent;
+    }
+
     /// Remembers the latest only, once the upstream does not repeat itself any more.
     pub fn bound(&mut self) {
         self.scope = Scope::Closing(0);

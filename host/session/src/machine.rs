@@ -708,6 +708,7 @@ impl Machine {
             (Calling::Connect | Calling::CatchUp, Err(failure)) => self.not_connected(&failure),
             (Calling::Recall, Err(failure)) => {
                 self.stops_unread = false;
+                self.ingest.seen.forget();
                 self.not_connected(&failure);
             }
             (Calling::Recall, Ok(_)) => self.recalled(),
