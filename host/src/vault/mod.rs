@@ -307,7 +307,9 @@ impl Vault {
         let database = |source| OpenError::Database { path: path(), source };
         let store = open(&directory.join(DATABASE_FILE), OPTIONS).map_err(|error| match error {
             lap_store::OpenError::InUse => OpenError::AlreadyOpen(path()),
-            lap_store::OpenError::Io(source) => OpenError::Io { path: path(), source },
+            lap_store::OpenError::Io(source) if source.kind() != io::ErrorKind::InvalidData => {
+                OpenError::Io { path: path(), source }
+            }
             other => database(other),
         })?;
         let sealer = read_keys(&store, identity, key).map_err(|error| match error {
