@@ -16,6 +16,7 @@ use crate::{
     conformance::{self, Check, Named, Recording},
     kit::{self, CreateError},
     manage::{self, ManageError},
+    print::{self, Unprinted},
     runtime::{Artifact, Manifest, Trial, TrialError},
 };
 
@@ -46,6 +47,9 @@ impl Ended {
 /// Why a command could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// It was done, and nobody can be told.
+    #[error(transparent)]
+    Unprinted(#[from] Unprinted),
     /// A file cannot be read.
     #[error("{} cannot be read: {source}", .path.display())]
     Unreadable {
@@ -90,6 +94,7 @@ impl CommandError {
             | Self::NotBundled(_)
             | Self::Refused(_)
             | Self::Unwritable(_) => 2,
+            Self::Unprinted(_) => 1,
             Self::Manage(error) => error.exit_code(),
         }
     }
@@ -120,10 +125,9 @@ fn new(args: NewArgs) -> Result<Ended, CommandError> {
     let NewArgs { name, lang, directory } = args;
     let directory = directory.unwrap_or_else(|| PathBuf::from(name.as_str()));
     kit::create(&name, lang, &directory)?;
-    println!(
-        "{} holds the runtime {name}, which works; its README.md says how to test, build and run it",
-        directory.display()
-    );
+    let directory = directory.display();
+    let next = "its README.md says how to test, build and run it";
+    print::line(format_args!("{directory} holds the runtime {name}, which works; {next}"))?;
     Ok(Ended::Well)
 }
 
@@ -227,9 +231,9 @@ fn scenarios(named: &[PathBuf]) -> Result<Vec<Named>, CommandError> {
 
 fn say(answer: &(impl Serialize + std::fmt::Display), json: bool) -> Result<(), CommandError> {
     if json {
-        println!("{}", serde_json::to_string(answer)?);
+        print::line(serde_json::to_string(answer)?)?;
     } else {
-        print!("{answer}");
+        print::text(answer)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::{
     config::{Config, DemoArgs},
     host::Host,
     id::RequestId,
+    print::{self, Unprinted},
     upstream::{Frame, SseParser},
 };
 
@@ -28,18 +29,18 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let upstream_key = format!("sk-ant-demo-{}", RequestId::fresh());
     let options = Options { api_key: Some(upstream_key.clone()), ..Options::default() };
     let simulator = Simulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Script::default(), options)?;
-    println!("A simulated Anthropic API listens at {}", simulator.base_url());
+    print::line(format_args!("A simulated Anthropic API listens at {}", simulator.base_url()))?;
 
     let directory = tempfile::tempdir().context("no temporary directory")?;
     let master_key = format!("sk-demo-{}", RequestId::fresh());
     let config = Config::demo(args.listen, directory.path(), &master_key);
     let host = Host::start(config).await?;
     let client = Demo { http: Client::new(), base: format!("http://{}", host.address()), key: master_key };
-    println!("The host listens at {} and stores in {}\n", client.base, directory.path().display());
+    print::line(format_args!("The host listens at {} and stores in {}\n", client.base, directory.path().display()))?;
 
     client.turn(&simulator.base_url(), &upstream_key).await?;
     if !args.once {
-        println!("\nThe host goes on until you press Ctrl-C.");
+        print::line(format_args!("\nThe host goes on until you press Ctrl-C."))?;
         tokio::signal::ctrl_c().await.context("no signals")?;
     }
     host.shutdown().await;
@@ -57,24 +58,23 @@ impl Demo {
     async fn turn(&self, upstream: &str, upstream_key: &str) -> anyhow::Result<()> {
         let credentials = json!({"api_key": upstream_key, "api_base": upstream});
         let path = format!("/api/agent-runtimes/{RUNTIME}/credentials");
-        println!("PUT  {path}\n     the key goes into the vault, and no client sees it again");
+        print::line(format_args!("PUT  {path}\n     the key goes into the vault, and no client sees it again"))?;
         self.call(self.http.put(self.url(&path)).json(&credentials)).await?;
 
         let agent = json!({
             "name": "demo", "owner_id": "local-user", "runtime": RUNTIME, "model": "claude-sonnet-4-6",
             "system": "You are a helpful assistant.",
         });
-        println!("POST /api/agents\n     {agent}");
+        print::line(format_args!("POST /api/agents\n     {agent}"))?;
         let agent = self.call(self.http.post(self.url("/api/agents")).json(&agent)).await?;
 
         let session = json!({"runtime": RUNTIME, "agent_id": agent["id"], "prompt": "What is in this directory?"});
-        println!("POST /session\n     {session}");
+        print::line(format_args!("POST /session\n     {session}"))?;
         let session = self.call(self.http.post(self.url("/session")).json(&session)).await?;
         let id = session["id"].as_str().context("the session has no id")?;
-        println!("GET  /v1/sessions/{id}/events/stream?until=idle\n");
+        print::line(format_args!("GET  /v1/sessions/{id}/events/stream?until=idle\n"))?;
         self.watch(id).await?;
-        self.hint(id, &agent["id"]);
-        Ok(())
+        Ok(self.hint(id, &agent["id"])?)
     }
 
     fn url(&self, path: &str) -> String {
@@ -97,25 +97,27 @@ impl Demo {
         let (mut parser, mut frames, mut told) = (SseParser::default(), Vec::new(), Told::default());
         while let Some(chunk) = stream.chunk().await? {
             parser.push(&chunk, &mut frames)?;
-            frames.drain(..).filter_map(|frame| told.line(&frame)).for_each(|line| println!("{line}"));
+            frames.drain(..).filter_map(|frame| told.line(&frame)).try_for_each(print::line)?;
         }
         Ok(())
     }
 
-    fn hint(&self, session: &str, agent: &Value) {
+    fn hint(&self, session: &str, agent: &Value) -> Result<(), Unprinted> {
         let Self { base, key, .. } = self;
-        println!("\nGo on with curl:\n");
-        println!("export MASTER_KEY={key} SESSION={session}");
-        println!("curl -N {base}/v1/sessions/$SESSION/events/stream -H \"Authorization: Bearer $MASTER_KEY\" &");
-        println!(
+        print::line(format_args!("\nGo on with curl:\n"))?;
+        print::line(format_args!("export MASTER_KEY={key} SESSION={session}"))?;
+        print::line(format_args!(
+            "curl -N {base}/v1/sessions/$SESSION/events/stream -H \"Authorization: Bearer $MASTER_KEY\" &"
+        ))?;
+        print::line(format_args!(
             "curl {base}/session/$SESSION/prompt_async -H \"Authorization: Bearer $MASTER_KEY\" \\\n     \
              -H 'content-type: application/json' -d '{{\"parts\":[{{\"type\":\"text\",\"text\":\"And now?\"}}]}}'"
-        );
-        println!(
+        ))?;
+        print::line(format_args!(
             "curl {base}/session -H \"Authorization: Bearer $MASTER_KEY\" \\\n     \
              -H 'content-type: application/json' -d '{{\"runtime\":\"{RUNTIME}\",\"agent_id\":{agent},\"prompt\":\"Hello\"}}'"
-        );
-        println!("\nOr in a browser, with the same key: {base}/console/sessions/{session}");
+        ))?;
+        print::line(format_args!("\nOr in a browser, with the same key: {base}/console/sessions/{session}"))
     }
 }
 

@@ -15,7 +15,7 @@ use clap::Parser;
 use lap::{
     Ended, Host, backup,
     config::{Args, BackupArgs, Command, Config, RestoreArgs, ServeArgs},
-    http, runtime, telemetry,
+    http, print, runtime, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -125,12 +125,10 @@ async fn backup(args: BackupArgs) -> Result<(), ExitCode> {
         fetched = lap::fetch(&config, &key, &file) => fetched.map_err(|error| failed(EX_FAILED, error))?,
         () = ended => return Err(failed(EX_FAILED, "there is no backup: it was interrupted")),
     };
-    println!("{fetched}");
-    Ok(())
+    print::line(fetched).map_err(|error| failed(EX_FAILED, error))
 }
 
 fn restore(args: &RestoreArgs) -> Result<(), ExitCode> {
     let restored = backup::restore(&args.file, &args.data_dir, args.vault_key_file.as_deref());
-    println!("{}", restored.map_err(|error| failed(error.exit_code(), error))?);
-    Ok(())
+    print::line(restored.map_err(|error| failed(error.exit_code(), error))?).map_err(|error| failed(EX_FAILED, error))
 }

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Context;
 use lap_simulator::{Options, Script, Simulator};
 
-use crate::config::SimulateArgs;
+use crate::{config::SimulateArgs, print};
 
 /// Serves until the process is told to end.
 ///
@@ -22,7 +22,7 @@ pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
     let options = Options { api_key: args.api_key, ..Options::default() };
     let simulator =
         Simulator::start(args.listen, script, options).with_context(|| format!("cannot listen on {}", args.listen))?;
-    println!("lap: a simulated Anthropic API at {}", simulator.base_url());
+    print::line(format_args!("lap: a simulated Anthropic API at {}", simulator.base_url()))?;
     tokio::signal::ctrl_c().await.context("no signals")?;
     Ok(())
 }

@@ -49,6 +49,25 @@ async fn store() -> tempfile::TempDir {
     directory
 }
 
+#[tokio::test]
+async fn a_command_whose_reader_is_gone_has_said_enough_and_one_that_cannot_tell_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let create = |name: &str, out: Stdio| {
+        let mut command = lap(directory.path(), &["runtime", "new", name, "--lang", "rust"]);
+        command.stdout(out).stderr(Stdio::piped());
+        async move { command.spawn().unwrap().wait_with_output().await.unwrap() }
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let gone = create("first", writer.into()).await;
+    assert_eq!((gone.status.code(), String::from_utf8_lossy(&gone.stderr).as_ref()), (Some(0), ""));
+    let full = create("second", fs::File::options().write(true).open("/dev/full").unwrap().into()).await;
+    let said = String::from_utf8_lossy(&full.stderr).into_owned();
+    assert!(said.starts_with("lap: standard output cannot be written to: ") && said.lines().count() == 1, "{said}");
+    assert_eq!(full.status.code(), Some(1));
+    assert!(["first", "second"].iter().all(|name| directory.path().join(name).join("runtime.toml").is_file()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_nobody_can_hear_serves_all_the_same() {
     let directory = tempfile::tempdir().unwrap();

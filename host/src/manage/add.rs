@@ -14,6 +14,7 @@ use super::{
 use crate::{
     http::CallError,
     id::ComponentDigest,
+    print,
     registry::Review,
     runtime::{Artifact, COMPONENT_BYTES_MAX},
 };
@@ -65,13 +66,13 @@ impl Source {
 /// Adds a version, and says what came of it.
 pub(super) async fn once(remote: &Remote, source: &Source, consent: &Consent) -> Result<Done, ManageError> {
     let done = send(remote, source, |review| agree(review, consent)).await?;
-    println!("{}", show::done(&done));
+    print::line(show::done(&done))?;
     Ok(done)
 }
 
 /// Shows a review, and says whether it shall happen.
 fn agree(review: &Review, consent: &Consent) -> Result<bool, ManageError> {
-    print!("{}", show::review(review));
+    print::text(show::review(review))?;
     if consent.yes || consent.grant.as_ref() == Some(&review.grant) {
         return Ok(true);
     }

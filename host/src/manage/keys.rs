@@ -7,6 +7,7 @@ use super::{ManageError, Remote, segment, show::Table};
 use crate::{
     clock,
     config::{KeyArgs, KeyCommand, ListKeysArgs, MintArgs, RevokeArgs},
+    print,
 };
 
 const PATH: &str = "/api/keys";
@@ -45,13 +46,13 @@ async fn mint(args: MintArgs) -> Result<(), ManageError> {
     let wish = json!({"label": label, "role": role, "owner_id": owner, "expires_at": expires_at});
     let answer = remote.post(PATH, &wish).await?;
     if json {
-        println!("{answer}");
+        print::line(answer)?;
         return Ok(());
     }
     let minted: Key = serde_json::from_value(answer)?;
     // So that a script gets the key and a person is told the rest.
     eprintln!("{} ({}); the key is shown once, and not kept:", minted.id, minted.role);
-    println!("{}", minted.key.unwrap_or_default());
+    print::line(minted.key.unwrap_or_default())?;
     Ok(())
 }
 
@@ -62,17 +63,17 @@ async fn list(args: ListKeysArgs) -> Result<(), ManageError> {
     }
     let answer = Remote::new(args.host)?.get(PATH).await?;
     if args.json {
-        println!("{answer}");
+        print::line(answer)?;
     } else {
         let List { keys } = serde_json::from_value(answer)?;
-        print!("{}", table(&keys));
+        print::text(table(&keys))?;
     }
     Ok(())
 }
 
 async fn revoke(args: RevokeArgs) -> Result<(), ManageError> {
     Remote::new(args.host)?.delete(&format!("{PATH}/{}", segment(&args.id))).await?;
-    println!("{} is revoked", args.id);
+    print::line(format_args!("{} is revoked", args.id))?;
     Ok(())
 }
 

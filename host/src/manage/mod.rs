@@ -30,6 +30,7 @@ use crate::{
     config::{AddArgs, Config, ConfigError, ListArgs, MasterKeyError, RemoveArgs, RollbackArgs, ServeArgs},
     http::{CallError, Unanswered, call},
     id::ComponentDigest,
+    print::{self, Unprinted},
     registry::Review,
     runtime::{ArtifactError, COMPONENT_BYTES_MAX},
 };
@@ -37,6 +38,9 @@ use crate::{
 /// Why a command was not carried out. Each text is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ManageError {
+    /// It was done, and nobody can be told.
+    #[error(transparent)]
+    Unprinted(#[from] Unprinted),
     /// The settings cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -205,12 +209,12 @@ pub async fn list(args: ListArgs) -> Result<(), ManageError> {
     let remote = Remote::new(args.host)?;
     let answer = remote.get(&args.id.as_deref().map_or_else(|| "/api/agent-runtimes".to_owned(), path_of)).await?;
     if args.json {
-        println!("{answer}");
+        print::line(answer)?;
     } else if args.id.is_some() {
-        print!("{}", versions(&serde_json::from_value(answer)?));
+        print::text(versions(&serde_json::from_value(answer)?))?;
     } else {
         let List { runtimes: all } = serde_json::from_value(answer)?;
-        print!("{}", runtimes(&all));
+        print::text(runtimes(&all))?;
     }
     Ok(())
 }
@@ -227,7 +231,7 @@ pub async fn roll_back(args: RollbackArgs) -> Result<(), ManageError> {
     };
     let answer = remote.post(&format!("{}/rollback", path_of(&args.id)), &json!({"to": to})).await?;
     let now: Runtime = serde_json::from_value(answer)?;
-    println!("{}: new sessions get {}", now.id, show::component(now.component));
+    print::line(format_args!("{}: new sessions get {}", now.id, show::component(now.component)))?;
     Ok(())
 }
 
@@ -252,7 +256,7 @@ pub async fn remove(args: RemoveArgs) -> Result<(), ManageError> {
         }
     }
     remote.delete(&path).await?;
-    println!("{what} was removed");
+    print::line(format_args!("{what} was removed"))?;
     Ok(())
 }
 

@@ -10,7 +10,10 @@ use super::{
     add::{Consent, Done, Source, once, send},
     path_of, show,
 };
-use crate::id::ComponentDigest;
+use crate::{
+    id::ComponentDigest,
+    print::{self, Unprinted},
+};
 
 /// How often the files are looked at. A file that has changed is read when it was the same in two looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -34,10 +37,10 @@ pub(super) async fn run(remote: &Remote, source: &Source, consent: &Consent) -> 
     match once(remote, source, consent).await {
         Ok(done) => builds.added(remote, &done).await,
         // A build that the host refuses may be mended; what else is wrong may not.
-        Err(error) if is_of_the_build(&error) => say_broken(&error),
+        Err(error) if is_of_the_build(&error) => say_broken(&error)?,
         Err(error) => return Err(error),
     }
-    println!("watching {} and {}; end with Ctrl-C", source.file.display(), source.manifest.display());
+    print::line(format_args!("watching {} and {}; end with Ctrl-C", source.file.display(), source.manifest.display()))?;
     loop {
         sleep(LOOK).await;
         let now = looks(source);
@@ -52,7 +55,7 @@ pub(super) async fn run(remote: &Remote, source: &Source, consent: &Consent) -> 
         seen = now;
         match next(remote, source, consent).await {
             Ok(done) => builds.added(remote, &done).await,
-            Err(error) => say_broken(&error),
+            Err(error) => say_broken(&error)?,
         }
     }
 }
@@ -63,11 +66,11 @@ async fn next(remote: &Remote, source: &Source, consent: &Consent) -> Result<Don
         if !wants_more || consent.yes {
             return Ok(true);
         }
-        print!("{}", show::review(review));
+        print::text(show::review(review))?;
         Ok(super::ask("Let new sessions get this?")?.unwrap_or(false))
     });
     let done = done.await?;
-    println!("{}", show::done(&done));
+    print::line(show::done(&done))?;
     Ok(done)
 }
 
@@ -82,8 +85,8 @@ fn is_of_the_build(error: &ManageError) -> bool {
     )
 }
 
-fn say_broken(error: &ManageError) {
-    println!("this build is not taken, and the last good one stays: {error}");
+fn say_broken(error: &ManageError) -> Result<(), Unprinted> {
+    print::line(format_args!("this build is not taken, and the last good one stays: {error}"))
 }
 
 /// The builds that this run has added, and has to clear away again.
