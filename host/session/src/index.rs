@@ -9,6 +9,10 @@ const SEGMENT: usize = if cfg!(test) { 12 } else { 4096 };
 /// The most that one has: a log of before there was an index becomes several at once.
 const SEGMENT_MAX: usize = 2 * SEGMENT;
 
+/// How many events of the log may be behind the last segment, whatever the upstream has shown of them: a log of the host's own
+/// events has no fingerprints, and is not read from its beginning for that.
+const UNCOVERED_MAX: u64 = 4 * SEGMENT as u64;
+
 /// Part of the index. It is stored in the commit of the last event that it covers, or later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
@@ -118,15 +122,19 @@ impl Index {
 
     /// What is to be stored with the next commit, which has all events so far.
     pub(crate) fn take(&mut self, secret: Secret) -> Vec<Segment> {
-        if !self.complete || self.fingerprints.len() < SEGMENT {
+        let is_short = self.fingerprints.len() < SEGMENT && self.covered - self.stored < UNCOVERED_MAX;
+        if !self.complete || is_short {
             return Vec::new();
         }
         let mut fingerprints = std::mem::take(&mut self.fingerprints);
         let mut taken = Vec::with_capacity(fingerprints.len() / SEGMENT);
-        while !fingerprints.is_empty() {
+        loop {
             let rest = if fingerprints.len() > SEGMENT_MAX { fingerprints.split_off(SEGMENT) } else { Vec::new() };
             taken.push(Segment { number: self.segments, last: self.covered, secret, fingerprints });
             self.segments += 1;
+            if rest.is_empty() {
+                break;
+            }
             fingerprints = rest;
         }
         self.stored = self.covered;
@@ -182,6 +190,20 @@ mod tests {
         assert_eq!(all, (1..=last).filter_map(fingerprint).collect::<Vec<_>>(), "in order, and each once");
         assert!(last > 250, "{last}");
         assert!(stored.iter().zip(0..).all(|(segment, number)| segment.number == number));
+    }
+
+    #[test]
+    fn a_log_of_events_that_no_upstream_has_shown_is_covered_too() {
+        let mut index = Index::new(Some(0));
+        let mut stored = Vec::new();
+        for seq in 1..=1000 {
+            index.pushed(seq, (seq % 100 == 0).then_some(seq));
+            stored.extend(index.take([1; 16]));
+            assert!(seq - index.stored() < UNCOVERED_MAX, "{seq}");
+        }
+        assert_eq!(stored.len() as u64, 1000 / UNCOVERED_MAX);
+        let all: Vec<u64> = stored.iter().flat_map(|segment| segment.fingerprints.clone()).collect();
+        assert_eq!(all, (1..=9).map(|hundred| hundred * 100).collect::<Vec<_>>());
     }
 
     #[test]
