@@ -15,15 +15,19 @@ use std::{
     env,
     fs::{self, File},
     path::PathBuf,
-    process,
+    process::{self, Stdio},
+    time::Duration,
 };
 
 use lap_simulator::{Options, Past, Script, Simulator, script::Step};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use crate::harness::{
-    ANTHROPIC, Client, processed,
+    ANTHROPIC, Client,
+    dice::Dice,
+    processed,
     program::{Program, ended, lap},
 };
 
@@ -52,6 +56,10 @@ fn read(file: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(folder().join(file)).unwrap()).unwrap()
 }
 
+fn settings(data: &str) -> [&str; 6] {
+    ["--master-key-file", "master.key", "--vault-key-file", "vault.key", "--data-dir", data]
+}
+
 impl Fixture {
     async fn unpack() -> Self {
         let address = tokio::task::spawn_blocking(|| {
@@ -68,8 +76,7 @@ impl Fixture {
     }
 
     async fn serve(&self, data: &str) -> Program {
-        let settings = ["--master-key-file", "master.key", "--vault-key-file", "vault.key", "--data-dir", data];
-        Program::serve(self.directory.path(), &settings, &self.master_key).await
+        Program::serve(self.directory.path(), &settings(data), &self.master_key).await
     }
 
     /// The session with this name in the fixture.
@@ -192,6 +199,25 @@ async fn went_on(fixture: &Fixture, client: &Client, simulator: &Simulator) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_db69350_is_read_as_it_was_written() {
     let fixture = Fixture::unpack().await;
+    let program = fixture.serve("data").await;
+    fixture.is_told_by(&program.client).await;
+    program.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_db69350_is_taken_over_whole_though_each_start_on_it_is_killed() {
+    const KILLS: u64 = 30;
+    let fixture = Fixture::unpack().await;
+    let mut dice = Dice::of(6);
+    for kill in 0..KILLS {
+        let arguments = [&["serve", "--listen", "127.0.0.1:0", "--guests-max", "16"][..], &settings("data")].concat();
+        let mut command = lap(fixture.directory.path(), &arguments);
+        let mut host = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Both files are open after some ten milliseconds. Then the runtimes are compiled, and sessions go on.
+        let life = Duration::from_millis(dice.below(if kill % 3 == 0 { 1_000 } else { 50 }));
+        assert!(timeout(life, host.wait()).await.is_err(), "it ended by itself");
+        host.kill().await.unwrap();
+    }
     let program = fixture.serve("data").await;
     fixture.is_told_by(&program.client).await;
     program.kill().await;
