@@ -304,11 +304,16 @@ impl Driver {
             }
             let has_room = *room.borrow_and_update() != Room::None;
             select! {
-                command = self.inbox.recv() => match command {
-                    Some(command) => self.obey(command).await?,
+                command = self.inbox.recv() => {
                     // The list of live drivers holds a sender as long as this one lives, unless its session is gone.
-                    None => return Err(Stop::Deleted),
-                },
+                    let Some(command) = command else { return Err(Stop::Deleted) };
+                    // Whoever has just stored a credential means what follows to be done with it.
+                    if credentials.has_changed().unwrap_or_default() {
+                        credentials.mark_unchanged();
+                        self.credential_changed().await?;
+                    }
+                    self.obey(command).await?;
+                }
                 (writer, stored, changed) = ready(&mut self.committing) => {
                     self.committing = None;
                     self.writer = Some(writer);
@@ -331,22 +336,25 @@ impl Driver {
                     self.reading = false;
                     self.read(item).await?;
                 }
-                _ = credentials.changed() => {
-                    let version = self.core.credential_of(&self.session);
-                    if version != self.credential {
-                        // What its runtime is, and whether there is one, is asked anew.
-                        self.credential = version;
-                        self.guest = None;
-                        self.outdated = self.calling.is_some();
-                    }
-                    self.tell(Event::Credential(version)).await?;
-                }
+                _ = credentials.changed() => self.credential_changed().await?,
                 () = over(self.rest.as_ref()) => self.tell(Event::GiveWay).await?,
                 _ = room.changed() => {}
                 () = &mut self.alarm, if armed => self.tell(Event::Time).await?,
             }
         }
         Ok(())
+    }
+
+    /// Some credential was stored or removed, perhaps the one of this session.
+    async fn credential_changed(&mut self) -> Result<(), Stop> {
+        let version = self.core.credential_of(&self.session);
+        if version != self.credential {
+            // What its runtime is, and whether there is one, is asked anew.
+            self.credential = version;
+            self.guest = None;
+            self.outdated = self.calling.is_some();
+        }
+        self.tell(Event::Credential(version)).await
     }
 
     /// What came of a call that sends is durable once nothing is under way any more: the host may end.
