@@ -160,8 +160,8 @@ async fn test(args: TestArgs) -> Result<Ended, CommandError> {
     };
     let report = conformance::test(&trial, &scenarios, args.only.as_deref()).await;
     if scenarios.is_empty() {
-        eprintln!(
-            "lap: there are no scenarios, so only what holds for every runtime was tried; name some with --scenario"
+        print::note(
+            "lap: there are no scenarios, so only what holds for every runtime was tried; name some with --scenario",
         );
     }
     say(&report, args.json)?;
@@ -186,7 +186,7 @@ async fn replay(args: ReplayArgs) -> Result<Ended, CommandError> {
         artifact.map_err(|error| malformed(args.file.as_deref().unwrap_or(Path::new("")), error.to_string()))?;
     let trial = Trial::start(&artifact.component, manifest).await?;
     if recording.cut {
-        eprintln!("lap: the recording's last line is cut, and is left out");
+        print::note("lap: the recording's last line is cut, and is left out");
     }
     let replay = conformance::replay(&trial.runtime, &artifact.digest(), &recording).await;
     say(&replay, args.json)?;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Display,
-    io::{self, ErrorKind, Write, stdout},
+    io::{self, ErrorKind, Write, stderr, stdout},
 };
 
 /// What a command has to say is not written, because the system does not take it.
@@ -28,4 +28,10 @@ pub fn text(what: impl Display) -> Result<(), Unprinted> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Unprinted(error)),
         _ => Ok(()),
     }
+}
+
+/// Says something beside what is printed, to whoever looks. Whether it can be written decides nothing: what follows, such as a
+/// key that is shown once, is not lost for it.
+pub fn note(what: impl Display) {
+    drop(writeln!(stderr(), "{what}"));
 }

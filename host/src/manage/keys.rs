@@ -51,7 +51,7 @@ async fn mint(args: MintArgs) -> Result<(), ManageError> {
     }
     let minted: Key = serde_json::from_value(answer)?;
     // So that a script gets the key and a person is told the rest.
-    eprintln!("{} ({}); the key is shown once, and not kept:", minted.id, minted.role);
+    print::note(format_args!("{} ({}); the key is shown once, and not kept:", minted.id, minted.role));
     print::line(minted.key.unwrap_or_default())?;
     Ok(())
 }

@@ -267,8 +267,8 @@ fn ask(question: &str) -> Result<Option<bool>, ManageError> {
     if !io::stdin().is_terminal() {
         return Ok(None);
     }
-    eprint!("{question} [y/N] ");
-    io::stderr().flush().map_err(ManageError::Terminal)?;
+    let mut asked = io::stderr().lock();
+    write!(asked, "{question} [y/N] ").and_then(|()| asked.flush()).map_err(ManageError::Terminal)?;
     input.read_line(&mut answer).map_err(ManageError::Terminal)?;
     Ok(Some(matches!(answer.trim(), "y" | "Y" | "yes")))
 }
