@@ -18,10 +18,10 @@ pub fn line(what: impl Display) -> Result<(), Unprinted> {
     text(format_args!("{what}\n"))
 }
 
-/// As [`line`], of a text that has its own lines.
+/// As [`line()`], of a text that has its own lines.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn text(what: impl Display) -> Result<(), Unprinted> {
     let mut out = stdout().lock();
     match write!(out, "{what}").and_then(|()| out.flush()) {
