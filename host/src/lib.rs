@@ -22,7 +22,7 @@
 //! * [`conformance`]: what authors of runtimes ask of them, offline; [`manage`]: what operators do with those of a running
 //!   host; [`commands`] calls both
 //! * [`kit`]: a new project for an author of a runtime
-//! * [`config`], [`telemetry`], [`mod@print`], [`id`], [`access`], [`clock`]
+//! * [`config`], [`telemetry`], [`mod@print`], `blocking`, [`id`], [`access`], [`clock`]
 //!
 //! The rules, which `tests/tidy.rs` checks: only `http` knows axum, statuses and JSON shapes · only `config` reads the
 //! environment · only `clock` asks the time · only `runtime` names wasmtime, and only its `cache.rs` and
@@ -33,6 +33,7 @@
 pub mod access;
 pub mod agents;
 pub mod backup;
+mod blocking;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -73,22 +73,34 @@ impl Key {
         }
     }
 
-    /// Appends nonce, ciphertext and tag.
+    /// Appends nonce, ciphertext and tag. The plaintext is what `write` appends, which is told where it begins; it is encrypted
+    /// in its place.
     ///
     /// The nonce is random and not a counter: a failed commit, a restored backup and another host would use a counter's value
     /// for another plaintext.
-    pub(crate) fn seal(&self, aad: &[u8], plain: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn seal_with<T>(
+        &self,
+        aad: &[u8],
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>, usize) -> T,
+    ) -> T {
         let nonce = NONCES.with_borrow_mut(Nonces::take);
-        out.reserve_exact(NONCE_BYTES + plain.len() + TAG_BYTES);
         out.extend_from_slice(&nonce);
         let start = out.len();
-        out.extend_from_slice(plain);
+        let written = write(out, start);
         let nonce = Nonce::assume_unique_for_key(nonce);
         match self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[start..]) {
             Ok(tag) => out.extend_from_slice(tag.as_ref()),
             // Refused only above 64 GiB, which no value in memory here can have; to go on would store clear text.
             Err(ring::error::Unspecified) => std::process::abort(),
         }
+        written
+    }
+
+    /// The same for a plaintext that is there already.
+    pub(crate) fn seal(&self, aad: &[u8], plain: &[u8], out: &mut Vec<u8>) {
+        out.reserve_exact(NONCE_BYTES + plain.len() + TAG_BYTES);
+        self.seal_with(aad, out, |out, _| out.extend_from_slice(plain));
     }
 
     /// Opens what `seal` appended. The buffer is as large as the sealed bytes, so nothing is left behind by growth.

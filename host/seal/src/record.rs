@@ -12,11 +12,14 @@
 //! AAD = "rh-seal" 01 | algorithm | term | version | store (16 B) | lp(table) | lp(owner) | lp(id) | lp(field)
 //!       lp(x) = length as u16, then the bytes
 //! ```
-//! A sealed batch of events has no version (its seqs are never written twice) and binds its place by seq:
+//! A sealed batch of events has no version (its seqs are never written twice) and binds its place by seq. In version 2 of the
+//! format it also says what came before it, see [`crate::chain`]:
 //! ```text
-//!      0   1 B  format = 1, 1 B algorithm, 4 B term, 12 B nonce, n B ciphertext, 16 B tag
-//! AAD = "rh-stream" 01 | algorithm | term | store (16 B) | session (16 B) | first seq (8 B) | count (4 B)
+//!      0   1 B  format = 2, 1 B algorithm, 4 B term, 12 B nonce, n B ciphertext, 16 B tag
+//! AAD = "rh-stream" 02 | algorithm | term | store (16 B) | session (16 B) | first seq (8 B) | count (4 B)
+//! plaintext = link (32 B) | the events
 //! ```
+//! Version 1 has 01 in both places, and no link. It is read, and not written any more.
 
 use std::{fmt, sync::Arc};
 
@@ -25,10 +28,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     aead::{Algorithm, Key, NONCE_BYTES, TAG_BYTES},
+    chain::{Digest, LINK_BYTES, Link},
     keys::Dek,
 };
 
+/// Of a record, and of a batch of events that has no link.
 const FORMAT: u8 = 1;
+/// Of a batch of events with a link.
+const LINKED: u8 = 2;
 const PREFIX_BYTES: usize = 6;
 const RECORD_HEADER_BYTES: usize = PREFIX_BYTES + 8;
 const STREAM_AAD_BYTES: usize = 10 + 1 + 4 + 16 + 16 + 8 + 4;
@@ -138,7 +145,7 @@ impl Sealer {
     pub fn seal(&self, place: &Place<'_>, version: u64, plain: &[u8]) -> Vec<u8> {
         let (dek, algorithm) = (&self.0.active, self.0.algorithm);
         let mut sealed = Vec::with_capacity(RECORD_HEADER_BYTES + NONCE_BYTES + plain.len() + TAG_BYTES);
-        sealed.extend_from_slice(&prefix(algorithm, dek.term));
+        sealed.extend_from_slice(&prefix(FORMAT, algorithm, dek.term));
         sealed.extend_from_slice(&version.to_be_bytes());
         let aad = self.record_aad(place, algorithm, dek.term, version);
         dek.record_key(algorithm, place.table).seal(&aad, plain, &mut sealed);
@@ -151,7 +158,10 @@ impl Sealer {
     /// When the bytes are not what `seal` gave for this place of this store.
     pub fn open(&self, place: &Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, IntegrityError> {
         let refuse = |fault| place.refuse(fault);
-        let (algorithm, dek, rest) = self.prefix_of(sealed).map_err(refuse)?;
+        let Prefix { format, algorithm, dek, rest } = self.prefix_of(sealed).map_err(refuse)?;
+        if format != FORMAT {
+            return Err(refuse(IntegrityFault::Format(format)));
+        }
         let (version, body) = rest.split_first_chunk().ok_or_else(|| refuse(IntegrityFault::Short))?;
         let aad = self.record_aad(place, algorithm, dek.term, u64::from_be_bytes(*version));
         let opened = dek.record_key(algorithm, place.table).open(&aad, body);
@@ -183,17 +193,17 @@ impl Sealer {
     }
 
     /// The cipher and the key that a sealed value names, and what follows.
-    fn prefix_of<'a>(&self, sealed: &'a [u8]) -> Result<(Algorithm, &Dek, &'a [u8]), IntegrityFault> {
-        let ([format, algorithm, term @ ..], rest) =
+    fn prefix_of<'a>(&'a self, sealed: &'a [u8]) -> Result<Prefix<'a>, IntegrityFault> {
+        let (&[format, ref algorithm, ref term @ ..], rest) =
             sealed.split_first_chunk::<PREFIX_BYTES>().ok_or(IntegrityFault::Short)?;
-        if *format != FORMAT {
-            return Err(IntegrityFault::Format(*format));
+        if !matches!(format, FORMAT | LINKED) {
+            return Err(IntegrityFault::Format(format));
         }
         let algorithm = Algorithm::from_byte(*algorithm).ok_or(IntegrityFault::Algorithm(*algorithm))?;
         let term = u32::from_be_bytes(*term);
         let mut deks = std::iter::once(&self.0.active).chain(&self.0.older);
         let dek = deks.find(|dek| dek.term == term).ok_or(IntegrityFault::Term(term))?;
-        Ok((algorithm, dek, rest))
+        Ok(Prefix { format, algorithm, dek, rest })
     }
 
     fn record_aad(&self, place: &Place<'_>, algorithm: Algorithm, term: u32, version: u64) -> Vec<u8> {
@@ -214,11 +224,12 @@ impl Sealer {
     fn stream_aad(
         &self,
         session: &[u8; 16],
-        (algorithm, term): (Algorithm, u32),
+        (format, algorithm, term): (u8, Algorithm, u32),
         (first_seq, count): (u64, u32),
     ) -> [u8; STREAM_AAD_BYTES] {
         let mut aad = [0; STREAM_AAD_BYTES];
-        aad[..10].copy_from_slice(b"rh-stream\x01");
+        aad[..9].copy_from_slice(b"rh-stream");
+        aad[9] = format;
         aad[10] = algorithm.byte();
         aad[11..15].copy_from_slice(&term.to_be_bytes());
         aad[15..31].copy_from_slice(&self.0.store);
@@ -236,9 +247,17 @@ pub fn version(sealed: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*version))
 }
 
-fn prefix(algorithm: Algorithm, term: u32) -> [u8; PREFIX_BYTES] {
+fn prefix(format: u8, algorithm: Algorithm, term: u32) -> [u8; PREFIX_BYTES] {
     let [a, b, c, d] = term.to_be_bytes();
-    [FORMAT, algorithm.byte(), a, b, c, d]
+    [format, algorithm.byte(), a, b, c, d]
+}
+
+/// What a sealed value begins with, and what follows.
+struct Prefix<'a> {
+    format: u8,
+    algorithm: Algorithm,
+    dek: &'a Dek,
+    rest: &'a [u8],
 }
 
 /// The key for the events of one session. A key of its own keeps the number of random nonces under one key small.
@@ -257,34 +276,81 @@ impl fmt::Debug for StreamKey {
     }
 }
 
-impl StreamKey {
-    /// Seals the events `first_seq` to `first_seq + count - 1`.
+/// Opened events, with what they say of the log before them.
+pub struct OpenedBatch {
+    /// The link, if they have one, and the events.
+    bytes: Vec<u8>,
+    link: Option<Link>,
+    digest: Digest,
+}
+
+impl OpenedBatch {
+    /// The events as they were sealed.
     #[must_use]
-    pub fn seal(&self, first_seq: u64, count: u32, plain: &[u8]) -> Vec<u8> {
-        let mut sealed = Vec::with_capacity(PREFIX_BYTES + NONCE_BYTES + plain.len() + TAG_BYTES);
-        sealed.extend_from_slice(&prefix(self.algorithm, self.term));
-        let aad = self.sealer.stream_aad(&self.session, (self.algorithm, self.term), (first_seq, count));
-        self.key.seal(&aad, plain, &mut sealed);
-        sealed
+    pub fn plain(&self) -> &[u8] {
+        &self.bytes[self.link.map_or(0, |_| LINK_BYTES)..]
+    }
+
+    /// What they say of the log before them; nothing where they were sealed before batches did.
+    #[must_use]
+    pub const fn link(&self) -> Option<Link> {
+        self.link
+    }
+
+    /// What the batch behind them says of them.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl StreamKey {
+    /// By how much a sealed batch is longer than its events.
+    pub const OVERHEAD: usize = PREFIX_BYTES + NONCE_BYTES + LINK_BYTES + TAG_BYTES;
+
+    /// Appends the sealed events `first_seq` to `first_seq + count - 1`, which `write` appends in the clear: they are sealed in
+    /// their place. What the batch behind them says of them is the result.
+    pub fn seal(
+        &self,
+        (first_seq, count): (u64, u32),
+        link: Link,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Digest {
+        out.extend_from_slice(&prefix(LINKED, self.algorithm, self.term));
+        let aad = self.sealer.stream_aad(&self.session, (LINKED, self.algorithm, self.term), (first_seq, count));
+        self.key.seal_with(&aad, out, |out, start| {
+            out.extend_from_slice(&link.to_bytes());
+            write(out);
+            let (head, plain) = out[start..].split_at(LINK_BYTES);
+            Digest::of(first_seq, count, head, plain)
+        })
     }
 
     /// Opens what `seal` gave for the same events.
     ///
     /// # Errors
     /// When the bytes are not that.
-    pub fn open(&self, first_seq: u64, count: u32, sealed: &[u8]) -> Result<Vec<u8>, IntegrityError> {
+    pub fn open(&self, first_seq: u64, count: u32, sealed: &[u8]) -> Result<OpenedBatch, IntegrityError> {
         let refuse = |fault| {
             let session = u128::from_be_bytes(self.session);
             IntegrityError { record: format!("events/{session:032x}/{first_seq}+{count}"), fault }
         };
-        let (algorithm, dek, body) = self.sealer.prefix_of(sealed).map_err(refuse)?;
-        let aad = self.sealer.stream_aad(&self.session, (algorithm, dek.term), (first_seq, count));
+        let Prefix { format, algorithm, dek, rest } = self.sealer.prefix_of(sealed).map_err(refuse)?;
+        let aad = self.sealer.stream_aad(&self.session, (format, algorithm, dek.term), (first_seq, count));
         let opened = if (algorithm, dek.term) == (self.algorithm, self.term) {
-            self.key.open(&aad, body)
+            self.key.open(&aad, rest)
         } else {
-            dek.stream_key(algorithm, &self.session).open(&aad, body)
+            dek.stream_key(algorithm, &self.session).open(&aad, rest)
         };
-        opened.map_err(|_| refuse(IntegrityFault::Altered))
+        let bytes = opened.map_err(|_| refuse(IntegrityFault::Altered))?;
+        if format == FORMAT {
+            let digest = Digest::of(first_seq, count, &[], &bytes);
+            return Ok(OpenedBatch { bytes, link: None, digest });
+        }
+        let (head, plain) = bytes.split_first_chunk().ok_or_else(|| refuse(IntegrityFault::Malformed))?;
+        let (link, digest) = (Some(Link::from_bytes(head)), Digest::of(first_seq, count, head, plain));
+        Ok(OpenedBatch { bytes, link, digest })
     }
 }
 
@@ -294,6 +360,15 @@ mod tests {
     use super::*;
 
     const PLACE: Place<'_> = Place { table: "credentials", owner: "", id: "claude", field: "api_key" };
+
+    const LINK: Link = Link { epoch: 7, record: 8, before: Digest::START };
+
+    fn sealed_batch(key: &StreamKey, events: (u64, u32)) -> (Vec<u8>, Digest) {
+        let mut sealed = Vec::new();
+        let digest = key.seal(events, LINK, &mut sealed, |out| out.extend_from_slice(b"events"));
+        assert_eq!(sealed.len(), b"events".len() + StreamKey::OVERHEAD);
+        (sealed, digest)
+    }
 
     fn sealer(store: u8) -> Sealer {
         Sealer::new([store; 16], Algorithm::Aes256Gcm, Dek::new(1, &[9; 32]), Vec::new())
@@ -364,16 +439,40 @@ mod tests {
             assert_eq!((sealed[0], sealed[1]), (1, algorithm.byte()));
             assert_eq!(version(&sealed), Some(3));
             assert_eq!(after.open_version(&PLACE, 3, &sealed).unwrap()[..], *b"plain");
-            let batch = before.stream_key(&session).seal(1, 2, b"events");
-            assert_eq!(after.stream_key(&session).open(1, 2, &batch).unwrap(), b"events");
+            let (batch, digest) = sealed_batch(&before.stream_key(&session), (1, 2));
+            let opened = after.stream_key(&session).open(1, 2, &batch).unwrap();
+            assert_eq!((opened.plain(), opened.digest()), (&b"events"[..], digest));
         }
+    }
+
+    #[test]
+    fn a_batch_that_was_sealed_without_a_link_opens_for_ever() {
+        let key = sealer(1).stream_key(&[5; 16]);
+        // Sealed by the version of the format before, for these keys, session and events.
+        let mut sealed = prefix(FORMAT, key.algorithm, key.term).to_vec();
+        let aad = key.sealer.stream_aad(&key.session, (FORMAT, key.algorithm, key.term), (10, 3));
+        key.key.seal(&aad, b"events", &mut sealed);
+        let opened = key.open(10, 3, &sealed).unwrap();
+        assert_eq!((opened.plain(), opened.link()), (&b"events"[..], None));
+        assert_eq!(opened.digest(), Digest::of(10, 3, &[], b"events"));
+        // Neither passes for the other.
+        sealed[0] = LINKED;
+        assert!(key.open(10, 3, &sealed).is_err());
+        let (mut linked, _) = sealed_batch(&key, (10, 3));
+        linked[0] = FORMAT;
+        assert!(key.open(10, 3, &linked).is_err());
+        assert_eq!(
+            sealer(1).open(&PLACE, &[&[LINKED][..], &linked[1..]].concat()).unwrap_err().fault,
+            IntegrityFault::Format(2)
+        );
     }
 
     #[test]
     fn a_batch_of_events_opens_for_its_session_and_seqs_alone() {
         let key = sealer(1).stream_key(&[5; 16]);
-        let sealed = key.seal(10, 3, b"events");
-        assert_eq!(key.open(10, 3, &sealed).unwrap(), b"events");
+        let (sealed, digest) = sealed_batch(&key, (10, 3));
+        let opened = key.open(10, 3, &sealed).unwrap();
+        assert_eq!((opened.plain(), opened.link(), opened.digest()), (&b"events"[..], Some(LINK), digest));
         assert!(key.open(11, 3, &sealed).is_err());
         assert!(key.open(10, 2, &sealed).is_err());
         assert!(sealer(1).stream_key(&[6; 16]).open(10, 3, &sealed).is_err());
@@ -383,6 +482,8 @@ mod tests {
             altered[bit / 8] ^= 1 << (bit % 8);
             assert!(key.open(10, 3, &altered).is_err(), "bit {bit}");
         }
-        assert_ne!(key.seal(10, 3, b"events"), sealed, "nonces are random");
+        let again = sealed_batch(&key, (10, 3));
+        assert_ne!(again.0, sealed, "nonces are random");
+        assert_eq!(again.1, digest);
     }
 }

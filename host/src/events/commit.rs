@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{AppendError, Channel, Held, Shared, Tail, lock, record::Batch, reservation, table};
+use super::{AppendError, Channel, Held, Shared, Tail, lock, record::Batch, reservation, standing::Standing, table};
 use crate::id::SessionId;
 
 /// How much one commit takes at the most; more waits for the next.
@@ -74,6 +74,8 @@ pub(super) struct Append {
     pub(super) records: Vec<table::SealedRecord>,
     pub(super) receipts: Vec<reservation::Receipt>,
     pub(super) settled: bool,
+    /// Where the session stands behind it.
+    pub(super) standing: Standing,
     pub(super) ack: Ack,
     /// Both are given back when the commit is over.
     pub(super) _held: Option<Arc<Held>>,
@@ -108,13 +110,21 @@ struct Committer {
 #[derive(Default)]
 struct Outcome {
     acks: Vec<(Ack, Result<(), AppendError>)>,
-    published: Vec<(Arc<Channel>, Option<Batch>, bool)>,
+    published: Vec<Published>,
     moved: Vec<Arc<Channel>>,
     deleted: Vec<SessionId>,
     /// In the order of the `Reserve`s among the changes.
     reserved: Vec<ReserveAck>,
     /// What the appends held, until their commit is over.
     given_back: Vec<(Option<Arc<Held>>, OwnedSemaphorePermit)>,
+}
+
+/// What readers and the next writer of a session learn of an append.
+struct Published {
+    channel: Arc<Channel>,
+    batch: Option<Batch>,
+    settled: bool,
+    standing: Standing,
 }
 
 pub(super) fn spawn(
@@ -235,44 +245,45 @@ impl Committer {
         changes: &mut table::Changes,
         outcome: &mut Outcome,
     ) {
-        let Append { channel, events, records, receipts, settled, ack, _held, _room } = append;
+        let Append { channel, events, records, receipts, settled, standing, ack, _held, _room } = append;
         outcome.given_back.push((_held, _room));
-        if let Some((batch, sealed)) = &events {
-            if channel.accepted.load(Ordering::Relaxed) + 1 != batch.first() {
-                outcome.acks.push((ack, Err(AppendError::Fenced)));
-                return;
-            }
+        let goes_on_from = events.as_ref().map_or(standing.anchor.seq, |(batch, _)| batch.first() - 1);
+        if channel.accepted.load(Ordering::Relaxed) != goes_on_from {
+            outcome.acks.push((ack, Err(AppendError::Fenced)));
+            return;
+        }
+        let batch = events.map(|(batch, framed)| {
             channel.accepted.store(batch.last(), Ordering::Relaxed);
             if self.doomed.contains(&channel.session) {
                 self.doomed.retain(|session| *session != channel.session);
                 changes.cleared.push(channel.session);
             }
-            let framed = table::frame(batch, sealed);
             let waiting = self.pending.get(&channel.session).map_or(0, |pending| pending.framed.len());
             if waiting + framed.len() >= ROW_BYTES {
-                self.row(&channel, batch.first(), &framed, changes);
+                self.row(&channel, batch.first(), framed, changes);
                 outcome.moved.push(Arc::clone(&channel));
             } else {
                 table::journal_entry(journal_row, channel.session, &framed);
-                self.keep(&channel, batch.first(), &framed);
+                self.keep(&channel, batch.first(), framed);
             }
-        }
+            batch
+        });
         changes.records.extend(records);
         changes.reservations.extend(receipts.into_iter().map(|receipt| reservation::Change::Fulfil(receipt.0)));
         outcome.acks.push((ack, Ok(())));
-        outcome.published.push((channel, events.map(|(batch, _)| batch), settled));
+        outcome.published.push(Published { channel, batch, settled, standing });
     }
 
     /// Notes a batch that this commit writes into the journal.
-    fn keep(&mut self, channel: &Arc<Channel>, first: u64, framed: &[u8]) {
+    fn keep(&mut self, channel: &Arc<Channel>, first: u64, framed: Vec<u8>) {
         let pending = self.pending.entry(channel.session).or_insert_with(|| {
             let since = Instant::now();
             self.oldest.push_back((since, channel.session));
             Pending { channel: Arc::clone(channel), since, framed: Vec::new(), first, commits: Vec::new() }
         });
-        pending.framed.extend_from_slice(framed);
-        pending.commits.push(self.next_commit);
         self.pending_bytes += framed.len();
+        append(&mut pending.framed, framed);
+        pending.commits.push(self.next_commit);
         match self.journal.back_mut() {
             Some((number, batches)) if *number == self.next_commit => *batches += 1,
             _ => self.journal.push_back((self.next_commit, 1)),
@@ -280,9 +291,9 @@ impl Committer {
     }
 
     /// Writes a row of a session's pending batches and `framed` behind them.
-    fn row(&mut self, channel: &Channel, first: u64, framed: &[u8], changes: &mut table::Changes) {
+    fn row(&mut self, channel: &Channel, first: u64, framed: Vec<u8>, changes: &mut table::Changes) {
         let (first, mut row) = self.forget(channel.session).map_or((first, Vec::new()), |old| (old.first, old.framed));
-        row.extend_from_slice(framed);
+        append(&mut row, framed);
         changes.rows.push((table::key(channel.session, first), row));
     }
 
@@ -328,13 +339,23 @@ impl Committer {
     }
 }
 
+/// Appends bytes, which are not copied where there are none before them.
+fn append(to: &mut Vec<u8>, bytes: Vec<u8>) {
+    if to.is_empty() {
+        *to = bytes;
+    } else {
+        to.extend_from_slice(&bytes);
+    }
+}
+
 fn report(error: &lap_store::Error) {
     tracing::error!(error = %error, "a commit to the event log failed; the log takes no more writes until a restart");
 }
 
 impl Outcome {
     fn publish(self, shared: &Shared, found: Vec<Option<reservation::Row>>) {
-        for (channel, batch, settled) in self.published {
+        for Published { channel, batch, settled, standing } in self.published {
+            *lock(&channel.standing) = Some(standing);
             let seq = batch.as_ref().map(Batch::last);
             if let Some(batch) = batch {
                 lock(&channel.tail).push(batch);

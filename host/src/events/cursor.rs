@@ -1,10 +1,15 @@
 //! How readers follow a log: they pull pages behind a cursor, from memory where it reaches and from the file elsewhere.
 
-use std::{panic::resume_unwind, sync::Arc};
+use std::sync::Arc;
 
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::sync::watch;
 
-use super::{Channel, Head, Limit, ReadError, Shared, lock, record::Batch, record::Event, table};
+use super::{
+    Channel, Head, Limit, ReadError, Shared, lock,
+    record::{Batch, End, Event},
+    table,
+};
+use crate::blocking::blocking;
 
 /// A place in a session's log, and the way on from it.
 pub struct Reader {
@@ -12,6 +17,10 @@ pub struct Reader {
     shared: Arc<Shared>,
     head: watch::Receiver<Head>,
     after: u64,
+    /// The last batch that was read to its end.
+    behind: Option<End>,
+    /// True where the session was found damaged: nothing is to be read for going on with it.
+    refuses: bool,
 }
 
 /// Some events in a row.
@@ -39,7 +48,13 @@ impl Page {
 impl Reader {
     pub(super) fn new(channel: Arc<Channel>, shared: Arc<Shared>, after: u64) -> Self {
         let head = channel.head.subscribe();
-        Self { channel, shared, head, after }
+        Self { channel, shared, head, after, behind: None, refuses: false }
+    }
+
+    /// The same for who goes on with a session, which may have been found damaged.
+    pub(super) fn refusing(mut self, refuses: bool) -> Self {
+        self.refuses = refuses;
+        self
     }
 
     /// How far the log goes now.
@@ -60,6 +75,9 @@ impl Reader {
     /// When one cannot be read, or is missing.
     pub fn segments(&self, from: u64, limit: Limit) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
         let session = self.channel.session;
+        if self.refuses {
+            return Err(self.damaged());
+        }
         let found = table::segments(&self.shared, session, table::Run::From(from), limit)?;
         if found.iter().zip(from..).any(|((number, _), expected)| *number != expected) {
             return Err(ReadError::Damaged { session });
@@ -84,6 +102,9 @@ impl Reader {
     /// # Errors
     /// When the log cannot be read; the cursor stays.
     pub fn next_page(&mut self, events_max: u64, bytes_max: usize) -> Result<Page, ReadError> {
+        if self.refuses {
+            return Err(self.damaged());
+        }
         let Some(head) = self.behind() else { return Ok(Page::default()) };
         let batches = match self.at_hand(bytes_max) {
             Ok(batches) => batches,
@@ -112,8 +133,7 @@ impl Reader {
                     drop(turn);
                     batches
                 };
-                // A crash in there is a crash here.
-                spawn_blocking(read).await.unwrap_or_else(|crashed| resume_unwind(crashed.into_panic()))?
+                blocking(read).await?
             }
         };
         self.take(batches, head, events_max, bytes_max)
@@ -133,8 +153,15 @@ impl Reader {
         if first > self.after + 1 {
             return self.missing();
         }
+        let joins = |end: &End, batch: &Batch| end.seq + 1 != batch.first() || batch.follows(end);
+        if let (Some(end), Some(batch)) = (&self.behind, batches.first())
+            && !joins(end, batch)
+        {
+            return Err(self.damaged());
+        }
         let end = full(&batches, self.after, last.min(head).min(self.after.saturating_add(events_max)), bytes_max);
         self.keep_opened(&batches, end);
+        self.behind = batches.iter().rev().find(|batch| batch.last() <= end).map(Batch::end).or(self.behind);
         let page = Page { batches, after: self.after, end };
         self.after = end;
         Ok(page)

@@ -21,8 +21,11 @@
 //! | `orphans` | session | what is needed to end it upstream, where it may go on there, sealed |
 //! | `doomed` | session | nothing: that it is here says that it is deleted and that rows of it are left |
 //! | `unsettled` | session | nothing: that it is here says that it has something to do |
+//! | `epoch` | 0 | how often the store was opened to be written to |
 //! | `reservations` | digest of a client's key | the sealed id of what is made under that key |
 //! | `reservation_expiries` | time, digest of a client's key | nothing: finds what has expired |
+//!
+//! How rows of a session hold together, so that none can be removed or put back unseen: `standing.rs`.
 
 mod commit;
 mod crash;
@@ -30,6 +33,7 @@ mod cursor;
 mod opened;
 mod record;
 mod reservation;
+mod standing;
 mod table;
 
 use std::{
@@ -45,7 +49,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use self::table::batches_in;
-use self::{commit::JournalLimits, opened::Opened};
+use self::{commit::JournalLimits, opened::Opened, record::End, standing::Standing};
 pub use self::{
     cursor::{Page, Reader},
     record::{Batch, Draft, Event},
@@ -115,6 +119,8 @@ struct Shared {
     queue: mpsc::Sender<commit::Op>,
     /// True when nothing can be written.
     frozen: bool,
+    /// How often the store was opened.
+    epoch: u64,
     room: Arc<Semaphore>,
     fenced: watch::Sender<bool>,
 }
@@ -127,6 +133,8 @@ struct Channel {
     tail: Mutex<Tail>,
     /// Whoever may append.
     holder: Mutex<Weak<Held>>,
+    /// What the next writer goes on from; nothing until there was one. The committer renews it.
+    standing: Mutex<Option<Standing>>,
     /// The last seq that the committer took; its alone.
     accepted: AtomicU64,
     shared: Weak<Shared>,
@@ -170,7 +178,7 @@ impl EventLog {
     }
 
     fn start(store: Store, sealer: Sealer, limits: JournalLimits, frozen: bool) -> Result<Self, StartError> {
-        let next_commit = table::settle_journal(&store)?;
+        let table::Beginning { commit: next_commit, epoch } = table::begin(&store)?;
         let doomed = table::doomed(&store)?;
         let (queue, ops) = mpsc::channel();
         let shared = Arc::new(Shared {
@@ -181,6 +189,7 @@ impl EventLog {
             reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
             queue,
             frozen,
+            epoch,
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             fenced: watch::Sender::new(false),
         });
@@ -195,8 +204,13 @@ impl EventLog {
     pub fn writer(&self, session: SessionId, settled: bool) -> Result<Writer, WriterError> {
         let channel = self.channel(session, settled)?;
         let held = channel.hold().ok_or(WriterError::Taken)?;
-        let next = channel.head.borrow().seq + 1;
-        Ok(Writer { channel, shared: Arc::clone(&self.shared), next, held: Some(held) })
+        // Nobody else appends from here on, and what the last writer has appended is committed.
+        let known = *lock(&channel.standing);
+        let standing = match known {
+            Some(standing) => standing,
+            None => table::standing(&self.shared, session, &channel.key)?,
+        };
+        Ok(Writer { channel, shared: Arc::clone(&self.shared), standing, held: Some(held) })
     }
 
     /// A cursor into a session's log, behind the event `after`. `settled` as for [`Self::writer`].
@@ -263,7 +277,7 @@ impl EventLog {
     /// When the commit fails.
     pub async fn delete(&self, session: SessionId, orphan: Option<Vec<u8>>) -> Result<(), AppendError> {
         let (ack, done) = oneshot::channel();
-        let orphan = Record::Orphan(orphan).seal(&self.shared.sealer, session, true);
+        let orphan = Record::Orphan(orphan).seal(&self.shared.sealer, session, &Standing::NEW);
         self.shared.submit(commit::Op::Delete { session, orphan, ack })?;
         done.await.unwrap_or(Err(AppendError::OutcomeUnknown))
     }
@@ -286,7 +300,7 @@ impl EventLog {
 
     async fn note(&self, session: SessionId, record: Record) -> Result<(), AppendError> {
         let (ack, done) = oneshot::channel();
-        let record = record.seal(&self.shared.sealer, session, true);
+        let record = record.seal(&self.shared.sealer, session, &Standing::NEW);
         self.shared.submit(commit::Op::Note { record, ack })?;
         done.await.unwrap_or(Err(AppendError::OutcomeUnknown))
     }
@@ -336,6 +350,7 @@ impl EventLog {
             head: watch::Sender::new(Head { seq, settled, deleted: false }),
             tail: Mutex::default(),
             holder: Mutex::default(),
+            standing: Mutex::default(),
             accepted: AtomicU64::new(seq),
             shared: Arc::downgrade(&self.shared),
         });
@@ -391,7 +406,7 @@ pub enum WriterError {
 pub struct Writer {
     channel: Arc<Channel>,
     shared: Arc<Shared>,
-    next: u64,
+    standing: Standing,
     /// Nothing after [`Writer::let_go`].
     held: Option<Arc<Held>>,
 }
@@ -415,7 +430,7 @@ impl Writer {
     /// The seq that the next event will have.
     #[must_use]
     pub const fn next_seq(&self) -> u64 {
-        self.next
+        self.standing.anchor.seq + 1
     }
 
     /// Appends events, and stores records, in one commit; waits until it is durable and then shown to readers. `settled`
@@ -438,33 +453,45 @@ impl Writer {
         receipts: Vec<Receipt>,
         settled: bool,
     ) -> Result<(), AppendError> {
-        let batch = (!draft.is_empty()).then(|| Batch::of(draft, self.next));
-        let sealed = batch.as_ref().map(|batch| self.channel.key.seal(batch.first(), batch.count(), &batch.pack()));
-        let records =
-            records.into_iter().map(|record| record.seal(&self.shared.sealer, self.channel.session, settled)).collect();
-        let kib = u32::try_from(sealed.as_ref().map_or(0, Vec::len) / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
+        let mut standing = self.standing;
+        let version = records.iter().find_map(Record::version);
+        let mut events = None;
+        if !draft.is_empty() {
+            let (batch, link) = (Batch::of(draft, self.next_seq()), standing.link(self.shared.epoch, version));
+            let (batch, framed) = table::frame(&self.channel.key, batch, link);
+            let End { seq, chain } = batch.end();
+            (standing.anchor.seq, standing.anchor.digest) = (seq, chain.digest);
+            events = Some((batch, framed));
+        }
+        standing.note(&records, settled);
+        let session = self.channel.session;
+        let records = records.into_iter().map(|record| record.seal(&self.shared.sealer, session, &standing)).collect();
+        let kib = events.as_ref().map_or(0, |(_, framed)| framed.len()) / 1024 + 1;
+        let kib = u32::try_from(kib).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
         let room = Arc::clone(&self.shared.room).acquire_many_owned(kib).await;
         let (ack, done) = oneshot::channel();
-        let last = batch.as_ref().map_or(self.next - 1, Batch::last);
         self.shared.submit(commit::Op::Append(commit::Append {
             channel: Arc::clone(&self.channel),
-            events: batch.zip(sealed),
+            events,
             records,
             receipts,
             settled,
+            standing,
             ack,
             _held: self.held.clone(),
             _room: room.map_err(|_| AppendError::OutcomeUnknown)?,
         }))?;
         done.await.unwrap_or(Err(AppendError::OutcomeUnknown))?;
-        self.next = last + 1;
+        self.standing = standing;
         Ok(())
     }
 
-    /// A cursor behind the event `after`, for finding out what the log already has.
+    /// A cursor behind the event `after`, for finding out what the log already has. Where the session's rows are not those that
+    /// were written it says so, whatever is asked of it.
     #[must_use]
     pub fn reader(&self, after: u64) -> Reader {
-        Reader::new(Arc::clone(&self.channel), Arc::clone(&self.shared), after)
+        let reader = Reader::new(Arc::clone(&self.channel), Arc::clone(&self.shared), after);
+        reader.refusing(self.standing.anchor.damaged)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 pub use lap_model::draft::Draft;
+use lap_seal::{Digest, Link};
 
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 5;
@@ -31,15 +32,69 @@ pub struct Event<'a> {
 #[derive(Clone)]
 pub struct Batch {
     first: u64,
-    lengths: Arc<[(u8, u32)]>,
-    text: Arc<str>,
+    packed: Arc<Packed>,
+    chain: Chain,
+}
+
+/// The lengths of each event's type and JSON, and the text of all.
+struct Packed {
+    lengths: Vec<(u8, u32)>,
+    text: String,
+}
+
+/// What a batch says of the log before it, and the next one of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chain {
+    /// Nothing where batches did not say anything yet.
+    pub(super) link: Option<Link>,
+    pub(super) digest: Digest,
+}
+
+/// Where a batch ends, and the next one begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub(super) seq: u64,
+    pub(super) chain: Chain,
+}
+
+impl End {
+    /// Where a log begins.
+    pub(super) const START: Self = Self { seq: 0, chain: Chain { link: None, digest: Digest::START } };
 }
 
 impl Batch {
     /// The events of a draft, of which there is one at least, at their place in a log.
     pub(crate) fn of(draft: Draft, first: u64) -> Self {
-        let (lengths, text) = draft.into_parts();
-        Self { first, lengths: lengths.into(), text: text.into() }
+        let (mut lengths, mut text) = draft.into_parts();
+        lengths.shrink_to_fit();
+        // It may be in memory for long. What is nearly full is not copied for that.
+        if text.capacity() > text.len() + text.len() / 4 {
+            text.shrink_to_fit();
+        }
+        Self { first, packed: Arc::new(Packed { lengths, text }), chain: End::START.chain }
+    }
+
+    /// The same, once it is known what it follows.
+    pub(super) fn chained(self, chain: Chain) -> Self {
+        Self { chain, ..self }
+    }
+
+    pub(super) fn end(&self) -> End {
+        End { seq: self.last(), chain: self.chain }
+    }
+
+    /// True where this one follows the batch that ends there. Behind one that says what is before it each does, and no epoch
+    /// or record is older than the one before.
+    pub(super) fn follows(&self, end: &End) -> bool {
+        let End { seq, chain: Chain { link: earlier, digest } } = end;
+        let is_next = match (self.chain.link, earlier) {
+            (None, earlier) => earlier.is_none(),
+            (Some(link), None) => link.before == *digest,
+            (Some(link), Some(earlier)) => {
+                link.before == *digest && link.epoch >= earlier.epoch && link.record >= earlier.record
+            }
+        };
+        is_next && self.first == seq + 1
     }
 
     /// The seq of the first event.
@@ -51,21 +106,21 @@ impl Batch {
     /// The seq of the last event.
     #[must_use]
     pub fn last(&self) -> u64 {
-        self.first + self.lengths.len() as u64 - 1
+        self.first + self.packed.lengths.len() as u64 - 1
     }
 
     pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.lengths.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.packed.lengths.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn text_bytes(&self) -> usize {
-        self.text.len()
+        self.packed.text.len()
     }
 
     /// The events, in order.
     pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
-        let mut rest = &*self.text;
-        self.lengths.iter().zip(self.first..).filter_map(move |(&(kind_len, json_len), seq)| {
+        let mut rest = &*self.packed.text;
+        self.packed.lengths.iter().zip(self.first..).filter_map(move |(&(kind_len, json_len), seq)| {
             let (kind, after) = rest.split_at_checked(usize::from(kind_len))?;
             let (json, after) = after.split_at_checked(json_len as usize)?;
             rest = after;
@@ -73,15 +128,25 @@ impl Batch {
         })
     }
 
-    pub(crate) fn pack(&self) -> Vec<u8> {
-        let mut packed = Vec::with_capacity(HEAD_BYTES + self.lengths.len() * ENTRY_BYTES + self.text.len());
+    pub(super) fn packed_bytes(&self) -> usize {
+        HEAD_BYTES + self.packed.lengths.len() * ENTRY_BYTES + self.packed.text.len()
+    }
+
+    /// Appends the packed batch.
+    pub(super) fn pack_onto(&self, packed: &mut Vec<u8>) {
         packed.push(FORMAT);
         packed.extend_from_slice(&self.count().to_le_bytes());
-        for (kind_len, json_len) in self.lengths.iter() {
+        for (kind_len, json_len) in &self.packed.lengths {
             packed.push(*kind_len);
             packed.extend_from_slice(&json_len.to_le_bytes());
         }
-        packed.extend_from_slice(self.text.as_bytes());
+        packed.extend_from_slice(self.packed.text.as_bytes());
+    }
+
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn pack(&self) -> Vec<u8> {
+        let mut packed = Vec::new();
+        self.pack_onto(&mut packed);
         packed
     }
 
@@ -92,19 +157,18 @@ impl Batch {
         let count = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
         let entries_bytes = count.checked_mul(ENTRY_BYTES).ok_or(Malformed)?;
         let (entries, text) = rest.split_at_checked(entries_bytes).ok_or(Malformed)?;
-        let lengths: Arc<[(u8, u32)]> = entries
+        let lengths: Vec<(u8, u32)> = entries
             .as_chunks::<ENTRY_BYTES>()
             .0
             .iter()
             .map(|&[kind_len, j0, j1, j2, j3]| (kind_len, u32::from_le_bytes([j0, j1, j2, j3])))
             .collect();
-        let batch = Self { first, lengths, text: std::str::from_utf8(text).map_err(|_| Malformed)?.into() };
-        let spoken_for: usize = batch.lengths.iter().map(|&(kind, json)| usize::from(kind) + json as usize).sum();
+        let text = std::str::from_utf8(text).map_err(|_| Malformed)?.to_owned();
+        let spoken_for: usize = lengths.iter().map(|&(kind, json)| usize::from(kind) + json as usize).sum();
+        let is_whole = count > 0 && spoken_for == text.len();
+        let batch = Self { first, packed: Arc::new(Packed { lengths, text }), chain: End::START.chain };
         // An event cut inside a character would be left out by `events`, and every later seq would be wrong.
-        if count == 0 || spoken_for != text.len() || batch.events().count() != count {
-            return Err(Malformed);
-        }
-        Ok(batch)
+        if is_whole && batch.events().count() == count { Ok(batch) } else { Err(Malformed) }
     }
 }
 

@@ -9,13 +9,18 @@ use std::{
     path::Path,
 };
 
-use lap_seal::{Place, Sealer, StreamKey};
+use lap_seal::{Link, Place, Sealer, StreamKey};
 #[cfg(test)]
 use lap_store::Disk;
 use lap_store::{ALL, Cause, Commit, Direction, Limit, OpenError, Options, Rows, RowsMut, Store, Table, between};
 
 pub use self::copy::{Counts, Moment, VerifyError};
-use super::{ReadError, Shared, record::Batch, reservation};
+use super::{
+    ReadError, Shared,
+    record::{Batch, Chain, End},
+    reservation,
+    standing::{Anchor, Standing},
+};
 use crate::id::SessionId;
 
 /// The page cache. Live readers are served from memory; this is for those who read history. A backup reads all of it
@@ -46,6 +51,10 @@ const DOOMED: Table = Table::set_of_16("doomed");
 /// The sessions that have something to do: few, however many sessions there are.
 const UNSETTLED: Table = Table::set_of_16("unsettled");
 
+/// How often the store was opened to be written to, under the key 0.
+const EPOCH: Table = Table::of_u64("epoch");
+const EPOCH_KEY: [u8; 8] = [0; 8];
+
 /// Every table of `events.redb`.
 static TABLES: &[Table] = &[
     JOURNAL,
@@ -57,6 +66,7 @@ static TABLES: &[Table] = &[
     ORPHANS,
     UNSETTLED,
     DOOMED,
+    EPOCH,
     reservation::RESERVATIONS,
     reservation::EXPIRIES,
 ];
@@ -182,8 +192,16 @@ pub(super) enum SealedRecord {
 }
 
 impl Record {
-    /// `settled` says whether the session has nothing to do with this record.
-    pub(super) fn seal(self, sealer: &Sealer, session: SessionId, settled: bool) -> SealedRecord {
+    /// The version of a session's own record.
+    pub(super) const fn version(&self) -> Option<u64> {
+        match self {
+            Self::Session { version, .. } => Some(*version),
+            _ => None,
+        }
+    }
+
+    /// `standing` is where the session stands with the commit that writes this.
+    pub(super) fn seal(self, sealer: &Sealer, session: SessionId, standing: &Standing) -> SealedRecord {
         let of_session =
             |table: Table, version, bytes: &[u8]| sealer.seal(&row_place(table, &session.to_string()), version, bytes);
         let numbered = |table: Table, number: u64, bytes: &[u8]| {
@@ -191,10 +209,12 @@ impl Record {
         };
         match self {
             Self::Session { version, bytes } => {
-                let sealed = of_session(SESSIONS, version, &bytes);
-                SealedRecord::Session { key: session.to_bytes(), sealed, settled }
+                let sealed = of_session(SESSIONS, version, &standing.anchor.before(&bytes));
+                SealedRecord::Session { key: session.to_bytes(), sealed, settled: standing.anchor.settled }
             }
-            Self::Facts(bytes) => SealedRecord::Facts(session.to_bytes(), of_session(FACTS, 1, &bytes)),
+            Self::Facts(bytes) => {
+                SealedRecord::Facts(session.to_bytes(), of_session(FACTS, standing.anchor.facts, &bytes))
+            }
             Self::Message { number, bytes } => {
                 SealedRecord::Message(key(session, number), numbered(MESSAGES, number, &bytes))
             }
@@ -423,11 +443,21 @@ pub(super) fn rows_of(store: &Store, session: SessionId) -> usize {
     read().unwrap_or(usize::MAX)
 }
 
-/// Moves what the journal holds into `events`, and says which number the next journal row takes.
-pub(super) fn settle_journal(store: &Store) -> Result<u64, StartError> {
+/// What a log begins with.
+pub(super) struct Beginning {
+    /// The number of the next journal row.
+    pub(super) commit: u64,
+    /// How often the store was opened, this time counted.
+    pub(super) epoch: u64,
+}
+
+/// Moves what the journal holds into `events`, and counts that.
+pub(super) fn begin(store: &Store) -> Result<Beginning, StartError> {
     let commit = store.begin()?;
     // A store of an older version lacks the newer tables.
     make_tables(&commit)?;
+    let epoch = epoch_in(&*commit.rows(EPOCH)?)? + 1;
+    commit.rows(EPOCH)?.put(&EPOCH_KEY, &epoch.to_be_bytes())?;
     let mut last = 0;
     let mut journal = commit.rows(JOURNAL)?;
     let mut events = commit.rows(EVENTS)?;
@@ -446,17 +476,24 @@ pub(super) fn settle_journal(store: &Store) -> Result<u64, StartError> {
     journal.remove_span(ALL, usize::MAX)?;
     drop((journal, events, sessions));
     commit.commit()?;
-    Ok(last + 1)
+    Ok(Beginning { commit: last + 1, epoch })
 }
 
-/// A sealed batch in a row: seq of the first event (8 bytes), number of events (4), length (4), the sealed bytes.
-pub(super) fn frame(batch: &Batch, sealed: &[u8]) -> Vec<u8> {
-    let mut framed = Vec::with_capacity(FRAME_HEAD + sealed.len());
+fn epoch_in<R: Rows + ?Sized>(epochs: &R) -> StoreResult<u64> {
+    let stored = epochs.get(&EPOCH_KEY)?;
+    Ok(stored.as_deref().and_then(<[u8]>::first_chunk).map_or(0, |epoch| u64::from_be_bytes(*epoch)))
+}
+
+/// Seals a batch as it lies in a row, with what it says of the log before it: seq of the first event (8 bytes), number of events
+/// (4), length (4), the sealed bytes.
+pub(super) fn frame(key: &StreamKey, batch: Batch, link: Link) -> (Batch, Vec<u8>) {
+    let sealed_bytes = batch.packed_bytes() + StreamKey::OVERHEAD;
+    let mut framed = Vec::with_capacity(FRAME_HEAD + sealed_bytes);
     framed.extend_from_slice(&batch.first().to_be_bytes());
     framed.extend_from_slice(&batch.count().to_be_bytes());
-    framed.extend_from_slice(&u32::try_from(sealed.len()).unwrap_or(u32::MAX).to_be_bytes());
-    framed.extend_from_slice(sealed);
-    framed
+    framed.extend_from_slice(&u32::try_from(sealed_bytes).unwrap_or(u32::MAX).to_be_bytes());
+    let digest = key.seal((batch.first(), batch.count()), link, &mut framed, |out| batch.pack_onto(out));
+    (batch.chained(Chain { link: Some(link), digest }), framed)
 }
 
 const FRAME_HEAD: usize = 16;
@@ -531,6 +568,56 @@ fn head_in<R: Rows + ?Sized>(events: &R, session: SessionId) -> StoreResult<u64>
     Ok(head)
 }
 
+/// Where a session stands that nobody in this process has appended to. That its rows contradict each other is a part of it.
+pub(super) fn standing(shared: &Shared, session: SessionId, stream_key: &StreamKey) -> Result<Standing, ReadError> {
+    let view = shared.store.view()?;
+    if view.rows(DOOMED)?.get(&session.to_bytes())?.is_some() {
+        return Ok(Standing::NEW);
+    }
+    let mut last = None;
+    let (from, to) = (key(session, 0), key(session, u64::MAX));
+    view.rows(EVENTS)?.scan(between(&from, &to), Direction::Backwards, &mut |_, mut row| {
+        while let Some(framed) = next_framed(row) {
+            last = Some((framed.first, framed.count, framed.sealed.to_vec()));
+            row = framed.rest;
+        }
+        ControlFlow::Break(())
+    })?;
+    let end = last.map_or(Ok(End::START), |(first, count, sealed)| {
+        let seq = first + u64::from(count) - 1;
+        open_batch(stream_key, (first, count), &sealed).map(|batch| batch.end()).ok_or(End { seq, ..End::START })
+    });
+    let (is_open, end) = (end.is_ok(), end.unwrap_or_else(|end| end));
+    let record = view.rows(SESSIONS)?.get(&session.to_bytes())?;
+    let record = record.map(|sealed| opened_record(&shared.sealer, session, &sealed)).transpose()?;
+    let facts = view.rows(FACTS)?.get(&session.to_bytes())?.as_deref().and_then(lap_seal::version).unwrap_or(0);
+    let (version, anchor) = record.map_or((0, None), |record| (record.version, record.anchor));
+    let agrees = is_open && agree(&end, (version, anchor.as_ref()), facts, shared.epoch);
+    let count = |table| -> StoreResult<u64> { Ok(view.rows(table)?.keys(between(&from, &to))?.len() as u64) };
+    let anchor = match anchor {
+        Some(anchor) => anchor,
+        None => Anchor { facts, messages: count(MESSAGES)?, segments: count(SEGMENTS)?, ..Standing::NEW.anchor },
+    };
+    let damaged = anchor.damaged || !agrees;
+    if damaged {
+        tracing::error!(%session, "the rows of a session are not those that were written: restore it from a backup");
+    }
+    let anchor = Anchor { seq: end.seq, digest: end.chain.digest, damaged, ..anchor };
+    Ok(Standing { anchor, record: version })
+}
+
+/// Whether the end of a log, the session's record and the version of its facts are of one time. A record is as late as the log's
+/// end says at least, and speaks of no event that the log does not have.
+fn agree(end: &End, (version, anchor): (u64, Option<&Anchor>), facts: u64, epoch: u64) -> bool {
+    let End { seq, chain } = end;
+    let is_late = chain.link.is_none_or(|link| link.record <= version && link.epoch <= epoch);
+    let is_of_it = |anchor: &Anchor| {
+        let has_its_end = anchor.seq < *seq || (anchor.seq, anchor.digest) == (*seq, chain.digest);
+        has_its_end && anchor.facts == facts && !anchor.damaged
+    };
+    is_late && anchor.is_none_or(is_of_it)
+}
+
 /// Batches of a session that hold events behind `after` and before `end`: from the first such, until `bytes_max` of
 /// sealed bytes have been read.
 pub(super) fn batches(
@@ -541,12 +628,21 @@ pub(super) fn batches(
     bytes_max: usize,
 ) -> Result<Vec<Batch>, ReadError> {
     let damaged = || ReadError::Damaged { session };
-    let mut batches = Vec::new();
+    let mut batches = Vec::<Batch>::new();
     for (first, count, sealed) in sealed_batches(&shared.store, session, (after, end), bytes_max)? {
-        let packed = stream_key.open(first, count, &sealed).map_err(|_| damaged())?;
-        batches.push(Batch::unpack(first, &packed).map_err(|_| damaged())?);
+        let batch = open_batch(stream_key, (first, count), &sealed).ok_or_else(damaged)?;
+        if batches.last().is_some_and(|last| !batch.follows(&last.end())) {
+            return Err(damaged());
+        }
+        batches.push(batch);
     }
     Ok(batches)
+}
+
+fn open_batch(stream_key: &StreamKey, (first, count): (u64, u32), sealed: &[u8]) -> Option<Batch> {
+    let opened = stream_key.open(first, count, sealed).ok()?;
+    let chain = Chain { link: opened.link(), digest: opened.digest() };
+    Some(Batch::unpack(first, opened.plain()).ok()?.chained(chain))
 }
 
 /// Those batches as they are stored: the seq of the first event, how many there are, and their bytes.
@@ -584,8 +680,17 @@ pub(super) fn session(shared: &Shared, session: SessionId) -> Result<Option<Vec<
     row(shared, SESSIONS, session)
 }
 
+/// The facts, which must be those that the record speaks of.
 pub(super) fn facts(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
-    row(shared, FACTS, session)
+    let view = shared.store.view()?;
+    let sealed = view.rows(FACTS)?.get(&session.to_bytes())?;
+    let record = view.rows(SESSIONS)?.get(&session.to_bytes())?;
+    let record = record.map(|sealed| opened_record(&shared.sealer, session, &sealed)).transpose()?;
+    let version = sealed.as_deref().and_then(lap_seal::version).unwrap_or(0);
+    if record.and_then(|record| record.anchor).is_some_and(|anchor| anchor.facts != version) {
+        return Err(ReadError::Damaged { session });
+    }
+    sealed.map(|sealed| open_row(&shared.sealer, FACTS, session, &sealed)).transpose()
 }
 
 pub(super) fn orphan(shared: &Shared, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
@@ -595,12 +700,31 @@ pub(super) fn orphan(shared: &Shared, session: SessionId) -> Result<Option<Vec<u
 /// A session's row.
 fn row(shared: &Shared, table: Table, session: SessionId) -> Result<Option<Vec<u8>>, ReadError> {
     let sealed = shared.store.view()?.rows(table)?.get(&session.to_bytes())?;
-    sealed.map(|sealed| open_row(shared, table, session, &sealed)).transpose()
+    sealed.map(|sealed| open_row(&shared.sealer, table, session, &sealed)).transpose()
 }
 
-fn open_row(shared: &Shared, table: Table, session: SessionId, sealed: &[u8]) -> Result<Vec<u8>, ReadError> {
-    let opened = shared.sealer.open(&row_place(table, &session.to_string()), sealed);
+/// What is in a session's row, without the anchor if it has one.
+fn open_row(sealer: &Sealer, table: Table, session: SessionId, sealed: &[u8]) -> Result<Vec<u8>, ReadError> {
+    if table == SESSIONS {
+        return Ok(opened_record(sealer, session, sealed)?.bytes);
+    }
+    let opened = sealer.open(&row_place(table, &session.to_string()), sealed);
     Ok(opened.map_err(|_| ReadError::Damaged { session })?.to_vec())
+}
+
+/// The record of a session.
+struct OpenedRecord {
+    version: u64,
+    /// Nothing where it was written before there were any.
+    anchor: Option<Anchor>,
+    bytes: Vec<u8>,
+}
+
+fn opened_record(sealer: &Sealer, session: SessionId, sealed: &[u8]) -> Result<OpenedRecord, ReadError> {
+    let opened = sealer.open(&row_place(SESSIONS, &session.to_string()), sealed);
+    let plain = opened.map_err(|_| ReadError::Damaged { session })?;
+    let (anchor, bytes) = Anchor::split(&plain);
+    Ok(OpenedRecord { version: lap_seal::version(sealed).unwrap_or(0), anchor, bytes: bytes.to_vec() })
 }
 
 pub(super) fn sessions(shared: &Shared, span: Span, limit: usize) -> Result<Vec<(SessionId, Vec<u8>)>, ReadError> {
@@ -645,7 +769,7 @@ fn rows_of_sessions(
     let rows = shared.store.view()?.rows(table)?.page(span, direction, limit)?.into_iter();
     rows.map(|(key, sealed)| {
         let id = session_of(&key);
-        Ok((id, open_row(shared, table, id, &sealed)?))
+        Ok((id, open_row(&shared.sealer, table, id, &sealed)?))
     })
     .collect()
 }
@@ -709,10 +833,15 @@ fn numbered(
         }
     };
     let owner = session.to_string();
-    let open = |(key, sealed): (Vec<u8>, Vec<u8>)| {
+    let open = |(key, sealed): (Vec<u8>, Vec<u8>)| -> Result<_, ReadError> {
         let (_, number) = split_key(&key);
         let opened = shared.sealer.open(&numbered_place(table, &owner, &number.to_string()), &sealed);
         Ok((number, opened.map_err(|_| ReadError::Damaged { session })?.to_vec()))
     };
-    rows.into_iter().map(open).collect()
+    let found = rows.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    // Numbers have no gap: what is missing was removed.
+    if found.windows(2).any(|pair| pair[0].0 + 1 != pair[1].0) {
+        return Err(ReadError::Damaged { session });
+    }
+    Ok(found)
 }

@@ -10,7 +10,10 @@ use super::private_file;
 
 pub(super) const FILE: &str = "store.json";
 
-const FORMAT: u32 = 1;
+/// 2 since batches of events say what is before them, and sessions' records what belongs to them. A store of format 1 is read,
+/// and becomes one of format 2 at its first start, before anything else is written.
+const FORMAT: u32 = 2;
+const FORMAT_BEFORE: u32 = 1;
 
 /// What `store.json` says.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -52,10 +55,19 @@ impl Identity {
 
     pub(super) fn parse(text: &[u8]) -> Result<Self, IdentityError> {
         let identity: Self = serde_json::from_slice(text).map_err(IdentityError::Malformed)?;
-        if identity.format != FORMAT {
-            return Err(IdentityError::Format(identity.format));
+        match identity.format {
+            FORMAT | FORMAT_BEFORE => Ok(identity),
+            other => Err(IdentityError::Format(other)),
         }
-        Ok(identity)
+    }
+
+    /// Makes a store of an older format known as one of this one, which older programs refuse.
+    pub(super) fn renew(&mut self, directory: &Path) -> io::Result<()> {
+        if self.format == FORMAT {
+            return Ok(());
+        }
+        self.format = FORMAT;
+        self.write(directory)
     }
 
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {

@@ -266,7 +266,12 @@ impl Vault {
     // By value: who has opened the store needs its key no more, and dropping it clears the memory.
     #[allow(clippy::needless_pass_by_value, reason = "the key's memory is cleared here")]
     pub fn open(directory: &Path, key: VaultKey) -> Result<Self, OpenError> {
-        Self::open_in(directory, &key, Store::open)
+        let vault = Self::open_in(directory, &key, Store::open)?;
+        // Before anything is written that an older program cannot read.
+        Self::identity(directory)?
+            .renew(directory)
+            .map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
+        Ok(vault)
     }
 
     /// The same where nothing can be written: what this process changes ends with it.
@@ -289,11 +294,15 @@ impl Vault {
             Presence::Empty => return Err(OpenError::Absent(path())),
             Presence::Damaged(reason) => return Err(OpenError::Damaged { path: path(), reason }),
         }
-        let identity = Identity::read(directory).map_err(|error| match error {
-            IdentityError::Io(source) => OpenError::Io { path: path(), source },
-            other => OpenError::Damaged { path: path(), reason: other.to_string() },
-        })?;
-        Self::open_as(directory, &identity, key, open)
+        Self::open_as(directory, &Self::identity(directory)?, key, open)
+    }
+
+    fn identity(directory: &Path) -> Result<Identity, OpenError> {
+        let path = directory.to_owned();
+        Identity::read(directory).map_err(|error| match error {
+            IdentityError::Io(source) => OpenError::Io { path, source },
+            other => OpenError::Damaged { path, reason: other.to_string() },
+        })
     }
 
     fn open_as(

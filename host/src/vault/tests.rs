@@ -385,11 +385,26 @@ fn an_unknown_clear_text_is_refused() {
     let good = fs::read_to_string(&path).unwrap();
     let id = store.key.id().to_string();
     for bad in
-        ["", "{}", &good.replace(":1,", ":2,"), &good.replace(&id, "k:1"), &good.replace(&format!("\"{id}\""), "")]
+        ["", "{}", &good.replace(":2,", ":3,"), &good.replace(&id, "k:1"), &good.replace(&format!("\"{id}\""), "")]
     {
         fs::write(&path, bad).unwrap();
         assert!(matches!(store.try_open(), Err(OpenError::Damaged { .. })), "{bad}");
     }
+}
+
+#[test]
+fn a_store_of_the_format_before_becomes_one_of_this_format_once_its_key_has_opened_it() {
+    let store = Store::new();
+    let path = store.path().join(identity::FILE);
+    let good = fs::read_to_string(&path).unwrap();
+    let before = good.replace(":2,", ":1,");
+    assert_ne!(before, good);
+    fs::write(&path, &before).unwrap();
+    assert!(matches!(Vault::open(store.path(), VaultKey::generate()), Err(OpenError::WrongKey { .. })));
+    drop(Vault::open_frozen(store.path(), VaultKey::from_bytes(store.key.bytes())).unwrap());
+    assert_eq!(fs::read_to_string(&path).unwrap(), before, "who cannot write or has another key changes nothing");
+    drop(store.open());
+    assert_eq!(fs::read_to_string(&path).unwrap(), good);
 }
 
 #[test]
