@@ -31,7 +31,7 @@ pub use self::{
 use crate::{
     disk::Probe,
     runtime::{COMPILE_COMMAND, GUESTS_MAX},
-    session::Retention,
+    session::{QueueLimit, Retention},
     upstream::{NetworkPolicy, NetworkPolicyError},
 };
 
@@ -55,6 +55,7 @@ const DEFAULT_RUNTIME: &str = "claude_managed_agents";
 const GUESTS_MAX_OF_A_DEMO: u32 = 64;
 const LOG_LEVEL: &str = "info";
 const DAY: Duration = Duration::from_hours(24);
+const MIB: usize = 1024 * 1024;
 
 /// A host for agent runtimes that you need not trust.
 #[derive(Debug, clap::Parser)]
@@ -193,6 +194,12 @@ struct Settings {
     /// [default: 4000]
     #[arg(long, env = "LAP_TURNS_MAX", value_name = "NUMBER")]
     turns_max: Option<usize>,
+    /// How many prompts may wait for one session, 1024 at the most [default: 64]
+    #[arg(long, env = "LAP_QUEUE_MAX", value_name = "NUMBER")]
+    queue_max: Option<usize>,
+    /// Their size, unless it is a single one [default: 8]
+    #[arg(long, env = "LAP_QUEUE_MIB", value_name = "MIB")]
+    queue_mib: Option<usize>,
     /// Remove sessions to which nothing has happened for so many days [default: keep them]
     #[arg(long, env = "LAP_RETAIN_DAYS", value_name = "DAYS")]
     retain_days: Option<u32>,
@@ -230,6 +237,8 @@ impl Settings {
             default_runtime: self.default_runtime.or(other.default_runtime),
             guests_max: self.guests_max.or(other.guests_max),
             turns_max: self.turns_max.or(other.turns_max),
+            queue_max: self.queue_max.or(other.queue_max),
+            queue_mib: self.queue_mib.or(other.queue_mib),
             retain_days: self.retain_days.or(other.retain_days),
             retain_mib: self.retain_mib.or(other.retain_mib),
             disk_reserve_mib: self.disk_reserve_mib.or(other.disk_reserve_mib),
@@ -285,6 +294,8 @@ pub struct Config {
     pub guests_max: u32,
     /// How many turns clients may have begun at once.
     pub turns_max: usize,
+    /// What may wait for one session.
+    pub queue_limit: QueueLimit,
     /// For how long sessions are kept.
     pub retention: Retention,
     /// What is kept of the disk for what runs already, in bytes.
@@ -333,6 +344,9 @@ pub enum ConfigError {
         /// The setting that says so.
         setting: &'static str,
     },
+    /// More than a machine can look for when it reads a log again.
+    #[error("queue-max must be at most {most}, and is {0}", most = QueueLimit::PROMPTS_MOST)]
+    LongQueue(usize),
     /// Every session would go as soon as its turn ends.
     #[error("retain-days and retain-mib must be at least 1; leave them out to keep everything")]
     NothingKept,
@@ -370,6 +384,7 @@ impl Config {
             default_runtime: DEFAULT_RUNTIME.to_owned(),
             guests_max: GUESTS_MAX_OF_A_DEMO,
             turns_max: TURNS_MAX,
+            queue_limit: QueueLimit::default(),
             retention: Retention::default(),
             disk_reserve_bytes: mib(DISK_RESERVE_MIB),
             disk_probe: Probe::default(),
@@ -398,6 +413,14 @@ impl Config {
         let connections_per_ip_max =
             some("connections-per-ip-max", settings.connections_per_ip_max, CONNECTIONS_PER_IP_MAX)?;
         let turns_max = some("turns-max", settings.turns_max, TURNS_MAX)?;
+        let queue_limit = QueueLimit::default();
+        let queue_limit = QueueLimit {
+            prompts: some("queue-max", settings.queue_max, queue_limit.prompts)?,
+            bytes: some("queue-mib", settings.queue_mib, queue_limit.bytes / MIB)?.saturating_mul(MIB),
+        };
+        if queue_limit.prompts > QueueLimit::PROMPTS_MOST {
+            return Err(ConfigError::LongQueue(queue_limit.prompts));
+        }
         if settings.retain_days == Some(0) || settings.retain_mib == Some(0) {
             return Err(ConfigError::NothingKept);
         }
@@ -414,6 +437,7 @@ impl Config {
             default_runtime: settings.default_runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
             guests_max: settings.guests_max.unwrap_or(GUESTS_MAX),
             turns_max,
+            queue_limit,
             retention,
             disk_reserve_bytes: mib(settings.disk_reserve_mib.unwrap_or(DISK_RESERVE_MIB)),
             disk_probe: Probe::default(),
@@ -473,6 +497,19 @@ mod tests {
         assert_eq!(config.connections_per_ip_max, 1024);
         assert_eq!(config.vault_key_file, Path::new("./data/vault.key"));
         assert!(matches!(&config.master_key, MasterKeySource::Own(path) if path == Path::new("./data/master.key")));
+    }
+
+    #[test]
+    fn a_queue_has_a_bound_which_has_one_itself() {
+        let limit = |prompts, mib| {
+            let settings = Settings { queue_max: prompts, queue_mib: mib, ..Settings::default() };
+            merged(settings, None, &[]).map(|config| config.queue_limit)
+        };
+        assert_eq!(limit(None, None).unwrap(), QueueLimit { prompts: 64, bytes: 8 << 20 });
+        assert_eq!(limit(Some(1024), Some(1)).unwrap(), QueueLimit { prompts: 1024, bytes: 1 << 20 });
+        assert!(matches!(limit(Some(1025), None), Err(ConfigError::LongQueue(1025))));
+        assert!(matches!(limit(Some(0), None), Err(ConfigError::Zero { setting: "queue-max" })));
+        assert!(matches!(limit(None, Some(0)), Err(ConfigError::Zero { setting: "queue-mib" })));
     }
 
     #[test]

@@ -288,7 +288,11 @@ impl Host {
             upstreams,
             guests.handle.clone(),
             disk.clone(),
-            OperatorWishes { turns_max: config.turns_max, recordings: recordings(config.record_dir.as_deref())? },
+            OperatorWishes {
+                turns_max: config.turns_max,
+                queue_limit: config.queue_limit,
+                recordings: recordings(config.record_dir.as_deref())?,
+            },
         );
         let listening = |source| StartError::Listen { address: config.listen, source };
         let listener = listen(config.listen).map_err(listening)?;

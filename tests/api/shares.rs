@@ -1,5 +1,6 @@
 //! How many turns may run: the host's bound, and what one owner has to leave to the others.
 
+use lap::session::QueueLimit;
 use lap_simulator::{
     Script,
     script::{Repeat, Step},
@@ -58,4 +59,34 @@ async fn an_owner_with_many_turns_leaves_room_to_others_and_of_what_is_refused_n
         assert!(stream.take(2).await.iter().all(|event| event.name != "session.error"));
     }
     assert_eq!(world.client.prompt(&his, "go").await.code(), "host_busy");
+}
+
+#[tokio::test]
+async fn so_many_prompts_wait_for_a_session_as_the_operator_says_and_one_more_is_refused_and_comes_again() {
+    let long = Repeat { count: 2000, every_ms: 50, bytes: 100, ..Default::default() };
+    let mut world = World::start(Script::of([Step::Repeat(long)])).await;
+    for (limit, size) in
+        [(QueueLimit { prompts: 3, bytes: 1 << 20 }, 10), (QueueLimit { prompts: 9, bytes: 3000 }, 900)]
+    {
+        world.restart_with(|config| config.queue_limit = limit).await;
+        let client = world.client.clone();
+        let session = client.session(&agent_of(&client, "ann").await, Some("go")).await;
+        let mut stream = client.stream(&session, "", &[]).await;
+        while stream.next().await.unwrap().name != "session.status_running" {}
+        let text = "x".repeat(size);
+        for _ in 0..3 {
+            assert_eq!(client.prompt(&session, &text).await.status, 204);
+        }
+        let refused = client.prompt(&session, &text).await;
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (429, "queue_full"));
+        // Those that wait outlive a restart, as does the limit; what was refused left nothing.
+        world.restart_with(|config| config.queue_limit = limit).await;
+        let client = world.client.clone();
+        assert_eq!(client.prompt(&session, &text).await.code(), "queue_full");
+        let messages = client.get(&format!("/session/{session}/message")).await.ok();
+        assert_eq!(messages.as_array().map(Vec::len), Some(4));
+        assert_eq!(client.post(&format!("/session/{session}/abort"), &json!({})).await.status, 204);
+        client.turn(&session).await;
+        assert_eq!(client.prompt(&session, &text).await.status, 204);
+    }
 }

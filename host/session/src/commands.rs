@@ -11,8 +11,8 @@ use crate::{
     ending::EndOfSession,
     event::{self, Arrived, Forwarded, Reason, RetryStatus},
     failure::{Cause, Failure, Verdict},
-    interface::{Action, Call, Done, Prompt, Reply, Ticket},
-    machine::{Calling, Doubt, HELD_UP, Machine, QUEUE_BYTES_MAX, QUEUE_MAX, Sending, WITH_CREDENTIAL},
+    interface::{Action, Call, Done, Prompt, QueueLimit, Reply, Ticket},
+    machine::{Calling, Doubt, HELD_UP, Machine, Sending, WITH_CREDENTIAL},
     state::{Input, Phase, Refused, Stop},
 };
 
@@ -120,8 +120,8 @@ pub(crate) struct Deleting {
 impl Machine {
     pub(crate) fn take_prompt(&mut self, ticket: Ticket, prompt: Prompt) {
         let size = prompt.json.len();
-        let full =
-            self.queue.len() >= QUEUE_MAX || (!self.queue.is_empty() && self.queue_bytes + size > QUEUE_BYTES_MAX);
+        let QueueLimit { prompts, bytes } = self.queue_limit;
+        let full = self.queue.len() >= prompts || (!self.queue.is_empty() && self.queue_bytes + size > bytes);
         let taken = match self.state().apply(Input::Prompt) {
             Err(refused) => Err(Reply::Refused(refused)),
             // It may be gone in a moment, and with it what was acknowledged.

@@ -12,7 +12,7 @@ use crate::{
     dedup::{Fingerprint, Secret, Seen},
     event::{self, Arrived, Forwarded, Head, Invalid, OwnIds},
     index::{Index, Segment},
-    machine::QUEUE_MAX,
+    interface::QueueLimit,
     state::Input,
 };
 
@@ -28,7 +28,7 @@ const INTERRUPTS_MAX: usize = 64;
 const LATE_MAX: usize = 8;
 
 /// The same while the log is recalled: those that wait here still are among them until it is known which those are.
-const RECALLED_MAX: usize = LATE_MAX + QUEUE_MAX + 1;
+const RECALLED_MAX: usize = LATE_MAX + QueueLimit::PROMPTS_MOST + 1;
 
 /// What is known of a session's events beside its state.
 pub struct Ingest {

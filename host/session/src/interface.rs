@@ -246,6 +246,26 @@ pub struct Kept {
     pub waiting: Option<Waiting>,
 }
 
+/// What may wait for one session beside the turn that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimit {
+    /// Prompts, [`QueueLimit::PROMPTS_MOST`] at the most.
+    pub prompts: usize,
+    /// Their size in bytes. The first one may have any.
+    pub bytes: usize,
+}
+
+impl QueueLimit {
+    /// As much as any session may be given.
+    pub const PROMPTS_MOST: usize = 1024;
+}
+
+impl Default for QueueLimit {
+    fn default() -> Self {
+        Self { prompts: 64, bytes: 8 * 1024 * 1024 }
+    }
+}
+
 /// What a machine begins with.
 #[derive(Debug)]
 pub struct Start {
@@ -257,6 +277,8 @@ pub struct Start {
     pub next_seq: u64,
     /// The prompts that wait.
     pub queue: Vec<Prompt>,
+    /// What may wait.
+    pub queue_limit: QueueLimit,
     /// The prompt that was sent last, while it is not known to be answered.
     pub current: Option<Prompt>,
     /// True when the session takes no more prompts because it was put away.

@@ -41,9 +41,9 @@ pub use self::{
     failure::{Cause, Failure, Waiting},
     history::Page,
     index::Segment,
-    interface::{Action, Call, Done, Event, Kept, Now, Opened, Prompt, Reply, Start, Ticket},
+    interface::{Action, Call, Done, Event, Kept, Now, Opened, Prompt, QueueLimit, Reply, Start, Ticket},
     journal::Commit,
-    machine::{Machine, QUEUE_BYTES_MAX, QUEUE_MAX},
+    machine::Machine,
     state::{Phase, Refused, State},
 };
 

@@ -18,15 +18,10 @@ use crate::{
     history::Page,
     index::Segment,
     ingest::{Echo, Ingest, Sought},
-    interface::{Action, Call, Done, Event, Kept, Now, Opened, Prompt, Reply, Start, Ticket},
+    interface::{Action, Call, Done, Event, Kept, Now, Opened, Prompt, QueueLimit, Reply, Start, Ticket},
     journal::{Commit, Journal},
     state::{Input, State, Stop},
 };
-
-/// How many prompts may wait for one session, and their size in bytes.
-pub const QUEUE_MAX: usize = 64;
-/// See [`QUEUE_MAX`].
-pub const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// For how long the next prompt waits for the turn of one that nobody wants, which would be taken for its own.
 const HAUNT_MAX: Duration = Duration::from_secs(1);
@@ -82,6 +77,7 @@ pub struct Machine {
     pub(crate) credential: Option<u64>,
     pub(crate) queue: VecDeque<Prompt>,
     pub(crate) queue_bytes: usize,
+    pub(crate) queue_limit: QueueLimit,
     pub(crate) current: Option<Prompt>,
     /// What the upstream's event of the current prompt looks like.
     pub(crate) sought: Option<Sought>,
@@ -143,7 +139,20 @@ impl Machine {
     /// For a session as its record says.
     #[must_use]
     pub fn new(start: Start, unix_ms: u64) -> Self {
-        let Start { session, kept, next_seq, queue, current, archived, named, credential, fresh, seed, secret } = start;
+        let Start {
+            session,
+            kept,
+            next_seq,
+            queue,
+            queue_limit,
+            current,
+            archived,
+            named,
+            credential,
+            fresh,
+            seed,
+            secret,
+        } = start;
         let queue_bytes = queue.iter().map(|prompt| prompt.json.len()).sum();
         let sought = current.as_ref().and_then(|prompt| Sought::new(&prompt.id, &prompt.json));
         let (mut sending, mut doubt) = (Backoff::default(), None);
@@ -164,6 +173,7 @@ impl Machine {
             credential,
             queue: queue.into(),
             queue_bytes,
+            queue_limit,
             current,
             sought,
             doubt,

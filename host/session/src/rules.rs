@@ -7,8 +7,8 @@ use std::time::Duration;
 use lap_model::contract::{Body, Effect, Ending, ErrorKind, Frames, Outcome, Reported};
 
 use crate::{
-    Action, Call, Cause, Done, Event, Failure, Kept, Machine, Moment, Now, Opened, Page, Phase, Prompt,
-    QUEUE_BYTES_MAX, QUEUE_MAX, Refused, Reply, Segment, Start, State, Ticket, event, usage::Usage,
+    Action, Call, Cause, Done, Event, Failure, Kept, Machine, Moment, Now, Opened, Page, Phase, Prompt, QueueLimit,
+    Refused, Reply, Segment, Start, State, Ticket, event, usage::Usage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -40,6 +40,7 @@ fn start(kept: Kept, next_seq: u64) -> Start {
         kept,
         next_seq,
         queue: Vec::new(),
+        queue_limit: QueueLimit::default(),
         current: None,
         archived: false,
         named: true,
@@ -899,14 +900,19 @@ fn a_full_host_fails_no_turn() {
 
 #[test]
 fn so_many_prompts_wait_and_so_many_bytes() {
-    let mut play = Play::new();
-    for number in 0..QUEUE_MAX as u64 {
-        assert_eq!(play.prompt("go"), Some(Reply::Taken(number)));
+    for limit in [QueueLimit::default(), QueueLimit { prompts: 2, bytes: 1000 }] {
+        let full = |expected: usize, text: &str| {
+            let mut play = Play::new();
+            play.machine.queue_limit = limit;
+            for number in 0..expected as u64 {
+                assert_eq!(play.prompt(text), Some(Reply::Taken(number)));
+            }
+            assert_eq!(play.prompt("go"), Some(Reply::QueueFull), "{limit:?}");
+        };
+        full(limit.prompts, "go");
+        // One may have any size.
+        full(1, &"x".repeat(limit.bytes));
     }
-    assert_eq!(play.prompt("go"), Some(Reply::QueueFull));
-    let mut play = Play::new();
-    assert_eq!(play.prompt(&"x".repeat(QUEUE_BYTES_MAX)), Some(Reply::Taken(0)), "one of any size");
-    assert_eq!(play.prompt("go"), Some(Reply::QueueFull));
 }
 
 #[test]

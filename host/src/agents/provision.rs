@@ -54,13 +54,19 @@ impl Provisions {
         Self { shared: Arc::new(Shared { table: SealedTable::new(vault, PROVISIONS), cache: Mutex::default() }) }
     }
 
-    /// What was made of what `key` stands for.
+    /// The same, where it is in memory.
+    #[must_use]
+    pub fn cached(&self, key: &[u8; 32]) -> Option<Provision> {
+        self.cache().get(key).cloned()
+    }
+
+    /// What was made of what `key` stands for. Blocks where it is not in memory.
     ///
     /// # Errors
     /// When the store fails; so for all calls.
     pub fn get(&self, key: &[u8; 32]) -> Result<Option<Provision>, StoreError> {
-        if let Some(known) = self.cache().get(key) {
-            return Ok(Some(known.clone()));
+        if let Some(known) = self.cached(key) {
+            return Ok(Some(known));
         }
         let Some(row) = self.shared.table.get(key)? else { return Ok(None) };
         let Stored { id, value, .. } = row.parse()?;

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use lap_session::{
-    Action, Commit, Done, Failure, Kept, Machine, Moment, Now, Opened, Page, Reply, Start, State, Ticket,
+    Action, Commit, Done, Failure, Kept, Machine, Moment, Now, Opened, Page, QueueLimit, Reply, Start, State, Ticket,
     event::{self, OwnIds},
     state::Stop,
     usage::Usage,
@@ -107,6 +107,7 @@ impl<'a> Driver<'a> {
             kept: Kept { state, guest: text, usage, bytes: 0, version: 0, waiting: None },
             next_seq: 1,
             queue: Vec::new(),
+            queue_limit: QueueLimit::default(),
             current: None,
             archived: false,
             named: upstream_id.is_some(),

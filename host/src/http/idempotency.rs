@@ -90,6 +90,10 @@ async fn once(app: &App, principal: Principal, key: &str, request: Request, next
     let body = json::read(body).await?;
     let row = row(principal.name(), &parts.method, parts.uri.path(), key);
     let turn = app.underway().turn(row).await;
+    // Others may have been at work on this key for long.
+    if principal.has_ended() {
+        return Err(Error::unauthorized());
+    }
     let store = Store { reservations: app.reservations().clone(), marks: app.marks().clone() };
     // Goes on when the client leaves: the next request of this key must find it over.
     let carried = tokio::spawn(async move {
@@ -217,13 +221,13 @@ impl Attempt {
         self.key.as_ref().map(|key| key.store.reservations.receipt(&key.reservation, stage))
     }
 
-    /// What an earlier attempt has made, as `look` finds it by its id; nothing when it must be made now.
+    /// What an earlier attempt has made, as `look`, which may block, finds it by its id; nothing when it must be made now.
     ///
     /// # Errors
     /// When it was made and is gone: it must not come back.
-    pub(super) fn made<I: From<Reserved>, T, E>(
+    pub(super) async fn made<I: From<Reserved>, T: Send + 'static, E: Send + 'static>(
         &self,
-        look: impl FnOnce(I) -> Result<Option<T>, E>,
+        look: impl FnOnce(I) -> Result<Option<T>, E> + Send + 'static,
     ) -> Result<Option<T>, Error>
     where
         Error: From<E>,
@@ -231,7 +235,8 @@ impl Attempt {
         if self.stage == Stage::New {
             return Ok(None);
         }
-        let made = look(self.id.into())?;
+        let id = self.id;
+        let made = on_disk(move || look(id.into())).await??;
         if made.is_none() && self.is_replay() {
             let message = "what this idempotency key has made was deleted since; use a new key to make another one";
             return Err(Error::new(StatusCode::GONE, "idempotency_gone", message));

@@ -1,6 +1,7 @@
 //! Proof of who asks. Only this file makes a [`Principal`]; a handler that needs one takes it as an argument.
 
 use axum::extract::FromRequestParts;
+use futures_util::FutureExt;
 use http::{HeaderMap, Method, header, request::Parts};
 use zeroize::Zeroizing;
 
@@ -91,6 +92,11 @@ impl Principal {
     /// Returns once its key was revoked or has expired.
     pub(super) async fn ended(&self) {
         self.0.ended().await;
+    }
+
+    /// True from then on.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended().now_or_never().is_some()
     }
 }
 

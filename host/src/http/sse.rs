@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use tokio::{task::yield_now, time::sleep};
 
-use super::{app::Draining, dialect::Dialect, error::Error};
+use super::{app::Draining, dialect::Dialect, error::Error, on_disk};
 use crate::{
     clock,
     events::{Page, ReadError, Reader},
@@ -89,7 +89,7 @@ pub(crate) fn seq_of(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| plain)
 }
 
-/// A reader behind the event `after`, which must exist.
+/// A reader behind the event `after`, which must exist. Blocks on the file.
 pub(super) fn reader(sessions: &Sessions, session: SessionId, after: u64) -> Result<Reader, Error> {
     let reader = sessions.events(session, after)?.ok_or_else(Error::session_not_found)?;
     let head = reader.head().seq;
@@ -100,30 +100,37 @@ pub(super) fn reader(sessions: &Sessions, session: SessionId, after: u64) -> Res
     Ok(reader)
 }
 
-/// The seq of a session's last event.
-pub(super) fn head(sessions: &Sessions, session: SessionId) -> Result<u64, Error> {
-    Ok(reader(sessions, session, 0)?.head().seq)
+/// A reader behind the session's last event. Blocks on the file.
+pub(super) fn reader_of_now(sessions: &Sessions, session: SessionId) -> Result<Reader, Error> {
+    let mut reader = reader(sessions, session, 0)?;
+    reader.seek(reader.head().seq);
+    Ok(reader)
 }
 
 /// The stream of a session's events.
-pub(super) fn respond(
-    sessions: &Sessions,
+pub(super) async fn respond(
+    sessions: Sessions,
     session: SessionId,
     headers: &HeaderMap,
     wish: &Wish,
     dialect: Dialect,
     draining: Draining,
 ) -> Result<Response, Error> {
-    let reader = match Start::of(headers, wish.after.as_deref(), dialect)? {
-        Start::After(after) => reader(sessions, session, after)?,
-        Start::Now => reader(sessions, session, head(sessions, session)?)?,
-    };
+    let start = Start::of(headers, wish.after.as_deref(), dialect)?;
+    let found = on_disk(move || {
+        let reader = match start {
+            Start::After(after) => reader(&sessions, session, after)?,
+            Start::Now => reader_of_now(&sessions, session)?,
+        };
+        // One that is being ended has its last event to come.
+        let over = sessions.get(session)?.is_some_and(|it| it.settled() && it.status() == Status::Terminated);
+        Ok::<_, Error>((reader, over))
+    });
+    let (reader, over) = found.await??;
     let end = match dialect {
         Dialect::Lap => End::Open,
         Dialect::Anthropic => End::Final { session },
     };
-    // One that is being ended has its last event to come.
-    let over = sessions.get(session)?.is_some_and(|it| it.settled() && it.status() == Status::Terminated);
     let frames = Frames { reader, draining, until: wish.until, end, over, stage: Stage::Greeting };
     Ok(response(Body::from_stream(stream::unfold(frames, Frames::next))))
 }

@@ -1,9 +1,9 @@
 //! How versions come and go. Every change is durable before it is in force, and in force with one step: whoever asks sees
 //! the runtime as it was or as it becomes.
 
-use std::{io, panic::resume_unwind, sync::Arc};
+use std::{io, sync::Arc};
 
-use tokio::{sync::OwnedMutexGuard, task::spawn_blocking};
+use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Entry, Registry, Shared, Version, Versions,
@@ -11,6 +11,7 @@ use super::{
     rows::{ComponentError, Components, StoredVersion},
 };
 use crate::{
+    blocking::blocking,
     clock,
     id::{ComponentDigest, RuntimeId},
     runtime::{Artifact, ArtifactError, CONTRACT, InvalidManifest, LoadError, Manifest, Runtime},
@@ -444,10 +445,4 @@ fn read(shared: &Shared, component: ComponentDigest, kept: bool) -> Result<Vec<u
         ComponentError::Row(error) => error.into(),
         ComponentError::Other(_) => AddError::Damaged(error.to_string().into()),
     })
-}
-
-/// Does what blocks on the disk where it holds nobody up.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    // A crash in there is a crash here.
-    spawn_blocking(work).await.unwrap_or_else(|crashed| resume_unwind(crashed.into_panic()))
 }

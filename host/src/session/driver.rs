@@ -20,8 +20,7 @@ use lap_session::{
 };
 use tokio::{
     select,
-    sync::{mpsc, oneshot},
-    task::spawn_blocking,
+    sync::{mpsc, oneshot, watch},
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
@@ -38,9 +37,10 @@ use super::{
     stored::{Change, Facts, Message, Session},
 };
 use crate::{
+    blocking::blocking,
     clock,
     disk::Room,
-    events::{self, AppendError, Limit, ReadError, Reader, Receipt, Record, Run, Writer, WriterError},
+    events::{self, AppendError, EventLog, Limit, ReadError, Reader, Receipt, Record, Run, Writer, WriterError},
     id::SessionId,
     runtime::{self, CallError, Frames, Instance, Listen},
     upstream::Framing,
@@ -68,9 +68,33 @@ const RESTARTS_MAX: u32 = 5;
 
 /// What a driver can go on with instead of making it.
 pub(super) struct OpenedSession {
-    pub(super) writer: Writer,
+    pub(super) found: Found,
     pub(super) link: Link,
     pub(super) turn: Option<Turn>,
+}
+
+/// What a driver begins with: what the log has of its session.
+pub(super) struct Found {
+    pub(super) writer: Writer,
+    pub(super) session: Session,
+    /// The prompts that are not known to be answered: the one that was sent last, and those that wait.
+    pub(super) current: Option<lap_session::Prompt>,
+    pub(super) queue: Vec<lap_session::Prompt>,
+}
+
+impl Found {
+    /// Nothing where there is no such session. Blocks on the file.
+    ///
+    /// # Errors
+    /// When somebody else is the session's writer, or its rows cannot be read.
+    fn read(core: &Core, id: SessionId) -> Result<Option<Self>, WriterError> {
+        let writer = core.writer(id)?;
+        // Read anew: while nobody had the writer, somebody may have changed it.
+        let Some(bytes) = core.log.session(id)? else { return Ok(None) };
+        let session = Session::read(id, &bytes)?;
+        let (current, queue) = unanswered(core, &session)?;
+        Ok(Some(Self { writer, session, current, queue }))
+    }
 }
 
 /// What ends a driver before its time. The session is as its record says, and is resumed at the next start.
@@ -205,23 +229,24 @@ async fn drive(
     inbox: mpsc::Receiver<Command>,
 ) -> Result<(), Stop> {
     let fresh = opened.is_some();
-    let (writer, guest, turn) = match opened {
-        Some(OpenedSession { writer, link, turn }) => {
+    let (found, guest, turn) = match opened {
+        Some(OpenedSession { found, link, turn }) => {
             let instance = link.instance_of(id, core);
-            (writer, Some((link, instance)), turn)
+            (found, Some((link, instance)), turn)
         }
-        None => (writer_of(core, id).await?, None, None),
+        None => (find(core, id).await?, None, None),
     };
-    let Some(mut driver) = Driver::new(core, id, writer, guest, fresh, inbox)? else { return Err(Stop::Deleted) };
+    let mut driver = Driver::new(core, id, found, guest, fresh, inbox);
     driver.turn = turn;
     driver.run().await
 }
 
-/// The right to append. Whoever has it is about to leave.
-async fn writer_of(core: &Core, id: SessionId) -> Result<Writer, Stop> {
+/// What the log has, with the right to append to it. Whoever has that is about to leave.
+async fn find(core: &Arc<Core>, id: SessionId) -> Result<Found, Stop> {
     for _ in 0..WRITER_TRIES {
-        match core.writer(id) {
-            Ok(writer) => return Ok(writer),
+        let reader = Arc::clone(core);
+        match blocking(move || Found::read(&reader, id)).await {
+            Ok(found) => return found.ok_or(Stop::Deleted),
             Err(WriterError::Read(error)) => return Err(error.into()),
             Err(WriterError::Taken) => sleep(WRITER_WAIT).await,
         }
@@ -230,24 +255,22 @@ async fn writer_of(core: &Core, id: SessionId) -> Result<Writer, Stop> {
 }
 
 impl Driver {
-    /// The record is read anew: the caller's may be older than the last command. Nothing where there is none.
     fn new(
         core: &Arc<Core>,
         id: SessionId,
-        writer: Writer,
+        found: Found,
         guest: Option<(Link, Instance)>,
         fresh: bool,
         inbox: mpsc::Receiver<Command>,
-    ) -> Result<Option<Self>, ReadError> {
-        let Some(bytes) = core.log.session(id)? else { return Ok(None) };
-        let session = Session::read(id, &bytes)?;
-        let (current, queue) = unanswered(core, &session)?;
+    ) -> Self {
+        let Found { writer, session, current, queue } = found;
         let credential = core.credential_of(&session);
         let start = Start {
             session: id.to_string(),
             kept: session.kept(),
             next_seq: writer.next_seq(),
             queue,
+            queue_limit: core.queue_limit,
             current,
             archived: session.archived_ms.is_some(),
             named: session.upstream_id.is_some(),
@@ -257,7 +280,7 @@ impl Driver {
             secret: core.secret(id),
         };
         let began = Instant::now();
-        Ok(Some(Self {
+        Self {
             core: Arc::clone(core),
             machine: Machine::new(start, clock::unix_ms()),
             session,
@@ -286,12 +309,14 @@ impl Driver {
             turn: None,
             rest: None,
             unended: None,
-        }))
+        }
     }
 
     async fn run(mut self) -> Result<(), Stop> {
-        let mut credentials = self.core.upstreams.changes();
-        let mut room = self.core.disk.room();
+        let (mut credentials, mut room) = (self.core.upstreams.changes(), self.core.disk.room());
+        // All drivers wait for these, which seldom come: none joins and leaves the queue with each event.
+        let mut credential_comes = Box::pin(change_of(&mut credentials));
+        let mut room_comes = Box::pin(change_of(&mut room));
         self.tell(Event::Time).await?;
         while !self.left {
             let armed = self.arm();
@@ -302,14 +327,14 @@ impl Driver {
                 self.rest = None;
                 self.turn.get_or_insert_with(|| self.core.admission.count(&self.session.owner));
             }
-            let has_room = *room.borrow_and_update() != Room::None;
+            let has_room = *room.borrow() != Room::None;
             select! {
                 command = self.inbox.recv() => {
                     // The list of live drivers holds a sender as long as this one lives, unless its session is gone.
                     let Some(command) = command else { return Err(Stop::Deleted) };
                     // Whoever has just stored a credential means what follows to be done with it.
                     if credentials.has_changed().unwrap_or_default() {
-                        credentials.mark_unchanged();
+                        credential_comes.set(change_of(&mut credentials));
                         self.credential_changed().await?;
                     }
                     self.obey(command).await?;
@@ -336,9 +361,12 @@ impl Driver {
                     self.reading = false;
                     self.read(item).await?;
                 }
-                _ = credentials.changed() => self.credential_changed().await?,
+                () = &mut credential_comes => {
+                    credential_comes.set(change_of(&mut credentials));
+                    self.credential_changed().await?;
+                }
                 () = over(self.rest.as_ref()) => self.tell(Event::GiveWay).await?,
-                _ = room.changed() => {}
+                () = &mut room_comes => room_comes.set(change_of(&mut room)),
                 () = &mut self.alarm, if armed => self.tell(Event::Time).await?,
             }
         }
@@ -397,7 +425,7 @@ impl Driver {
         let mut actions: VecDeque<Action> = self.machine.on(event, now).into();
         while let Some(action) = actions.pop_front() {
             match action {
-                Action::Commit(commit) => self.commit(commit)?,
+                Action::Commit(commit) => self.commit(commit).await?,
                 Action::Call(call) => self.call(call),
                 Action::Abandon => {
                     (self.calling, self.guest, self.sending) = (None, None, None);
@@ -407,7 +435,7 @@ impl Driver {
                 Action::CloseFeed => (self.feed, self.reading) = (Feed::Closed, false),
                 Action::Read => self.reading = true,
                 Action::Amend(ticket) => {
-                    let made = self.amend(ticket)?;
+                    let made = self.amend(ticket).await?;
                     actions.extend(self.machine.on(Event::Amended { made }, now));
                 }
                 Action::Reply(ticket, reply) => self.reply(ticket, reply),
@@ -496,7 +524,8 @@ impl Driver {
             Command::Amend { amendment, input, receipt, done } => {
                 let super::Amendment { change, event, at_rest } = amendment;
                 // Nothing leaves the host before it is known that the change can be meant.
-                if let Err(message) = self.changed(&*change)? {
+                let facts = self.facts().await?;
+                if let Err(message) = self.changed(facts, &*change) {
                     drop(done.send(Err(InputError::Invalid(message))));
                     return Ok(());
                 }
@@ -517,20 +546,28 @@ impl Driver {
         self.receipts.extend(receipt.map(|receipt| (ticket, receipt)));
     }
 
+    /// The facts as they are now, also where they are not stored yet.
+    async fn facts(&mut self) -> Result<Facts, ReadError> {
+        if let Some(facts) = &self.facts {
+            return Ok(facts.clone());
+        }
+        let (id, log) = (self.session.id, self.core.log.clone());
+        let stored = blocking(move || log.facts(id)).await?;
+        stored.map_or_else(|| Ok(Facts::unknown()), |bytes| Facts::read(id, &bytes))
+    }
+
     /// The record and the facts as a change makes them, or why it does not.
-    fn changed(&self, change: &Change) -> Result<Result<(Session, Facts), String>, ReadError> {
-        let (id, mut session) = (self.session.id, self.session.clone());
-        let mut facts = match &self.facts {
-            Some(facts) => facts.clone(),
-            None => self.core.log.facts(id)?.map_or_else(|| Ok(Facts::unknown()), |bytes| Facts::read(id, &bytes))?,
-        };
-        Ok(change(&mut session, &mut facts).map(|()| (session, facts)))
+    fn changed(&self, mut facts: Facts, change: &Change) -> Result<(Session, Facts), String> {
+        let mut session = self.session.clone();
+        change(&mut session, &mut facts)?;
+        Ok((session, facts))
     }
 
     /// Makes a change, unless it cannot be meant any more.
-    fn amend(&mut self, ticket: Ticket) -> Result<bool, Stop> {
+    async fn amend(&mut self, ticket: Ticket) -> Result<bool, Stop> {
+        let facts = self.facts().await?;
         let Some(Asked::Amend { change, .. }) = self.asked.get(&ticket) else { return Ok(false) };
-        match self.changed(&**change)? {
+        match self.changed(facts, &**change) {
             Ok((session, facts)) => {
                 self.machine.set_archived(session.archived_ms.is_some());
                 self.session = session;
@@ -661,14 +698,20 @@ impl Driver {
         let id = self.session.id;
         match self.unended.take() {
             None => Ok(()),
-            Some(None) if self.core.log.orphan(id)?.is_none() => Ok(()),
+            Some(None) => {
+                let log = self.core.log.clone();
+                match blocking(move || log.orphan(id)).await? {
+                    Some(_) => self.core.log.set_orphan(id, None).await.map_err(Stop::Store),
+                    None => Ok(()),
+                }
+            }
             Some(orphan) => self.core.log.set_orphan(id, orphan).await.map_err(Stop::Store),
         }
     }
 
     // ---- the store
 
-    fn commit(&mut self, commit: Commit) -> Result<(), Stop> {
+    async fn commit(&mut self, commit: Commit) -> Result<(), Stop> {
         let Some(mut writer) = self.writer.take() else { return Ok(()) };
         let Commit { draft, record, prompts, withdrawn, segments, settled, fulfilled, .. } = commit;
         let receipts = fulfilled.iter().filter_map(|ticket| self.receipt(*ticket)).collect();
@@ -682,13 +725,14 @@ impl Driver {
                 withdrawn.retain(|other| *other != number);
             }
         }
-        records.extend(self.withdrawn(&withdrawn)?);
+        records.extend(withdraw(self.core.log.clone(), self.session.id, withdrawn).await?);
         let changed = record.then(|| {
             self.session.keep(self.machine.kept());
             records.push(self.session.record());
             Changed::of(&self.session)
         });
-        if std::mem::take(&mut self.facts_changed) {
+        // The record says which facts belong to it.
+        if record && std::mem::take(&mut self.facts_changed) {
             records.extend(self.facts.as_ref().map(Facts::record));
         }
         records.extend(segments.iter().map(|segment| {
@@ -709,18 +753,6 @@ impl Driver {
         // It was given up for another change, and its client is told so.
         let refused = matches!(self.asked.get(&ticket), Some(Asked::Amend { refused: Some(_), .. }));
         receipt.filter(|_| !refused)
-    }
-
-    /// The messages of these numbers, which are in order, with a word that they will not be sent.
-    fn withdrawn(&self, numbers: &[u64]) -> Result<Vec<Record>, ReadError> {
-        let (Some(first), id) = (numbers.first(), self.session.id) else { return Ok(Vec::new()) };
-        let stored = self.core.log.messages(id, Run::From(*first), Limit::NONE)?;
-        let wanted = stored.into_iter().filter(|(number, _)| numbers.binary_search(number).is_ok());
-        let withdrawn = wanted.map(|(number, bytes)| {
-            let message = Message { withdrawn: true, ..Message::read(id, &bytes)? };
-            Ok(message.record(number))
-        });
-        withdrawn.collect()
     }
 
     /// Looks which version of the runtime the next guest is of, where the one that the session was made on is gone. That is
@@ -847,6 +879,18 @@ impl Driver {
     }
 }
 
+/// Waits for the next change of what is watched, from this call on.
+fn change_of<T>(watched: &mut watch::Receiver<T>) -> impl Future<Output = ()> + use<T> {
+    watched.mark_unchanged();
+    let mut watched = watched.clone();
+    async move {
+        if watched.changed().await.is_err() {
+            // Nobody is left to change it.
+            pending::<()>().await;
+        }
+    }
+}
+
 /// Waits until one that rests is to give way; without end for one that does not rest.
 async fn over(rest: Option<&Rest>) {
     match rest {
@@ -863,10 +907,25 @@ async fn ready<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
+/// The messages of these numbers, which are in order, with a word that they will not be sent.
+async fn withdraw(log: EventLog, id: SessionId, numbers: Vec<u64>) -> Result<Vec<Record>, ReadError> {
+    let Some(&first) = numbers.first() else { return Ok(Vec::new()) };
+    let read = move || {
+        let stored = log.messages(id, Run::From(first), Limit::NONE)?;
+        let wanted = stored.into_iter().filter(|(number, _)| numbers.binary_search(number).is_ok());
+        let withdrawn = wanted.map(|(number, bytes)| {
+            let message = Message { withdrawn: true, ..Message::read(id, &bytes)? };
+            Ok(message.record(number))
+        });
+        withdrawn.collect()
+    };
+    blocking(read).await
+}
+
 /// Reads the next page of the log's index, from this segment on, or of the log itself, off the executor's threads.
 fn recalling(mut reader: Reader, segment: Option<u64>) -> BoxFuture<'static, Called> {
     Box::pin(async move {
-        let read = spawn_blocking(move || {
+        let read = blocking(move || {
             let recalled = match segment {
                 Some(from) => Ok(segments(&reader, from).map_or_else(Recalled::NoIndex, Recalled::Segments)),
                 None => reader.next_page(RECALL_EVENTS, RECALL_BYTES).map(Recalled::Events),
@@ -874,7 +933,7 @@ fn recalling(mut reader: Reader, segment: Option<u64>) -> BoxFuture<'static, Cal
             (reader, recalled)
         });
         // A crash in there is a crash here.
-        let read = read.await.unwrap_or_else(|crashed| std::panic::resume_unwind(crashed.into_panic()));
+        let read = read.await;
         Called { guest: None, done: Ok(Done::Recalled), feed: None, recalled: Some(read) }
     })
 }

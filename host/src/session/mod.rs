@@ -51,7 +51,7 @@ use tokio::{
 
 use lap_session::{Machine, Start};
 pub use lap_session::{
-    Refused, UpstreamEnd, Waiting,
+    QueueLimit, Refused, UpstreamEnd, Waiting,
     usage::{Tokens, Usage},
 };
 
@@ -76,6 +76,7 @@ use self::{
 use crate::{
     access::{OwnerId, Scope, Stretch},
     agents::{Provision, Provisions},
+    blocking::blocking,
     clock,
     disk::Disk,
     events::{AppendError, EventLog, Limit, ReadError, Reader, Receipt, Run, Span, Writer, WriterError},
@@ -139,6 +140,8 @@ pub struct NewSession {
 pub struct OperatorWishes {
     /// How many turns clients may have begun at once.
     pub turns_max: usize,
+    /// What may wait for one session.
+    pub queue_limit: QueueLimit,
     /// Where all calls of sessions' guests are written down, if anywhere.
     pub recordings: Option<Arc<Recordings>>,
 }
@@ -162,6 +165,7 @@ struct Core {
     executor: Handle,
     disk: Disk,
     admission: Arc<Admission>,
+    queue_limit: QueueLimit,
     resting: Arc<Resting>,
     sends: Sends,
     /// Where guests' calls are written down, if the operator wants that.
@@ -211,13 +215,14 @@ impl Sessions {
         disk: Disk,
         wishes: OperatorWishes,
     ) -> Self {
-        let OperatorWishes { turns_max, recordings } = wishes;
+        let OperatorWishes { turns_max, queue_limit, recordings } = wishes;
         let core = Core {
             log,
             registry,
             provisioning: Provisioning::new(provisions),
             upstreams,
             admission: Arc::new(Admission::new(turns_max, Unlimited)),
+            queue_limit,
             resting: Arc::default(),
             sends: Sends::default(),
             live: Live::default(),
@@ -273,13 +278,22 @@ impl Sessions {
         made.await.unwrap_or(Err(CreateError::Store(AppendError::OutcomeUnknown)))
     }
 
-    /// A session.
+    /// A session. Blocks on the file, as all that reads here and is not asynchronous.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn get(&self, id: SessionId) -> Result<Option<Session>, ReadError> {
         let session = self.core.log.session(id)?.map(|bytes| Session::read(id, &bytes)).transpose()?;
         Ok(session.filter(|session| self.holds(session)))
+    }
+
+    /// The same for asynchronous callers: the file is read on a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn find(&self, id: SessionId) -> Result<Option<Session>, ReadError> {
+        let sessions = self.clone();
+        blocking(move || sessions.get(id)).await
     }
 
     fn holds(&self, session: &Session) -> bool {
@@ -360,7 +374,7 @@ impl Sessions {
         receipt: Option<Receipt>,
     ) -> Result<Message, PromptError> {
         let (done, answer) = oneshot::channel();
-        let session = self.get(id)?.ok_or(PromptError::NotFound)?;
+        let session = self.find(id).await?.ok_or(PromptError::NotFound)?;
         // A turn that runs was admitted; what waits for its end is bounded there.
         let turn = session.settled().then(|| self.core.admission.admit(&session.owner)).transpose()?;
         if !self.deliver(id, Command::Prompt { id: message, prompt, turn, receipt, done }) {
@@ -369,7 +383,7 @@ impl Sessions {
         match answer.await {
             Ok(taken) => taken,
             // The driver ended before it came to this: the session was deleted, or the log has failed.
-            Err(_) if self.get(id)?.is_none() => Err(PromptError::NotFound),
+            Err(_) if self.find(id).await?.is_none() => Err(PromptError::NotFound),
             Err(_) => Err(PromptError::Store(AppendError::OutcomeUnknown)),
         }
     }
@@ -405,13 +419,13 @@ impl Sessions {
         command: Command,
         answer: oneshot::Receiver<Result<T, InputError>>,
     ) -> Result<T, InputError> {
-        self.get(id)?.ok_or(InputError::NotFound)?;
+        self.find(id).await?.ok_or(InputError::NotFound)?;
         if !self.deliver(id, command) {
             return Err(InputError::Busy);
         }
         match answer.await {
             Ok(done) => done,
-            Err(_) if self.get(id)?.is_none() => Err(InputError::NotFound),
+            Err(_) if self.find(id).await?.is_none() => Err(InputError::NotFound),
             Err(_) => Err(InputError::Store(AppendError::OutcomeUnknown)),
         }
     }
@@ -422,13 +436,13 @@ impl Sessions {
     /// When the session does not exist or the upstream does not take it.
     pub async fn interrupt(&self, id: SessionId, receipt: Option<Receipt>) -> Result<(), InterruptError> {
         let (done, answer) = oneshot::channel();
-        self.get(id)?.ok_or(InterruptError::NotFound)?;
+        self.find(id).await?.ok_or(InterruptError::NotFound)?;
         if !self.deliver(id, Command::Interrupt { receipt, done }) {
             return Err(InterruptError::Busy);
         }
         match answer.await {
             Ok(done) => done,
-            Err(_) if self.get(id)?.is_none() => Err(InterruptError::NotFound),
+            Err(_) if self.find(id).await?.is_none() => Err(InterruptError::NotFound),
             Err(_) => Err(InterruptError::Store(AppendError::OutcomeUnknown)),
         }
     }
@@ -441,14 +455,14 @@ impl Sessions {
     /// When the session does not exist, or the wish could not be stored.
     pub async fn kill(&self, id: SessionId, receipt: Option<Receipt>) -> Result<UpstreamEnd, KillError> {
         let ((durable, stored), (over, end)) = (oneshot::channel(), oneshot::channel());
-        let session = self.get(id)?.ok_or(KillError::NotFound)?;
+        let session = self.find(id).await?.ok_or(KillError::NotFound)?;
         let patience = if session.is_over() { KILL_LOOK } else { KILL_ANSWER };
         if !self.deliver(id, Command::Kill { receipt, durable, over }) {
             return Err(KillError::Busy);
         }
         match stored.await {
             Ok(stored) => stored?,
-            Err(_) if self.get(id)?.is_none() => return Err(KillError::NotFound),
+            Err(_) if self.find(id).await?.is_none() => return Err(KillError::NotFound),
             Err(_) => return Err(KillError::Store(AppendError::OutcomeUnknown)),
         }
         // A driver that ends before it is known leaves it to the next one.
@@ -479,7 +493,7 @@ impl Sessions {
     /// Deletes a session; with the version of a record, only if nothing has happened to it since then.
     async fn delete_as_of(&self, id: SessionId, version: Option<u64>) -> Result<bool, DeleteError> {
         let (done, answer) = oneshot::channel();
-        if self.get(id)?.is_none() {
+        if self.find(id).await?.is_none() {
             return Ok(false);
         }
         if !self.deliver(id, Command::Delete { version, done }) {
@@ -487,7 +501,7 @@ impl Sessions {
         }
         match answer.await {
             Ok(done) => done,
-            Err(_) if self.get(id)?.is_none() => Ok(false),
+            Err(_) if self.find(id).await?.is_none() => Ok(false),
             Err(_) => Err(DeleteError::Store(AppendError::OutcomeUnknown)),
         }
     }
@@ -585,6 +599,7 @@ impl Core {
             kept: session.kept(),
             next_seq: 1,
             queue: Vec::new(),
+            queue_limit: self.queue_limit,
             current: None,
             archived: false,
             named: session.upstream_id.is_some(),
@@ -598,12 +613,18 @@ impl Core {
         let mut records = vec![facts.record()];
         records.extend(commit.prompts.iter().zip(&messages).map(|((_, number), message)| message.record(*number)));
         records.push(session.record());
-        let mut writer = self.log.writer(id, session.settled()).map_err(|error| match error {
+        let (log, settled) = (self.log.clone(), session.settled());
+        let found = blocking(move || {
+            let writer = log.writer(id, settled)?;
+            let made = log.session(id)?;
+            Ok((writer, made))
+        });
+        let (mut writer, made) = found.await.map_err(|error| match error {
             WriterError::Read(error) => CreateError::Read(error),
             WriterError::Taken => CreateError::Store(AppendError::Fenced),
         })?;
         // Whoever has the writer is alone with this id. The session must not be overwritten if another try was faster.
-        if let Some(made) = self.log.session(id)? {
+        if let Some(made) = made {
             return Ok(Session::read(id, &made)?);
         }
         if session.settled() {
@@ -625,7 +646,9 @@ impl Core {
         if let Some(inbox) = inbox {
             // Making a session dirties more of a guest's memory than a turn does, so the turn gets a guest of its own.
             drop(instance);
-            driver::spawn(self, id, Some(driver::OpenedSession { writer, link, turn }), inbox);
+            let queue = messages.iter().map(Message::prompt).collect();
+            let found = driver::Found { writer, session: session.clone(), current: None, queue };
+            driver::spawn(self, id, Some(driver::OpenedSession { found, link, turn }), inbox);
         }
         Ok(session)
     }

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     access::Stretch,
+    blocking::blocking,
     clock,
     events::AppendError,
     id::{RuntimeId, SessionId},
@@ -110,7 +111,8 @@ impl Sessions {
     /// # Errors
     /// When that cannot be stored.
     pub async fn forget_orphan(&self, id: SessionId) -> Result<bool, ForgetError> {
-        let Some(bytes) = self.core.log.orphan(id)? else { return Ok(false) };
+        let log = self.core.log.clone();
+        let Some(bytes) = blocking(move || log.orphan(id)).await? else { return Ok(false) };
         if !self.holds(&Orphan::read(id, &bytes)?.session) {
             return Ok(false);
         }

@@ -50,12 +50,12 @@ impl Provisioning {
         agent: AgentId,
         make: impl AsyncFnOnce() -> Result<String, E>,
     ) -> Result<Provision, E> {
-        if let Some(known) = self.provisions.get(&key)? {
+        if let Some(known) = self.get(&key)? {
             return Ok(known);
         }
         let _alone = self.alone(key).await;
         // Somebody may have made it between the look above and this turn.
-        if let Some(known) = self.provisions.get(&key)? {
+        if let Some(known) = self.get(&key)? {
             return Ok(known);
         }
         let value = make().await?;
@@ -69,10 +69,17 @@ impl Provisioning {
     pub(super) async fn forget(&self, key: Key, gone: &Provision) -> Result<(), StoreError> {
         // Nobody puts another one there between the look and the removal.
         let _alone = self.alone(key).await;
-        if self.provisions.get(&key)?.as_ref() == Some(gone) {
+        if self.get(&key)?.as_ref() == Some(gone) {
             block_in_place(|| self.provisions.remove(&key))?;
         }
         Ok(())
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Provision>, StoreError> {
+        match self.provisions.cached(key) {
+            Some(known) => Ok(Some(known)),
+            None => block_in_place(|| self.provisions.get(key)),
+        }
     }
 
     async fn alone(&self, key: Key) -> Alone<'_> {

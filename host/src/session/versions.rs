@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
-
 use super::{Session, Sessions};
 use crate::{
     access::Scope,
+    blocking::blocking,
     events::{ReadError, Span},
     id::{ComponentDigest, RuntimeId, SessionId},
     registry::{RemoveAliasError, RemoveError},
@@ -80,9 +79,4 @@ impl Sessions {
         })
         .await
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    // A crash in there is a crash here.
-    spawn_blocking(work).await.unwrap_or_else(|crashed| std::panic::resume_unwind(crashed.into_panic()))
 }

@@ -8,7 +8,7 @@ use super::{
     network::{Feed, UnderWay},
     world::World,
 };
-use crate::{Action, Call, Commit, Event, Kept, Machine, Moment, Now, Prompt, Reply, Start, Ticket};
+use crate::{Action, Call, Commit, Event, Kept, Machine, Moment, Now, Prompt, QueueLimit, Reply, Start, Ticket};
 
 pub(super) const SESSION: &str = "ses_7";
 
@@ -68,6 +68,7 @@ impl World {
             kept: self.disk.kept.clone(),
             next_seq: self.disk.log.len() as u64 + 1,
             queue: state.waiting().map(row).collect(),
+            queue_limit: QueueLimit::default(),
             current,
             archived: false,
             named: self.faults.named,

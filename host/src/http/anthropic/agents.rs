@@ -446,7 +446,8 @@ pub(in super::super) async fn create(
     State(registry): State<Registry>,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
-    if let Some(agent) = attempt.made(|id| agents.get(id))? {
+    let look = agents.clone();
+    if let Some(agent) = attempt.made(move |id| look.get(id)).await? {
         return Ok(replayed(json::json(StatusCode::OK, &Item::new(&agent, &registry))));
     }
     let (Some(name), Some(_)) = (&wishes.name, &wishes.model) else {
@@ -492,7 +493,8 @@ pub(in super::super) async fn update(
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
     if attempt.is_replay() {
-        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&get(&agents, &id)?, &registry))));
+        let agent = on_disk(move || get(&agents, &id)).await??;
+        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&agent, &registry))));
     }
     let agent: AgentId = id.parse().map_err(|_| not_found(&id))?;
     let (expected, checked) = (wishes.version, wishes.check()?);
@@ -510,7 +512,8 @@ pub(in super::super) async fn archive(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     if attempt.is_replay() {
-        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&get(&agents, &id)?, &registry))));
+        let agent = on_disk(move || get(&agents, &id)).await??;
+        return Ok(replayed(json::json(StatusCode::OK, &Item::new(&agent, &registry))));
     }
     let agent: AgentId = id.parse().map_err(|_| not_found(&id))?;
     let agents = agents.noting(attempt.mark());

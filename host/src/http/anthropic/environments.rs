@@ -242,7 +242,8 @@ pub(in super::super) async fn create(
     environments: Environments,
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
-    if let Some(environment) = attempt.made(|id| environments.get(id))? {
+    let look = environments.clone();
+    if let Some(environment) = attempt.made(move |id| look.get(id)).await? {
         return Ok(replayed(answer(&environment)));
     }
     wishes.check()?;
@@ -266,7 +267,8 @@ pub(in super::super) async fn retrieve(
     environments: Environments,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
-    let known = environments.get(named(&id)?)?;
+    let environment = named(&id)?;
+    let known = on_disk(move || environments.get(environment)).await??;
     Ok(answer(&known.ok_or_else(|| not_found(&id))?))
 }
 
@@ -279,7 +281,8 @@ pub(in super::super) async fn update(
 ) -> Result<Response, Error> {
     let environment = own(&id)?;
     if attempt.is_replay() {
-        return Ok(replayed(answer(&environments.get(environment)?.ok_or_else(|| not_found(&id))?)));
+        let known = on_disk(move || environments.get(environment)).await??;
+        return Ok(replayed(answer(&known.ok_or_else(|| not_found(&id))?)));
     }
     wishes.check()?;
     let change = move |environment: &mut Environment| {
@@ -320,7 +323,8 @@ pub(in super::super) async fn archive(
 ) -> Result<Response, Error> {
     let environment = own(&id)?;
     if attempt.is_replay() {
-        return Ok(replayed(answer(&environments.get(environment)?.ok_or_else(|| not_found(&id))?)));
+        let known = on_disk(move || environments.get(environment)).await??;
+        return Ok(replayed(answer(&known.ok_or_else(|| not_found(&id))?)));
     }
     let change = |environment: &mut Environment| {
         environment.archived_ms.get_or_insert_with(clock::unix_ms);

@@ -31,7 +31,7 @@ use crate::{
     clock,
     events::Reader,
     id::{MessageId, Reserved, SessionId},
-    session::{Prompt, Session, Sessions, Status},
+    session::{Prompt, Sessions, Status},
 };
 
 /// How many events one request may send.
@@ -78,7 +78,7 @@ pub(in super::super) async fn send(
     Path(id): Path<String>,
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
-    let session = sessions.get(named(&id)?)?.ok_or_else(|| not_found(&id))?;
+    let session = sessions.find(named(&id)?).await?.ok_or_else(|| not_found(&id))?;
     if new.events.is_empty() || new.events.len() > EVENTS_MAX {
         return Err(Error::invalid(format_args!("events: must be a list of 1 to {EVENTS_MAX}")));
     }
@@ -95,13 +95,23 @@ pub(in super::super) async fn send(
         let events: Vec<_> = inputs.iter().zip(&ids).map(told).collect();
         return Ok(replayed(list(&events)));
     }
-    let mut reader = sse::reader(&sessions, session.id, sse::head(&sessions, session.id)?)?;
+    // What comes again under a key must be answered as it was, and what the upstream showed is not kept.
+    let sought = if attempt.is_keyed() { Vec::new() } else { shown_soon(session.status(), &inputs) };
+    let reader = match sought.is_empty() {
+        true => None,
+        false => {
+            let (sessions, session) = (sessions.clone(), session.id);
+            Some(on_disk(move || sse::reader_of_now(&sessions, session)).await??)
+        }
+    };
     for ((input, id), step) in inputs.iter().zip(&ids).zip(0..) {
         take(&sessions, &attempt, session.id, input, (*id, step)).await?;
     }
-    // What comes again under a key must be answered as it was, and what the upstream showed is not kept.
-    let sought = if attempt.is_keyed() { &[][..] } else { &inputs[..] };
-    let shown = echoes(&mut reader, &session, sought).await?.into_iter().chain(std::iter::repeat(None));
+    let shown = match reader {
+        Some(reader) => echoes(reader, sought, &inputs).await?,
+        None => Vec::new(),
+    };
+    let shown = shown.into_iter().chain(std::iter::repeat(None));
     let events: Vec<_> =
         inputs.iter().zip(&ids).zip(shown).map(|(sent, shown)| shown.unwrap_or_else(|| told(sent))).collect();
     Ok(list(&events))
@@ -132,8 +142,8 @@ async fn take(
             }
         }
         Use::Prompt => {
-            let (attempt, look) = (attempt.clone(), sessions.clone());
-            let made = on_disk(move || attempt.made(|_: MessageId| look.message(session, id))).await??;
+            let look = sessions.clone();
+            let made = attempt.made(move |_: MessageId| look.message(session, id)).await?;
             if made.is_none() {
                 sessions.prompt(session, id, Prompt::of_event(input.json.clone()), receipt).await?;
             }
@@ -193,11 +203,11 @@ fn shown_soon(before: Status, inputs: &[Input]) -> Vec<usize> {
     inputs.iter().enumerate().filter_map(soon).collect()
 }
 
-/// The events as the log shows them, as far as it does soon.
-async fn echoes(reader: &mut Reader, before: &Session, inputs: &[Input]) -> Result<Vec<Option<String>>, Error> {
+/// The events at these places as the log shows them, as far as it does soon.
+async fn echoes(mut reader: Reader, places: Vec<usize>, inputs: &[Input]) -> Result<Vec<Option<String>>, Error> {
     let mut shown: Vec<Option<String>> = inputs.iter().map(|_| None).collect();
     let mut sought: Vec<(usize, Value)> = Vec::new();
-    for place in shown_soon(before.status(), inputs) {
+    for place in places {
         sought.push((place, serde_json::from_str(inputs[place].json.get()).map_err(Error::internal)?));
     }
     let deadline = Instant::now() + ECHO_WAIT;
@@ -274,7 +284,7 @@ pub(in super::super) async fn stream(
             named(&id)?
         }
     };
-    sse::respond(&sessions, session, &headers, &wish, dialect, draining)
+    sse::respond(sessions, session, &headers, &wish, dialect, draining).await
 }
 
 fn previews(parameters: &Parameters) -> Result<(), Error> {

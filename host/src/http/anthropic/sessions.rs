@@ -239,8 +239,10 @@ pub(in super::super) async fn create(
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
     // Before the wish is looked at: its agent may be gone or archived by now.
-    if let Some(session) = attempt.made(|id| sessions.get(id))? {
-        return Ok(replayed(shown(&sessions, &agents, &registry, &session)?));
+    let look = sessions.clone();
+    if let Some(session) = attempt.made(move |id| look.get(id)).await? {
+        let shown = on_disk(move || shown(&sessions, &agents, &registry, &session)).await??;
+        return Ok(replayed(shown));
     }
     let prompts = check(&new)?;
     let (agent, environment) = {
@@ -276,8 +278,11 @@ pub(in super::super) async fn create(
         CreateError::Link(LinkError::NoCredential) => no_credential(&runtime.description().provider_name),
         other => other.into(),
     })?;
-    let facts = sessions.facts(&session)?.unwrap_or_else(Facts::unknown);
-    Ok(json::json(StatusCode::OK, &Item::new(&session, &facts)))
+    on_disk(move || {
+        let facts = sessions.facts(&session)?.unwrap_or_else(Facts::unknown);
+        Ok(json::json(StatusCode::OK, &Item::new(&session, &facts)))
+    })
+    .await?
 }
 
 /// A resource as it may be kept: the key to a repository goes to the upstream alone.
@@ -534,9 +539,10 @@ pub(in super::super) async fn update(
     Json(patch): Json<Patch>,
 ) -> Result<Response, Error> {
     let session = named(&id)?;
-    let known = sessions.get(session)?.ok_or_else(|| not_found(&id))?;
+    let known = sessions.find(session).await?.ok_or_else(|| not_found(&id))?;
     if attempt.is_replay() {
-        return Ok(replayed(shown(&sessions, &agents, &registry, &known)?));
+        let shown = on_disk(move || shown(&sessions, &agents, &registry, &known)).await??;
+        return Ok(replayed(shown));
     }
     if patch.vault_ids.is_some() {
         return Err(Error::invalid("vault_ids: cannot be changed"));
@@ -554,9 +560,10 @@ pub(in super::super) async fn update(
         .then(|| update("session.update", None, None, agent.as_ref(), budget.as_ref()))
         .transpose()?;
     let event = update("session.updated", title.as_ref(), metadata.as_ref(), None, budget.as_ref())?;
-    let described = agents.get(known.agent)?;
     let runtime = registry.get(known.runtime.as_str());
-    let unknown = facts(&sessions, &agents, &registry, &known)?.agent;
+    let (look, of, at) = (sessions.clone(), agents.clone(), registry.clone());
+    let described = on_disk(move || Ok::<_, Error>((of.get(known.agent)?, facts(&look, &of, &at, &known)?.agent)));
+    let (described, unknown) = described.await??;
     let at_rest = agent.is_some();
     let change = move |session: &mut Session, facts: &mut Facts| {
         if facts.agent.get() == RawValue::NULL.get() {
@@ -584,7 +591,7 @@ pub(in super::super) async fn update(
     };
     let amendment = Amendment { change: Box::new(change), event: Some(event), at_rest };
     let session = sessions.amend(session, amendment, input, attempt.receipt()).await?;
-    shown(&sessions, &agents, &registry, &session)
+    on_disk(move || shown(&sessions, &agents, &registry, &session)).await?
 }
 
 /// Puts a session away: it takes no more events, and lists leave it out.
@@ -597,9 +604,10 @@ pub(in super::super) async fn archive(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let session = named(&id)?;
-    let known = sessions.get(session)?.ok_or_else(|| not_found(&id))?;
+    let known = sessions.find(session).await?.ok_or_else(|| not_found(&id))?;
     if attempt.is_replay() {
-        return Ok(replayed(shown(&sessions, &agents, &registry, &known)?));
+        let shown = on_disk(move || shown(&sessions, &agents, &registry, &known)).await??;
+        return Ok(replayed(shown));
     }
     let change = |session: &mut Session, _: &mut Facts| {
         session.archived_ms.get_or_insert_with(clock::unix_ms);
@@ -613,7 +621,7 @@ pub(in super::super) async fn archive(
         }
         other => other.into(),
     })?;
-    shown(&sessions, &agents, &registry, &archived)
+    on_disk(move || shown(&sessions, &agents, &registry, &archived)).await?
 }
 
 /// Deletes a session, here and upstream.
@@ -624,7 +632,7 @@ pub(in super::super) async fn delete(
 ) -> Result<Response, Error> {
     let session = named(&id)?;
     for _ in 0..DELETE_TRIES {
-        let known = sessions.get(session)?.ok_or_else(|| not_found(&id))?;
+        let known = sessions.find(session).await?.ok_or_else(|| not_found(&id))?;
         if !known.settled() {
             break;
         }

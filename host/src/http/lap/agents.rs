@@ -278,7 +278,8 @@ pub(in super::super) async fn create(
     Json(wishes): Json<Wishes>,
 ) -> Result<Response, Error> {
     let answer = |agent| json::json(StatusCode::CREATED, &Row::from(&agent));
-    if let Some(agent) = attempt.made(|id| agents.get(id))? {
+    let look = agents.clone();
+    if let Some(agent) = attempt.made(move |id| look.get(id)).await? {
         return Ok(replayed(answer(agent)));
     }
     let definition = defined(wishes, principal.scope())?;
@@ -345,7 +346,8 @@ pub(in super::super) async fn list(
 }
 
 pub(in super::super) async fn get(_: Principal, agents: Agents, Path(id): Path<String>) -> Result<Response, Error> {
-    let agent = agents.get(named(&id)?)?.ok_or_else(not_found)?;
+    let id = named(&id)?;
+    let agent = on_disk(move || agents.get(id)).await??.ok_or_else(not_found)?;
     Ok(json::json(StatusCode::OK, &Row::from(&agent)))
 }
 

@@ -78,5 +78,5 @@ pub(in super::super) async fn stream(
     headers: HeaderMap,
     Query(wish): Query<sse::Wish>,
 ) -> Result<Response, Error> {
-    sse::respond(&sessions, named(&id)?, &headers, &wish, Dialect::of(&headers), draining)
+    sse::respond(sessions, named(&id)?, &headers, &wish, Dialect::of(&headers), draining).await
 }

@@ -109,7 +109,8 @@ pub(in super::super) async fn mint(
     State(keys): State<ClientKeys>,
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
-    if let Some(view) = attempt.made(|id| Ok::<_, Error>(keys.get(id)))? {
+    let known = keys.clone();
+    if let Some(view) = attempt.made(move |id| Ok::<_, Error>(known.get(id))).await? {
         // Without its text, which nobody has any more.
         return Ok(replayed(json::json(StatusCode::CREATED, &Item::new(&view, None))));
     }

@@ -74,12 +74,14 @@ pub(in super::super) async fn create(
     Json(new): Json<New>,
 ) -> Result<Response, Error> {
     // Before the wish is looked at: its agent may be gone or paused by now.
-    if let Some(session) = attempt.made(|id| sessions.get(id))? {
+    let look = sessions.clone();
+    if let Some(session) = attempt.made(move |id| look.get(id)).await? {
         return Ok(replayed(json::json(StatusCode::OK, &Item::from(&session))));
     }
     let named = new.runtime.as_deref().filter(|id| !id.trim().is_empty());
     let named = named.map(|id| offered(&registry, id)).transpose()?;
-    let agent = agent(&agents, new.agent_id.or(new.agent).as_deref())?;
+    let wanted = new.agent_id.or(new.agent);
+    let agent = on_disk(move || agent(&agents, wanted.as_deref())).await??;
     let runtime = match named {
         Some(runtime) => runtime,
         None => own_runtime(&registry, &agent)?,
@@ -161,7 +163,7 @@ pub(in super::super) fn empty_object() -> Box<RawValue> {
 }
 
 pub(in super::super) async fn get(_: Principal, sessions: Sessions, Path(id): Path<String>) -> Result<Response, Error> {
-    let session = sessions.get(named(&id)?)?.ok_or_else(Error::session_not_found)?;
+    let session = sessions.find(named(&id)?).await?.ok_or_else(Error::session_not_found)?;
     Ok(json::json(StatusCode::OK, &Item::from(&session)))
 }
 
@@ -325,11 +327,11 @@ impl Prompt {
 /// Takes a prompt that was not taken yet. True when it was taken before.
 async fn take(sessions: &Sessions, attempt: Attempt, id: SessionId, prompt: Prompt) -> Result<bool, Error> {
     if attempt.is_replay() {
-        return sessions.get(id)?.map(|_| true).ok_or_else(Error::session_not_found);
+        return sessions.find(id).await?.map(|_| true).ok_or_else(Error::session_not_found);
     }
     let text = prompt.text()?;
-    let (message, tried, look) = (attempt.id(), attempt.clone(), sessions.clone());
-    if on_disk(move || tried.made(|message| look.message(id, message))).await??.is_some() {
+    let (message, look) = (attempt.id(), sessions.clone());
+    if attempt.made(move |message| look.message(id, message)).await?.is_some() {
         return Ok(true);
     }
     sessions.prompt(id, message, session::Prompt::of_text(text), attempt.receipt()).await?;
@@ -372,7 +374,7 @@ pub(in super::super) async fn interrupt(
     let id = named(&id)?;
     let answer = StatusCode::NO_CONTENT.into_response();
     if attempt.is_replay() {
-        return sessions.get(id)?.map(|_| replayed(answer)).ok_or_else(Error::session_not_found);
+        return sessions.find(id).await?.map(|_| replayed(answer)).ok_or_else(Error::session_not_found);
     }
     sessions.interrupt(id, attempt.receipt()).await?;
     Ok(answer)
