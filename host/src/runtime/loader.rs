@@ -47,8 +47,14 @@ pub struct LoaderSettings<'a> {
     pub key: CacheKey,
     /// How many guests may live at once, [`super::GUESTS_MAX`] at the most.
     pub guests: u32,
-    /// This program, which the loader starts as a child to compile what strangers have made.
+    /// This program, which the loader starts as a child to compile.
     pub program: PathBuf,
+}
+
+impl Inner {
+    fn keep(&self, digest: ComponentDigest, code: &[u8]) -> Result<Compiled, LoadError> {
+        self.cache.keep(&self.machine.engine, &digest.to_string(), code).map_err(LoadError::Invalid)
+    }
 }
 
 impl Loader {
@@ -81,33 +87,43 @@ impl Loader {
             .await?;
         let compiled = match found {
             Some(compiled) => compiled,
-            None => {
-                let code = {
-                    let _alone = self.0.compiling.lock().await;
-                    compile::in_child(&self.0.program, &component).await?
-                };
-                let keep = move |inner: &Inner| inner.cache.keep(&inner.machine.engine, &digest.to_string(), &code);
-                self.blocking(move |inner| keep(inner).map_err(LoadError::Invalid)).await?
-            }
+            None => self.compile(digest, &component).await?,
         };
         self.describe(manifest, digest, component.len(), &compiled).await
     }
 
-    /// A runtime of a component that is part of this program, and compiled in this process.
+    /// A runtime of a component that is part of this program.
     ///
     /// # Errors
     /// When the component is refused.
     pub async fn bundled(&self, manifest: Manifest, component: Vec<u8>) -> Result<Runtime, LoadError> {
         let (digest, bytes) = (ComponentDigest::of(&component), component.len());
-        let compiled = self.blocking(move |inner| {
-            let (engine, name) = (&inner.machine.engine, digest.to_string());
-            if let Some(compiled) = inner.cache.find(engine, &name) {
-                return Ok(compiled);
-            }
-            let code = engine.precompile_component(&component).map_err(LoadError::Invalid)?;
-            inner.cache.keep(engine, &name, &code).map_err(LoadError::Invalid)
-        });
-        self.describe(manifest, digest, bytes, &compiled.await?).await
+        let find = move |inner: &Inner| Ok(inner.cache.find(&inner.machine.engine, &digest.to_string()));
+        let compiled = match self.blocking(find).await? {
+            Some(compiled) => compiled,
+            // A compiler leaves 20 MiB of memory behind, which this process would keep for ever.
+            None => match self.compile(digest, &component).await {
+                Ok(compiled) => compiled,
+                Err(error) => {
+                    tracing::debug!(%error, "no child compiles a bundled runtime; this process does");
+                    let here = move |inner: &Inner| {
+                        let code = inner.machine.engine.precompile_component(&component).map_err(LoadError::Invalid)?;
+                        inner.keep(digest, &code)
+                    };
+                    self.blocking(here).await?
+                }
+            },
+        };
+        self.describe(manifest, digest, bytes, &compiled).await
+    }
+
+    /// Compiles in a child process, and keeps what comes of it.
+    async fn compile(&self, digest: ComponentDigest, component: &[u8]) -> Result<Compiled, LoadError> {
+        let code = {
+            let _alone = self.0.compiling.lock().await;
+            compile::in_child(&self.0.program, component).await?
+        };
+        self.blocking(move |inner| inner.keep(digest, &code)).await
     }
 
     async fn describe(
