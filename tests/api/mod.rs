@@ -13,6 +13,7 @@ mod idempotency;
 mod key_command;
 mod keys;
 mod kill;
+mod late;
 mod matrix;
 mod orphans;
 mod owners;

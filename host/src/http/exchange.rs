@@ -1,6 +1,8 @@
 //! One request and its response, whatever the route: a name for it, refusal of keys in URLs, a body for each error,
 //! headers that keep browsers from guessing, and a line in the log.
 
+use std::sync::{Mutex, PoisonError};
+
 use axum::{
     Router,
     body::Body,
@@ -21,7 +23,7 @@ use super::{
     json,
     unread::Watched,
 };
-use crate::id::RequestId;
+use crate::{id::RequestId, telemetry::Allowance};
 
 /// Query parameters that other platforms take keys from. Every proxy on the way would have written them down.
 const KEY_PARAMETERS: [&str; 3] = ["key", "api_key", "token"];
@@ -60,22 +62,39 @@ pub(super) async fn exchange(mut router: Router, request: Request<Incoming>) -> 
     let (response, refusal) = finish(response, form, id);
     let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
     match refusal {
-        Some(Error { code, cause: Some(cause), .. }) => {
+        Some(Error { code, cause: Some(cause), .. }) if may_log(&FAILURES) => {
             tracing::warn!(target: "lap::access", request = %id, %method, route = template, status, ms, code, cause);
         }
-        Some(Error { code, .. }) => {
+        Some(Error { code, cause: None, .. }) if may_log(&REFUSALS) => {
             tracing::info!(target: "lap::access", request = %id, %method, route = template, status, ms, code);
         }
+        Some(_) => {}
         // Clients poll: what went well is for those who look for it.
         None => tracing::debug!(target: "lap::access", request = %id, %method, route = template, status, ms),
     }
     response
 }
 
+/// Lines of requests that were refused, and of those that failed. Anybody who reaches the port can cause the former, and some
+/// of the latter.
+static REFUSALS: Mutex<Allowance> = Mutex::new(Allowance::new(100));
+static FAILURES: Mutex<Allowance> = Mutex::new(Allowance::new(100));
+
+/// Whether there is a line about one more of them.
+fn may_log(lines: &Mutex<Allowance>) -> bool {
+    let left_out = lines.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+    if let Some(requests @ 1..) = left_out {
+        tracing::warn!(target: "lap::access", requests, "there is no line about so many requests that were refused or failed");
+    }
+    left_out.is_some()
+}
+
 /// Answers a request that nobody looks at.
 pub(super) fn refuse(error: Error) -> Response {
     let id = RequestId::fresh();
-    tracing::info!(target: "lap::access", request = %id, status = error.status.as_u16(), code = error.code);
+    if may_log(&REFUSALS) {
+        tracing::info!(target: "lap::access", request = %id, status = error.status.as_u16(), code = error.code);
+    }
     finish(error.into_response(), Form::Json(Dialect::Lap), id).0
 }
 

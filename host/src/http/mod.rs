@@ -413,6 +413,7 @@ async fn guard(State((app, route)): State<(App, &'static RouteInfo)>, mut reques
         Ok(None) => unharmed(next.run(request)).await,
         Ok(Some(principal)) => {
             request.extensions_mut().insert(principal.clone());
+            let request = tenure::bounded_request(request, principal.clone());
             let answered = if route.elsewhere {
                 unharmed(next.run(request)).await
             } else {

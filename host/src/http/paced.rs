@@ -9,7 +9,10 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout};
 
-use super::error::{Error, Retry};
+use super::{
+    error::{Error, Retry},
+    tenure,
+};
 
 /// For how long a client may take to begin with its body. What has come lengthens it.
 const WAIT: Duration = Duration::from_secs(10);
@@ -53,7 +56,10 @@ impl Paced {
             let come = timeout(allowed.saturating_sub(self.waited).min(SILENCE), self.body.frame()).await;
             self.waited += started.elapsed();
             let Some(frame) = come.map_err(|_| too_slow())? else { return Ok(None) };
-            let frame = frame.map_err(|_| Error::invalid("the body broke off"))?;
+            let frame = frame.map_err(|error| match tenure::is_over(&error) {
+                true => Error::unauthorized(),
+                false => Error::invalid("the body broke off"),
+            })?;
             // Trailers are nobody's.
             let Ok(piece) = frame.into_data() else { continue };
             self.bytes += piece.len() as u64;

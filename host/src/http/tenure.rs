@@ -1,11 +1,13 @@
-//! Answers that take long, and end when their reader is no principal any more: its key was revoked or has expired.
+//! Requests and answers that take long, and end when their client is no principal any more: its key was revoked or has
+//! expired.
 
 use std::{
+    error::Error,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use axum::{body::Body, response::Response};
+use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
@@ -17,8 +19,34 @@ pub(super) fn bounded(response: Response, principal: Principal) -> Response {
     if !principal.can_end() || response.body().size_hint().exact().is_some() {
         return response;
     }
-    let over = Box::pin(async move { principal.ended().await });
-    response.map(|body| Body::new(Bounded { body, over }))
+    response.map(|body| Body::new(Bounded::new(body, principal)))
+}
+
+/// The same for a request: what is not here by then is not read, and the body never comes to its end. So nothing of it is
+/// carried out, however late it comes and whoever reads it.
+pub(super) fn bounded_request(request: Request, principal: Principal) -> Request {
+    if !principal.can_end() || request.body().is_end_stream() {
+        return request;
+    }
+    request.map(|body| Body::new(Bounded::new(body, principal)))
+}
+
+/// True when it is why a body broke off.
+pub(super) fn is_over(error: &(dyn Error + 'static)) -> bool {
+    let mut behind = Some(error);
+    while let Some(error) = behind {
+        if error.is::<Over>() {
+            return true;
+        }
+        behind = error.source();
+    }
+    false
+}
+
+impl Bounded {
+    fn new(body: Body, principal: Principal) -> Self {
+        Self { body, over: Box::pin(async move { principal.ended().await }) }
+    }
 }
 
 struct Bounded {
