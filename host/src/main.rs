@@ -17,6 +17,7 @@ use lap::{
     config::{Args, BackupArgs, Command, Config, RestoreArgs, ServeArgs},
     http, print, runtime, telemetry,
 };
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Events are many small pieces of memory that one thread makes and another gives back. Measured beside glibc and mimalloc:
@@ -37,7 +38,19 @@ fn main() -> ExitCode {
     match Args::parse().command {
         // It limits its process, and wants no other thread in it.
         Command::Compile => runtime::compile(),
-        command => run(command),
+        command => {
+            without_core_dumps();
+            run(command)
+        }
+    }
+}
+
+/// No memory of this process, which has keys in it, goes to a disk when it crashes. The limit is one byte and not none: where the
+/// kernel gives dumps to a program (`core_pattern`), it does so under every limit but this one.
+fn without_core_dumps() {
+    let limit = Rlimit { current: Some(1), maximum: Some(1) };
+    if let Err(error) = setrlimit(Resource::Core, limit) {
+        say(stderr(), format_args!("a crash would write the memory of this process to a disk: {error}"));
     }
 }
 
@@ -77,7 +90,7 @@ fn say(mut to: impl Write, what: impl Display) {
 
 async fn serve(args: ServeArgs) -> Result<(), ExitCode> {
     let config = Config::new(args).map_err(|error| failed(EX_CONFIG, error))?;
-    telemetry::start(&config.log).map_err(|error| failed(EX_CONFIG, error))?;
+    let _flush = telemetry::start(&config.log).map_err(|error| failed(EX_CONFIG, error))?;
     let ended = ended_by_signal().map_err(|error| failed(EX_FAILED, error))?;
     let (data_dir, key) = (config.data_dir.clone(), config.master_key.clone());
     tokio::pin!(ended);

@@ -1,6 +1,6 @@
 //! `lap key`, run as an operator runs it, against a host that serves.
 
-use std::fs;
+use std::{fs, process::Stdio};
 
 use serde_json::{Value, json};
 
@@ -51,4 +51,19 @@ async fn a_key_s_whole_life_from_a_shell() {
     for wrong in [&["mint", "--role", "boss"][..], &["mint", "--days", "0"]] {
         assert_eq!(key(wrong).await.code, Some(2), "{wrong:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_not_lost_where_the_remark_beside_it_cannot_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("key-of-the-api"), MASTER_KEY).unwrap();
+    let program = Program::serve(directory.path(), &["--master-key-file", "key-of-the-api"], MASTER_KEY).await;
+    let address = program.client.base.strip_prefix("http://").unwrap();
+    let mint = ["key", "mint", "--listen", address, "--master-key-file", "key-of-the-api"];
+    let mut command = lap(directory.path(), &mint);
+    command.stdout(Stdio::piped()).stderr(fs::File::options().write(true).open("/dev/full").unwrap());
+    let minted = command.spawn().unwrap().wait_with_output().await.unwrap();
+    let text = String::from_utf8(minted.stdout).unwrap();
+    assert!(minted.status.success(), "{:?}", minted.status);
+    assert_eq!(program.client.with_key(Some(text.trim_end())).get("/api/me").await.status, 200);
 }

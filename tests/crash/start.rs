@@ -11,7 +11,10 @@ use std::{
 use http::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::timeout,
+};
 
 use crate::harness::{
     Client, MASTER_KEY, RUNTIME,
@@ -61,7 +64,7 @@ async fn a_command_whose_reader_is_gone_has_said_enough_and_one_that_cannot_tell
     drop(reader);
     let gone = create("first", writer.into()).await;
     assert_eq!((gone.status.code(), String::from_utf8_lossy(&gone.stderr).as_ref()), (Some(0), ""));
-    let full = create("second", fs::File::options().write(true).open("/dev/full").unwrap().into()).await;
+    let full = create("second", full().into()).await;
     let said = String::from_utf8_lossy(&full.stderr).into_owned();
     assert!(said.starts_with("lap: standard output cannot be written to: ") && said.lines().count() == 1, "{said}");
     assert_eq!(full.status.code(), Some(1));
@@ -72,7 +75,6 @@ async fn a_command_whose_reader_is_gone_has_said_enough_and_one_that_cannot_tell
 async fn a_host_that_nobody_can_hear_serves_all_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
     let serve = ["serve", "--listen", &address.to_string(), "--guests-max", "16"];
     for round in 0..2 {
         let mut command = lap(directory.path(), &serve);
@@ -102,11 +104,57 @@ async fn a_host_that_nobody_can_hear_serves_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_the_log_that_stands_still_holds_nobody_up_and_is_told_what_it_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // At this level each request is a line.
+    let serve = ["serve", "--listen", &address.to_string(), "--guests-max", "16", "--log-level", "lap=debug"];
+    let mut command = lap(directory.path(), &serve);
+    let mut child = command.env("LAP_MASTER_KEY", MASTER_KEY).stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+    let client = Client::new(address, MASTER_KEY);
+    let answers = async {
+        while client.try_send(Method::GET, "/readyz", &[], None).await.is_err() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended");
+        }
+        // More than a pipe holds, and than waits.
+        for _ in 0..8000 {
+            assert_eq!(client.get("/healthz").await.status, 200);
+        }
+    };
+    timeout(Duration::from_secs(120), answers).await.expect("it does not serve");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let told = async {
+        let mut seen = 0;
+        loop {
+            let line = lines.next_line().await.unwrap().expect("it ended");
+            if line.contains("lines of the log were lost") {
+                return (seen, line);
+            }
+            seen += 1;
+        }
+    };
+    let (seen, told) = timeout(Duration::from_secs(60), told).await.expect("it does not tell what is lost");
+    let lost: usize = told.rsplit_once("lines=").unwrap().1.trim_end().parse().unwrap();
+    assert!(seen > 400 && lost > 1000 && seen + lost < 9000, "{seen} {lost}");
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert!(child.wait().await.unwrap().success());
+}
+
+/// What cannot be written to.
+fn full() -> fs::File {
+    fs::File::options().write(true).open("/dev/full").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_first_start_makes_what_it_needs_and_says_where() {
     let directory = tempfile::tempdir().unwrap();
     let program = Program::serve(directory.path(), &[], "").await;
     let data = directory.path().join("data");
     assert_eq!(fs::metadata(&data).unwrap().mode() & 0o777, 0o700);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", program.pid())).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["1", "1"], "its memory can be dumped");
     for file in ["master.key", "vault.key", "vault.redb", "events.redb"] {
         assert_eq!(fs::metadata(data.join(file)).unwrap().mode() & 0o777, 0o600, "{file}");
     }
