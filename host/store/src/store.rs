@@ -60,7 +60,7 @@ impl Store {
     pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
         let file = File::options().read(true).write(true).open(path)?;
         engine::refuse_empty(file.metadata()?.len())?;
-        Self::create(file, options)
+        Ok(Self::of(engine::on_file(file, &options)?, options))
     }
 
     /// Opens the store in a file that cannot be written to. What is committed ends with it.
@@ -77,7 +77,7 @@ impl Store {
     /// When the disk fails, or holds no store.
     pub fn open_on(disk: impl Disk, options: Options) -> Result<Self, OpenError> {
         engine::refuse_empty(disk.len()?)?;
-        Self::create_on(disk, options)
+        Ok(Self::of(engine::on_disk(disk, &options)?, options))
     }
 
     fn of(db: Database, options: Options) -> Self {
