@@ -139,6 +139,17 @@ impl Api {
         Ok(serde_json::from_slice(&successful(answer)?.body)?)
     }
 
+    /// Reads an answer of any size to its end, and says how long it was.
+    pub(crate) async fn download(&self, path: &str) -> Result<u64> {
+        let (mut body, mut piece, mut bytes) = (self.open(path).await?, Vec::new(), 0);
+        while body.read(&mut piece).await? {
+            bytes += piece.len() as u64;
+            piece.clear();
+        }
+        ensure!(bytes > 0, "GET {path} was answered with nothing");
+        Ok(bytes)
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<()> {
         successful(self.connect().await?.call(&self.request("DELETE", path, None)).await?).map(drop)
     }

@@ -68,6 +68,9 @@ struct Args {
     /// Where the data directories are made, which decides what a commit costs; by default where temporary files go
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
+    /// A control group that the host is put in once it has started, such as one with little memory
+    #[arg(long, value_name = "DIRECTORY")]
+    cgroup: Option<PathBuf>,
     /// Be the host with hostile runtimes that is measured, with its data in this directory
     #[arg(long, hide = true, value_name = "DIRECTORY")]
     hostile_host: Option<PathBuf>,
@@ -98,7 +101,8 @@ async fn measure(args: Args) -> Result<Report> {
     let directory = args.dir.unwrap_or_else(std::env::temp_dir).canonicalize().context("no such directory")?;
     let mut report = Report::new(Machine::look(&root, &lap, &directory)?);
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 3 }).max(1);
-    let lab = Lab { site: Site { lap, directory }, rounds, quick: args.quick, components: args.components };
+    let site = Site { lap, directory, cgroup: args.cgroup };
+    let lab = Lab { site, rounds, quick: args.quick, components: args.components };
     let works = if args.only.is_empty() { Work::value_variants() } else { &args.only };
     for work in works {
         if let Err(error) = work.measure(&lab, &mut report).await {

@@ -34,6 +34,8 @@ pub(crate) struct Site {
     pub(crate) lap: PathBuf,
     /// Where data directories are made.
     pub(crate) directory: PathBuf,
+    /// The control group that hosts are put in.
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 /// What the simulated agent does when it is prompted.
@@ -118,10 +120,27 @@ impl Site {
 
     /// Starts a host with its data in `directory`.
     pub(crate) fn host(&self, directory: &Path) -> Result<Program> {
-        let mut serve = Command::new(&self.lap);
-        serve.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(directory.join("data"));
-        serve.env("LAP_MASTER_KEY", HOST_KEY);
-        Program::start(&mut serve, &directory.join("host.log"))
+        self.serve(Command::new(&self.lap), directory)
+    }
+
+    /// The same, where each sync of a file takes so much longer. Needs `strace`, which makes the program slower otherwise, too.
+    pub(crate) fn host_on_slow_disk(&self, directory: &Path, sync_ms: u64) -> Result<Program> {
+        // Traced by a grandchild, so that the program is this one's child, and ends as any other.
+        let mut traced = Command::new("strace");
+        traced.args(["-D", "-f", "-qq", "--seccomp-bpf", "-e", "trace=fdatasync,fsync", "-e"]);
+        traced.arg(format!("inject=fdatasync,fsync:delay_exit={}", sync_ms * 1000));
+        traced.args(["-o", "/dev/null", "--"]).arg(&self.lap);
+        self.serve(traced, directory)
+    }
+
+    fn serve(&self, mut program: Command, directory: &Path) -> Result<Program> {
+        program.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(directory.join("data"));
+        program.env("LAP_MASTER_KEY", HOST_KEY);
+        let host = Program::start(&mut program, &directory.join("host.log"))?;
+        if let Some(group) = &self.cgroup {
+            fs::write(group.join("cgroup.procs"), host.pid().to_string()).context("the control group")?;
+        }
+        Ok(host)
     }
 }
 

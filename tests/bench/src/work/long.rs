@@ -25,10 +25,10 @@ const PROMPT: &str = "hello";
 pub(super) async fn measure(lab: &Lab, report: &mut Report) -> Result<()> {
     let short = first_events_ms(lab, 10).await?;
     row(report, "a short one", short, None)?;
-    let lengths = lab.or_quick([(100_000, "100,000 events"), (1_000_000, "1,000,000 events")], [
-        (10_000, "10,000 events"),
-        (100_000, "100,000 events"),
-    ]);
+    let lengths = lab.or_quick(
+        [(100_000, "100,000 events"), (1_000_000, "1,000,000 events")],
+        [(10_000, "10,000 events"), (100_000, "100,000 events")],
+    );
     for (events, name) in lengths {
         let times = first_events_ms(lab, events).await?;
         row(report, name, times, Some(short.median))?;

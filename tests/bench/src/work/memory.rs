@@ -1,6 +1,6 @@
 //! What the host keeps in memory: idle, for a turn that runs, for a subscriber that waits; at a load's peak, and behind it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use tokio::{task::JoinSet, time::sleep};
@@ -47,7 +47,31 @@ async fn flat_out(lab: &Lab, report: &mut Report) -> Result<()> {
     sleep(LINGER).await;
     let Memory { resident, peak } = memory(world.host.pid())?;
     row(report, "64 turns flat out, at the peak", Unit::Mebibytes, 400.0, peak as f64 / MIB)?;
-    row(report, "half a minute behind them", Unit::Mebibytes, 120.0, resident as f64 / MIB)
+    row(report, "half a minute behind them", Unit::Mebibytes, 120.0, resident as f64 / MIB)?;
+    backups(&world, report).await
+}
+
+/// Backups of what is there, one behind the other, and what they leave in memory and on the disk.
+async fn backups(world: &World, report: &mut Report) -> Result<()> {
+    const BACKUPS: usize = 12;
+    eprintln!("memory, backups …");
+    let (before, files) = (memory(world.host.pid())?, names(&world.data())?);
+    for _ in 0..BACKUPS {
+        world.through.download("/api/backup").await?;
+    }
+    sleep(REST).await;
+    let (after, left) = (memory(world.host.pid())?, names(&world.data())?);
+    if left != files {
+        report.problem(format!("memory: backups leave files behind: {left:?}"));
+    }
+    // The database's page cache fills with what is read.
+    let grown = after.resident as f64 - before.resident as f64;
+    row(report, "left by twelve backups of that", Unit::Mebibytes, 32.0, grown / MIB)
+}
+
+fn names(directory: &Path) -> Result<BTreeSet<OsString>> {
+    let names = fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.file_name()));
+    Ok(names.collect::<Result<_, _>>()?)
 }
 
 /// Turns that say something now and then, without readers.

@@ -12,6 +12,7 @@ mod one;
 mod readers;
 mod restart;
 mod short;
+mod slow_disk;
 mod start;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub(crate) enum Work {
     Short,
     /// A prompt into a long session that was silent
     Long,
+    /// One turn with 200 events a second, on a disk whose syncs take 5 ms longer; needs strace
+    SlowDisk,
     /// The component beside the same code compiled for this machine
     Adapter,
     /// The components of the templates, in each language, beside the same code compiled for this machine
@@ -83,6 +86,7 @@ impl Work {
             Self::Create => create::measure(lab, report).await,
             Self::Short => short::measure(lab, report).await,
             Self::Long => long::measure(lab, report).await,
+            Self::SlowDisk => slow_disk::measure(lab, report).await,
             Self::Adapter => adapter::measure(lab, report).await,
             Self::Languages => languages::measure(lab, report).await,
             Self::Hostile => hostile::measure(lab, report).await,
