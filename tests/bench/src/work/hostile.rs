@@ -213,7 +213,7 @@ pub(crate) fn serve(directory: &Path) -> Result<()> {
     executor.block_on(async {
         let mut config = Config::demo(([127, 0, 0, 1], 0).into(), directory, HOST_KEY);
         config.guests_max = 512;
-        lap::telemetry::start(&config.log)?;
+        let _flush = lap::telemetry::start(&config.log)?;
         let component = computing();
         let host = Host::start_with(config, &[lap::bundled()[0], (MANIFEST, &component)]).await?;
         println!("http://{}", host.address());
