@@ -8,9 +8,9 @@
 //!   and segments of the index there are, and whether the session has something to do.
 //!
 //! So a row that was removed, or put back as it was, contradicts another one. Each new writer looks at the record, the log's end
-//! and the facts; readers at the batches that they read; a restore at everything. A writer that finds such a session damaged can tell so in its
-//! log, and nothing else is done with it. Rows that were put back together with all
-//! that speak of them, such as the file of an earlier day, are not found out.
+//! and the facts; readers at the batches that they read; a restore at everything. A writer that finds such a session damaged can
+//! tell so in its log, and nothing else is done with it. Rows that were put back together with all that speak of them, such as
+//! the file of an earlier day, are not found out.
 
 use lap_seal::{Digest, Link};
 
@@ -20,8 +20,10 @@ use super::table::Record;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) anchor: Anchor,
-    /// The version of the session's record; 0 where there is none.
+    /// The version of the session's record; 0 where there is none. In a damaged session the log's end may have named a later one.
     pub(super) record: u64,
+    /// The epoch that the log's end names.
+    pub(super) epoch: u64,
 }
 
 impl Standing {
@@ -37,17 +39,20 @@ impl Standing {
             damaged: false,
         },
         record: 0,
+        epoch: 0,
     };
 
     /// What the next batch of events says of what is before it. `record` is the version that is stored with it, if one is.
     pub(super) fn link(&self, epoch: u64, record: Option<u64>) -> Link {
-        Link { epoch, record: record.unwrap_or(self.record), before: self.anchor.digest }
+        // Readers go on behind it, also where a record or an epoch was put back: neither grows less.
+        let record = record.unwrap_or_default().max(self.record);
+        Link { epoch: epoch.max(self.epoch), record, before: self.anchor.digest }
     }
 
     /// Takes what a commit writes of a session beside its events.
     pub(super) fn note(&mut self, records: &[Record], settled: bool) {
         if let Some(version) = records.iter().find_map(Record::version) {
-            (self.record, self.anchor.settled) = (version, settled);
+            (self.record, self.anchor.settled) = (version.max(self.record), settled);
         }
         for record in records {
             match record {

@@ -603,7 +603,8 @@ pub(super) fn standing(shared: &Shared, session: SessionId, stream_key: &StreamK
         tracing::error!(%session, "the rows of a session are not those that were written: restore it from a backup");
     }
     let anchor = Anchor { seq: end.seq, digest: end.chain.digest, damaged, ..anchor };
-    Ok(Standing { anchor, record: version })
+    let (latest, epoch) = end.chain.link.map_or((0, 0), |link| (link.record, link.epoch));
+    Ok(Standing { anchor, record: version.max(latest), epoch })
 }
 
 /// Whether the end of a log, the session's record and the version of its facts are of one time. A record is as late as the log's

@@ -472,6 +472,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn clients_read_on_behind_a_record_that_was_put_back() {
+        let world = World::new(LARGE).await;
+        let is_record = |((table, _), _): &&(Row, Vec<u8>)| *table == SESSIONS;
+        let (row, old) = world.history.iter().find(is_record).unwrap();
+        put(world.store(), row, Some(old));
+        let mut writer = world.log.writer(world.session, true).unwrap();
+        let record = Record::Session { version: 2, bytes: b"{}".to_vec() };
+        writer.append(draft("session.error", LARGE), vec![record], true).await.unwrap();
+        drop(writer);
+        assert!(world.is_damaged());
+        let mut reader = world.log.reader(world.session, true, 0).unwrap();
+        let mut read = 0;
+        while read < 6 {
+            let page = reader.pull(10, 1024).await.unwrap();
+            assert!(!page.is_empty(), "{read}");
+            read += page.events().count();
+        }
+    }
+
+    #[tokio::test]
     async fn a_batch_of_a_copy_that_went_on_by_itself_is_found() {
         let world = World::new(LARGE).await;
         let (session, store) = (world.session, world.store());
